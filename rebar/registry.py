@@ -1,0 +1,90 @@
+"""Estimators by name: what `model=...` in an --hparams string can say.
+
+One line a name. Targets are "module:Class" strings, resolved on first use, so that listing the
+names (help texts, error messages) does not import TensorFlow.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from rebar.errors import RebarError
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What a name stands for.
+
+    Attributes:
+      target: "module:Class" of an `Estimator`, or a callable that takes an HParams and returns
+        an estimator.
+      label: the name in `track=[...]`, `follow=...`, logs and figures.
+      min_rows: the fewest rows (batch_size * n_samples) that the estimator works with.
+    """
+
+    target: str | Callable[[Any], Any]
+    label: str
+    min_rows: int = 1
+
+
+_ENTRIES: dict[str, Entry] = {
+    "SBN": Entry("rebar.estimators.reinforce:Reinforce", "REINFORCE", min_rows=2),
+    "SBNNVIL": Entry("rebar.estimators.nvil:NVIL", "NVIL"),
+    "SBNSimpleMuProp": Entry("rebar.estimators.muprop:SimpleMuProp", "SimpleMuProp"),
+    "SBNMuProp": Entry("rebar.estimators.muprop:MuProp", "MuProp"),
+    "SBNRebar": Entry("rebar.estimators.rebar:REBAR", "REBAR"),
+    "SBNDynamicRebar": Entry("rebar.estimators.rebar:DynamicREBAR", "DynamicREBAR"),
+    "SBNGumbel": Entry("rebar.estimators.gumbel:GumbelSoftmax", "Gumbel"),
+    "SBNTrackGradVariances": Entry("rebar.estimators.tracked:Tracked", "Track"),
+}
+
+
+def names() -> list[str]:
+    """Names that `model=` accepts, in order of registration."""
+    return list(_ENTRIES)
+
+
+def labels() -> dict[str, str]:
+    """Label -> model name of every estimator that can be tracked."""
+    return {e.label: name for name, e in _ENTRIES.items() if e.label != "Track"}
+
+
+def entry(name: str) -> Entry:
+    """The entry behind a model name. Raises RebarError for an unknown one."""
+    try:
+        return _ENTRIES[name]
+    except KeyError:
+        raise RebarError(
+            f"unknown model {name!r}; known models: {', '.join(_ENTRIES)}. A model of your own "
+            "becomes known through rebar.register() (see docs/add_an_estimator.md)."
+        ) from None
+
+
+def register(
+    name: str, target: str | Callable[[Any], Any], label: str | None = None, min_rows: int = 1
+) -> None:
+    """Make an estimator known as `model=name`.
+
+    Args:
+      name: what users type after `model=`.
+      target: an `Estimator` subclass, a "module:Class" string, or a callable HParams -> Estimator.
+      label: its name in `track=[...]` and in logs; `name` if not given.
+      min_rows: the fewest rows (batch_size * n_samples) that it works with.
+
+    Raises:
+      RebarError: the name or the label is taken.
+    """
+    label = label or name
+    if name in _ENTRIES or label in labels():
+        raise RebarError(f"model {name!r} (label {label!r}) is registered already; choose another")
+    _ENTRIES[name] = Entry(target, label, min_rows)
+
+
+def make_estimator(name: str, hparams: Any) -> Any:
+    """Build the estimator behind `name`, with its settings taken from `hparams`."""
+    target = entry(name).target
+    if isinstance(target, str):
+        module, _, attribute = target.partition(":")
+        target = getattr(importlib.import_module(module), attribute)
+    return target.from_hparams(hparams) if hasattr(target, "from_hparams") else target(hparams)
