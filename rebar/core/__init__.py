@@ -1,0 +1,1 @@
+"""Pure functions of tensors: no variables, no input or output, no randomness."""

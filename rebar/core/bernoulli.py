@@ -1,0 +1,71 @@
+"""Bernoulli variables by their logits: likelihoods, samples, relaxations, the REBAR coupling.
+
+A unit is on when its logit plus logistic noise is positive:
+
+    b = 1[l + z > 0],   z = log u - log(1 - u),   u ~ U(0, 1)
+"""
+
+import tensorflow as tf
+
+
+def softplus(a: tf.Tensor) -> tf.Tensor:
+    """log(1 + exp(a)) without overflow.
+
+    The form relu(a) - log sigmoid(|a|) is the fastest of the stable ones on a CPU; its gradient,
+    sigmoid(a), comes out of the same exponential.
+    """
+    return tf.nn.relu(a) - tf.math.log(tf.sigmoid(tf.abs(a)))
+
+
+def log_prob(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Sum over the last axis of b * logits - softplus(logits), in nats: [..., H] -> [...].
+
+    For relaxed b in (0, 1) this is the same formula, not a density: the 2017 code and the papers
+    use it inside control variates.
+    """
+    return tf.reduce_sum(b * logits - tf.nn.softplus(logits), axis=-1)
+
+
+def logistic(u: tf.Tensor) -> tf.Tensor:
+    """Uniforms to logistic noise, z = log u - log(1 - u); same shape."""
+    return tf.math.log(u) - tf.math.log1p(-u)
+
+
+def hard_sample(logits: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+    """b = 1[logits + z > 0] in the dtype of logits; no gradient passes. Same shape."""
+    return tf.stop_gradient(tf.cast(logits + z > 0, logits.dtype))
+
+
+def relaxed_sample(
+    logits: tf.Tensor, z: tf.Tensor, temperature: tf.Tensor, muprop_relaxation: bool = True
+) -> tf.Tensor:
+    """A sample in (0, 1) that tends to the hard one as the temperature T tends to 0.
+
+        Concrete: sigmoid((l + z) / T)
+        muprop_relaxation: sigmoid((l + z) / T + l T / (T + 1)), which tends to the mean sigmoid(l)
+        as T grows (Tucker et al. 2017, section 3.1 and appendix)
+
+    Args:
+      logits, z: [N, H].
+      temperature: scalar or broadcastable to [N, H].
+    """
+    a = (logits + z) / temperature
+    if muprop_relaxation:
+        a += logits * (temperature / (temperature + 1))
+    return tf.sigmoid(a)
+
+
+def coupling_derivative(b: tf.Tensor, u: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """d logit(v) / d logits at v = u, where v is noise given the hard sample b; [N, H].
+
+    v reparameterizes the noise conditionally on b: with u' = sigmoid(-l),
+
+        v = u' + (1 - u') w  if b = 1,    v = u' w  if b = 0,    w ~ U(0, 1) fixed
+
+    (Tucker et al. 2017, equation 9 and appendix). Choosing w so that v = u keeps the value of the
+    noise and changes only its dependence on the logits:
+
+        d logit(v) / dl = -u' / u  if b = 1,    -(1 - u') / (1 - u)  if b = 0.
+    """
+    threshold = tf.sigmoid(-logits)
+    return -tf.where(b > 0.5, threshold / u, (1 - threshold) / (1 - u))

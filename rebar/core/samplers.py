@@ -1,0 +1,51 @@
+"""Samplers: functions (layer, logits [N, H]) -> samples [N, H] that a model's rollout calls.
+
+Estimators differ mostly in the samplers they choose.
+"""
+
+import tensorflow as tf
+
+from rebar.core import bernoulli
+from rebar.types import Noise, Sampler
+
+
+def hard(noise: Noise) -> Sampler:
+    """Bernoulli samples at every layer."""
+    return lambda layer, logits: bernoulli.hard_sample(
+        logits, bernoulli.logistic(noise.uniforms[layer])
+    )
+
+
+def mean() -> Sampler:
+    """Mean-field: every unit takes its mean sigmoid(logits)."""
+    return lambda layer, logits: tf.sigmoid(logits)
+
+
+def given(samples: tuple) -> Sampler:
+    """The samples passed in, whatever the logits."""
+    return lambda layer, logits: samples[layer]
+
+
+def relaxed(
+    z: tuple,
+    temperature,
+    muprop_relaxation: bool = True,
+    switch_layer: int = 0,
+    below: tuple = (),
+) -> Sampler:
+    """Relaxed from `switch_layer` on; the samples `below` under it.
+
+    Args:
+      z: L x [N, H] logistic noise; entries under switch_layer are not used.
+      temperature: scalar.
+      muprop_relaxation: which relaxation, see `bernoulli.relaxed_sample`.
+      switch_layer: the first relaxed layer.
+      below: hard samples of the layers under it, [N, H] each.
+    """
+
+    def sample(layer: int, logits: tf.Tensor) -> tf.Tensor:
+        if layer < switch_layer:
+            return below[layer]
+        return bernoulli.relaxed_sample(logits, z[layer], temperature, muprop_relaxation)
+
+    return sample

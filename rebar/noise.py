@@ -1,0 +1,107 @@
+"""The only file that draws random numbers: (seed, stream, position) -> numbers.
+
+Nothing here has a state. A position (step, epoch, evaluation batch) is hashed with the run's seed
+into a key for the counter-based Philox generator, so a run that resumes at step s needs to know s
+and nothing else, and two estimators with one seed see the same noise. Uniforms are made from raw
+bits, which are equal in eager, tf.function and XLA mode, and lie strictly inside (0, 1).
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rebar.errors import RebarError
+
+STREAMS = ("latents", "binarize", "evaluate", "initialise", "order", "analysis")
+"""What randomness is for: each stream is independent of the others."""
+
+MAX_BLOCK_STEPS = 100
+_MAX_BLOCK_ELEMENTS = 4_000_000
+
+
+class Noise(NamedTuple):
+    """Everything random that one gradient estimate uses.
+
+    Attributes:
+      uniforms: L tensors [N, H] of uniforms in (0, 1), one a latent layer, first layer first;
+        N = S * B rows, sample-major.
+      n_samples: S, the number of samples an example.
+    """
+
+    uniforms: tuple
+    n_samples: int = 1
+
+
+def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
+    """The Philox key [2] (int32) of one position in one stream of a run.
+
+    Args:
+      seed: non-negative integer, or several, e.g. (seed, trial).
+      stream: one of STREAMS.
+      *position: non-negative integers, e.g. a step.
+
+    Raises:
+      RebarError: a negative seed or an unknown stream.
+    """
+    words = [seed] if isinstance(seed, int | np.integer) else list(seed)
+    if stream not in STREAMS:
+        raise RebarError(f"unknown noise stream {stream!r}; known: {', '.join(STREAMS)}")
+    if any(word < 0 for word in words):
+        raise RebarError(f"seed {seed} is negative; give an integer >= 0, e.g. --seed=0")
+    entropy = [len(words), *words, STREAMS.index(stream), *position]
+    return np.random.SeedSequence(entropy).generate_state(2).view(np.int32)
+
+
+def uniforms(key: tf.Tensor, shape, dtype=tf.float32) -> tf.Tensor:
+    """Uniforms in the open interval (0, 1): 23 random bits (float32) or 32 (float64).
+
+    Args:
+      key: [2] integers from `key`.
+      shape: of the result; drawing more along the first axis only appends.
+      dtype: tf.float32 or tf.float64.
+    """
+    bits = tf.random.stateless_uniform(
+        shape, seed=key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    if tf.as_dtype(dtype) == tf.float64:
+        return (tf.cast(bits, tf.float64) + 0.5) * 2.0**-32
+    # By way of int32: XLA converts signed integers to floats much faster than unsigned ones.
+    shifted = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
+    return (tf.cast(shifted, tf.float32) + 0.5) * 2.0**-23
+
+
+def latents(key, n_samples: int, batch: int, widths: Sequence[int], dtype=tf.float32) -> Noise:
+    """Noise for one estimate: a [n_samples * batch, width] tensor of uniforms a layer."""
+    flat = uniforms(key, [n_samples * batch * sum(widths)], dtype)
+    parts = tf.split(flat, [n_samples * batch * width for width in widths])
+    rows = n_samples * batch
+    return Noise(
+        tuple(tf.reshape(p, [rows, w]) for p, w in zip(parts, widths, strict=True)), n_samples
+    )
+
+
+def block_steps(elements_per_step: int) -> int:
+    """How many steps' noise is drawn at once: many (cheaper), yet at most a few megabytes.
+
+    A function of the sizes alone: the noise of a step must not depend on where a run stopped.
+    """
+    return max(1, min(MAX_BLOCK_STEPS, _MAX_BLOCK_ELEMENTS // max(1, elements_per_step)))
+
+
+def permutation(seed: int | Sequence[int], epoch: int, n: int) -> np.ndarray:
+    """The order [n] in which an epoch visits the training set."""
+    words = key(seed, "order", epoch).view(np.uint32)
+    return np.random.Generator(np.random.Philox(key=words.astype(np.uint64))).permutation(n)
+
+
+def initializer_seed(seed: int | Sequence[int], name: str) -> int:
+    """A seed for the initial value of the variable `name`."""
+    return int(key(seed, "initialise", zlib.crc32(name.encode()))[0].astype(np.uint32))
+
+
+def numpy_stream(seed: int) -> np.random.RandomState:
+    """NumPy's legacy stream, for data sets whose published preparation is defined by it."""
+    return np.random.RandomState(seed)

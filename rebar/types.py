@@ -1,0 +1,74 @@
+"""The two records that pass between models, estimators and training; the glossary of axes.
+
+    B  batch                    S  samples (copies) an example    N = S * B  rows, sample-major
+    H  units of a latent layer  L  stochastic layers              D  observed dimensions
+    P  parameters (components of the gradient)
+
+Values an example are [B] and values a row are [N], never [B, 1]: broadcasting [B, 1] against [B]
+silently makes [B, B], the classic error of this field.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import tensorflow as tf
+
+from rebar.noise import Noise
+
+Sampler = Callable[[int, tf.Tensor], tf.Tensor]
+"""(layer, logits [N, H]) -> samples [N, H] of that layer, hard or relaxed."""
+
+
+class Rollout(NamedTuple):
+    """One pass through the layers of the posterior and the generative model.
+
+    Attributes:
+      objective: [N] f(x, b) in nats, e.g. log p(x, b) - log q(b | x).
+      log_joint: [N] the part of f whose own parameter gradient is followed at hard samples.
+      log_q: L x [N] log q(b_l | b_{l-1}); the Bernoulli formula also at relaxed samples.
+      logits: L x [N, H] logits of q.
+      samples: L x [N, H] what the sampler returned.
+    """
+
+    objective: tf.Tensor
+    log_joint: tf.Tensor
+    log_q: tuple
+    logits: tuple
+    samples: tuple
+
+
+class Estimate(NamedTuple):
+    """What an estimator returns for one batch.
+
+    Attributes:
+      gradients: aligned with model.trainable_variables, of the loss -mean f (descent direction).
+      control_gradients: aligned with estimator.trainable_variables, descent direction too.
+      objective: [N] f at the hard samples, in nats.
+      metrics: name -> scalar, in the order in which they are printed after the ELBO.
+      tracked: label -> gradients, of every method of a tracking estimator; else empty.
+    """
+
+    gradients: list
+    control_gradients: list
+    objective: tf.Tensor
+    metrics: Mapping[str, tf.Tensor]
+    tracked: Mapping[str, list] = {}
+
+
+class Model(Protocol):
+    """What an estimator may ask of a model: `rebar.models` holds two families."""
+
+    trainable_variables: list
+    inference_variables: list
+    """Those of q: the only ones on which the samples depend."""
+    input_mean: Any
+    """[D] mean of the training set, which centres inputs."""
+
+    def rollout(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> Rollout:
+        """One pass for x [B, D] with n_samples rows an example."""
+
+    def posterior_logits(self, x: tf.Tensor, samples: tuple, n_samples: int = 1) -> tuple:
+        """L x [N, H] logits of q along given samples L x [N, H] (teacher forcing)."""
+
+
+__all__ = ["Estimate", "Model", "Noise", "Rollout", "Sampler"]
