@@ -1,0 +1,335 @@
+"""Hyperparameters: the `--hparams` string of the original, checked as a whole before it is used.
+
+    --hparams="model=SBNDynamicRebar,learning_rate=0.0003,n_layer=2,task=sbn"
+
+Names, defaults and grammar (rebar/hparams_grammar.py) are those of the 2017 script, whose parser
+was TensorFlow 1's `tf.contrib.training.HParams`. Unlike the original, nothing is applied before
+everything is checked, all problems are reported together, choices and ranges are checked, and
+spaces around a clause are ignored.
+
+This module does not import TensorFlow: a mistyped string fails at once.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import operator
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from rebar import hparams_grammar as grammar
+from rebar import registry
+from rebar.errors import RebarError
+
+TASKS = ("sbn", "sp", "omni", "fashion", "digits", "sp_digits")
+
+# Tasks that predict the lower half of an image from the upper one.
+_SPLIT_TASKS = ("sp", "sp_digits")
+
+
+def _hparam(default, text, choices=None, allowed=None):
+    """A field with its help text, `choices()` -> allowed names, `allowed`: (test, its words)."""
+    metadata = {"help": text, "choices": choices, "allowed": allowed}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_AT_LEAST_ONE = (lambda v: v >= 1, "at least 1")
+_POSITIVE = (lambda v: 0 < v < math.inf, "above 0 and finite")
+
+
+class Description(NamedTuple):
+    """One row of the table of hyperparameters.
+
+    Attributes:
+      name: as in `name=value`.
+      type: "int", "float", "bool", "str" or "list of str".
+      default: the default as it would be typed.
+      help: one sentence.
+      choices: the allowed values, () where any value in range will do.
+    """
+
+    name: str
+    type: str
+    default: str
+    help: str
+    choices: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams:
+    """Settings of one run. Every instance is valid: building one checks types, choices, ranges.
+
+    The first fifteen are the original's, with its defaults (except `n_input`, which was 784).
+
+    Raises:
+      RebarError: when built from values that cannot be used; names every problem.
+    """
+
+    model: str = _hparam("SBNGumbel", "Estimator of the gradient.", choices=registry.names)
+    n_hidden: int = _hparam(200, "Units in each stochastic layer.", allowed=_AT_LEAST_ONE)
+    n_input: int = _hparam(
+        0,
+        "Pixels of an image; 0 follows the data set.",
+        allowed=(lambda v: v >= 0, "at least 1, or 0 to follow the data set"),
+    )
+    n_layer: int = _hparam(1, "Stochastic layers.", allowed=_AT_LEAST_ONE)
+    nonlinear: bool = _hparam(
+        False, "Two tanh layers of n_hidden units before each linear map, instead of none."
+    )
+    learning_rate: float = _hparam(
+        0.001,
+        "Learning rate of the model; control variates learn ten times as fast.",
+        allowed=_POSITIVE,
+    )
+    temperature: float = _hparam(
+        0.5,
+        "Temperature of the relaxation; where it is learned, its initial value.",
+        allowed=_POSITIVE,
+    )
+    n_samples: int = _hparam(1, "Samples drawn for each example.", allowed=_AT_LEAST_ONE)
+    batch_size: int = _hparam(24, "Examples in a minibatch.", allowed=_AT_LEAST_ONE)
+    trial: int = _hparam(1, "A number to tell repeats of a run apart; it changes nothing else.")
+    muprop_relaxation: bool = _hparam(
+        True, "Relax as in the REBAR paper's MuProp limit; false: the plain Concrete relaxation."
+    )
+    dynamic_b: bool = _hparam(
+        False, "Binarize images anew each time they are used; false: once and for all."
+    )
+    quadratic: bool = _hparam(
+        True,
+        "One relaxed pass of REBAR for each layer (work grows with n_layer squared); false: one "
+        "for all layers together.",
+    )
+    beta2: float = _hparam(
+        0.99999,
+        "Adam's decay of the second moment.",
+        allowed=(lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    )
+    task: str = _hparam("sbn", "Data set and objective.", choices=lambda: TASKS)
+    conditional: str = _hparam(
+        "auto",
+        "Network of the conditional tasks: multilayer, or 2017's, whose generator has one layer; "
+        "auto: 2017 for one layer or with legacy2017, else multilayer.",
+        choices=lambda: ("auto", "multilayer", "2017"),
+    )
+    coupling: str = _hparam(
+        "auto",
+        "Layers that REBAR couples in the term of a layer: that one (switch, unbiased), or also "
+        "those above it (all, as in 2017: biased above one layer); auto: all with legacy2017, "
+        "else switch.",
+        choices=lambda: ("auto", "switch", "all"),
+    )
+    legacy2017: bool = _hparam(
+        False, "Repeat the known errors of the 2017 code, where not set one by one."
+    )
+    track: tuple[str, ...] = _hparam(
+        ("NVIL", "SimpleMuProp", "MuProp", "DynamicREBAR", "REBAR"),
+        "Estimators whose variances SBNTrackGradVariances compares.",
+        choices=registry.labels,
+    )
+    follow: str = _hparam(
+        "SimpleMuProp",
+        "The one of `track` whose gradient SBNTrackGradVariances follows.",
+        choices=registry.labels,
+    )
+
+    def __post_init__(self):
+        values, problems, bad = {}, [], set()
+        for field in dataclasses.fields(self):
+            try:
+                values[field.name] = grammar.typed(getattr(self, field.name), field.default)
+            except (TypeError, OverflowError) as error:
+                problems.append(f"{field.name}: {error}")
+                bad.add(field.name)
+        problems += _problems(values, bad)
+        _refuse("these hyperparameters cannot be used", problems)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def parse(cls, *strings: str) -> "HParams":
+        """Defaults changed by --hparams strings, of which later ones override earlier ones.
+
+        Args:
+          *strings: each as in the module's docstring; "" changes nothing.
+
+        Raises:
+          RebarError: names every problem: malformed clauses, unknown names (with the nearest
+            known ones), names given twice in one string, values of the wrong type, a list for a
+            scalar and the reverse, values out of range.
+        """
+        values = {field.name: field.default for field in dataclasses.fields(cls)}
+        problems, bad = [], set()
+        for string in strings:
+            changes, wrong, unreadable = grammar.parse(string, values)
+            values |= changes
+            problems += wrong
+            bad |= unreadable
+        problems += _problems(values, bad)
+        given = " ".join(f'--hparams="{string}"' for string in strings)
+        _refuse(f"cannot use {given}", problems)
+        return cls(**values)
+
+    def replace(self, **changes: Any) -> "HParams":
+        """A copy with some values changed. Raises RebarError for unknown names and bad values."""
+        _refuse("cannot replace", [_unknown(name) for name in changes if name not in _FIELDS])
+        return dataclasses.replace(self, **changes)
+
+    def validate(self) -> "HParams":
+        """Check again (the registry may have changed since) and return self.
+
+        Raises:
+          RebarError: names every problem.
+        """
+        _refuse("these hyperparameters cannot be used", list(_problems(vars(self), set())))
+        return self
+
+    def format(self, all: bool = False) -> str:
+        """The --hparams string of these values: parse(h.format()) == h.
+
+        Args:
+          all: write every value, not only those that differ from the default.
+        """
+        return ",".join(
+            f"{name}={grammar.write(value)}"
+            for name, value in vars(self).items()
+            if all or value != _FIELDS[name].default
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name -> value of every hyperparameter, ready for JSON (lists, not tuples)."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "HParams":
+        """The inverse of to_dict.
+
+        Raises:
+          RebarError: a name is unknown or missing, or a value cannot be used.
+        """
+        problems = [_unknown(name) for name in values if name not in _FIELDS]
+        problems += [
+            f"{name} is missing (its default is {grammar.write(field.default)})"
+            for name, field in _FIELDS.items()
+            if name not in values
+        ]
+        _refuse("cannot read these hyperparameters", problems)
+        return cls(**values)
+
+    @property
+    def effective_conditional(self) -> str:
+        """Network of the conditional tasks: "multilayer" or "2017"; "auto" resolved."""
+        if self.conditional != "auto":
+            return self.conditional
+        return "2017" if self.n_layer == 1 or self.legacy2017 else "multilayer"
+
+    @property
+    def effective_coupling(self) -> str:
+        """Layers that REBAR couples: "switch" or "all"; "auto" resolved."""
+        if self.coupling != "auto":
+            return self.coupling
+        return "all" if self.legacy2017 else "switch"
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(HParams)}
+
+
+def describe() -> list[Description]:
+    """One row for every hyperparameter, in order: for --help and the README's table."""
+    return [
+        Description(
+            field.name,
+            grammar.type_name(field.default),
+            grammar.write(field.default),
+            field.metadata["help"],
+            tuple(field.metadata["choices"]()) if field.metadata["choices"] else (),
+        )
+        for field in _FIELDS.values()
+    ]
+
+
+def run_name(hparams: HParams, seed: int) -> str:
+    """Folder name of a run, e.g. "SBNDynamicRebar-sbn-2x200-lr0.0003-s0-1f3a9c2b60".
+
+    The readable part tells the usual runs apart; the hash at the end covers the seed and all
+    values that are not the default, so that a hyperparameter added later renames no old run.
+    """
+    changed = {n: v for n, v in vars(hparams).items() if v != _FIELDS[n].default}
+    content = json.dumps({"hparams": changed, "seed": operator.index(seed)}, sort_keys=True)
+    # Registered names are the user's: keep what any file system takes, at a harmless length.
+    model = re.sub(r"[^A-Za-z0-9._]", "_", hparams.model).lstrip(".")[:60]
+    shape = f"{hparams.n_layer}x{hparams.n_hidden}"
+    digest = hashlib.sha256(content.encode()).hexdigest()[:10]
+    return f"{model}-{hparams.task}-{shape}-lr{hparams.learning_rate!r}-s{seed}-{digest}"
+
+
+def _problems(values: Mapping[str, Any], bad: set[str]) -> Iterator[str]:
+    """What is wrong with typed values; rules that involve a name in `bad` are left out."""
+
+    def known(*names):
+        return bad.isdisjoint(names)
+
+    for name, field in _FIELDS.items():
+        if not known(name):
+            continue
+        value, allowed = values[name], field.metadata["allowed"]
+        if allowed and not allowed[0](value):
+            yield f"{name}={value!r}: must be {allowed[1]}"
+        choices = field.metadata["choices"]
+        for item in value if isinstance(value, tuple) else (value,):
+            if choices and item not in choices():
+                yield f"{name}={item!r}: choose from {', '.join(choices())}"
+            elif isinstance(item, str) and re.search(r"[,\[\]\s]", item):
+                yield f"{name}={item!r}: a name cannot hold a comma, bracket or space"
+
+    if known("track"):
+        twice = sorted({label for label in values["track"] if values["track"].count(label) > 1})
+        if twice:
+            yield f"track names {', '.join(twice)} more than once; name each estimator once"
+    follow = values["follow"] if known("track", "follow") else None
+    if follow in registry.labels() and follow not in values["track"]:
+        yield (
+            f"follow={follow} is not in track={grammar.write(values['track'])}; "
+            "add it to track or follow one of those"
+        )
+    if known("task", "n_input") and values["task"] in _SPLIT_TASKS and values["n_input"] % 2:
+        yield (
+            f"n_input={values['n_input']} with task={values['task']}: the image is split into two "
+            "halves, so n_input must be even (0 follows the data set)"
+        )
+    if known("model", "track", "batch_size", "n_samples"):
+        yield from _too_few_rows(values)
+
+
+def _too_few_rows(values: Mapping[str, Any]) -> Iterator[str]:
+    """A message where an estimator in use needs more rows than one minibatch has."""
+    names = [values["model"]] if values["model"] in registry.names() else []
+    if names and registry.entry(names[0]).label == "Track":
+        labels = registry.labels()
+        names += [labels[label] for label in values["track"] if label in labels]
+    rows = values["batch_size"] * values["n_samples"]
+    for name in dict.fromkeys(names):
+        if 1 <= rows < registry.entry(name).min_rows:
+            yield (
+                f"{name} needs batch_size * n_samples of at least {registry.entry(name).min_rows}, "
+                f"but batch_size={values['batch_size']} and n_samples={values['n_samples']} give "
+                f"{rows}: it compares each row with the mean of the others (leave-one-out)"
+            )
+
+
+def _unknown(name: str) -> str:
+    return grammar.unknown(name, _FIELDS)
+
+
+def _refuse(what: str, problems: list[str]) -> None:
+    """Raise one RebarError that names what failed and every problem, if there is any."""
+    if len(problems) == 1:
+        raise RebarError(f"{what}: {problems[0]}")
+    if problems:
+        bullets = "".join(f"\n  - {problem}" for problem in problems)
+        raise RebarError(f"{what}, {len(problems)} problems:{bullets}")
