@@ -1,0 +1,176 @@
+"""The data of a task, as a model is trained and evaluated on it."""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+
+from rebar.data import files
+from rebar.data.download import missing_error
+from rebar.data.files import BadFile
+from rebar.data.sources import DATA_SETS, TASKS, DataSet
+from rebar.errors import RebarError
+
+_BINARIZE_SEED = 5
+_PERMUTE_SEED = 123
+_DIGITS_SPLIT = (1297, 250, 250)
+_ROWS_AT_ONCE = 5000
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Training, validation and test images of a task; n images of D = h * w pixels, row by row.
+
+    Attributes:
+      name: the task.
+      train: [n, D]; uint8 of 0 and 1, or, to be binarized anew whenever used, float32 in [0, 1].
+      valid: [n, D] uint8 of 0 and 1.
+      test: [n, D] uint8 of 0 and 1.
+      mean: [D] float32, the mean of `train`.
+      image_shape: (h, w).
+      description: which data and which binarization, in words.
+    """
+
+    name: str
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    mean: np.ndarray
+    image_shape: tuple[int, int]
+    description: str
+
+
+def load(task: str, data_dir: str | os.PathLike, dynamic: bool = False) -> Dataset:
+    """Load the data of a task from DATA_DIR/DATA SET/FILE.
+
+    Args:
+      task: one of TASKS.
+      data_dir: the data folder; not used for tasks that need no download.
+      dynamic: give grey training images in [0, 1]. Validation and test images are binarized
+        once, by the same draws, in both modes.
+
+    Raises:
+      RebarError: an unknown task; a missing or broken file, with the command that fetches it.
+    """
+    if task not in TASKS:
+        raise RebarError(f"unknown task {task!r}; known tasks: {', '.join(TASKS)}")
+    data_set = DATA_SETS[TASKS[task].data_set]
+    prepare = {
+        "binarized_mnist": _binarized_mnist,
+        "omniglot": _omniglot,
+        "fashion_mnist": _fashion,
+        "digits": _digits,
+    }[data_set.name]
+    splits, image_shape, description = prepare(
+        functools.partial(_read, data_dir=Path(data_dir).expanduser()), data_set, dynamic
+    )
+    if dynamic:
+        description += "; training images are grey, to be binarized anew whenever used"
+    train, valid, test = splits
+    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
+    for array in (train, valid, test, mean):
+        array.setflags(write=False)
+    return Dataset(task, train, valid, test, mean, image_shape, description)
+
+
+def binarize(grey: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
+    """Draw binary images, uint8 [n, D], with the pixels of `grey` [n, D] as probabilities.
+
+    A pixel is 1 where the stream's next uniform (row by row) is below its grey value.
+    """
+    binary = np.empty(grey.shape, np.uint8)
+    for start in range(0, len(grey), _ROWS_AT_ONCE):  # the draws of all rows would be 8 n D bytes
+        rows = grey[start : start + _ROWS_AT_ONCE]
+        binary[start : start + _ROWS_AT_ONCE] = stream.random_sample(rows.shape) < rows
+    return binary
+
+
+def _read(data_set: DataSet, role: str, data_dir: Path):
+    """The arrays in a file of a data set, and whether it is the published file."""
+    file = data_set.files[role]
+    found, unusable = files.find(file, data_dir / data_set.name)
+    if found is not None:
+        try:
+            return files.parse(file, found.content), found.published
+        except BadFile as error:
+            unusable[found.path] = error
+    raise missing_error(data_set, [file], data_dir, unusable)
+
+
+def _unit_interval(images: np.ndarray, white: int = 255) -> np.ndarray:
+    """Grey images [n, h, w] of 0 ... white as float32 [n, h * w] in [0, 1]."""
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(white)
+
+
+def _binarized_mnist(read, data_set: DataSet, dynamic: bool):
+    valid, _ = read(data_set, "valid")
+    test, _ = read(data_set, "test")
+    if dynamic:
+        images, _ = read(DATA_SETS["mnist"], "train_images")
+        train = _unit_interval(images[: data_set.files["train"].shape[0]])
+    else:
+        train, _ = read(data_set, "train")
+    description = "MNIST in the fixed binarization of Salakhutdinov, as published by Larochelle"
+    return (train, valid, test), (28, 28), description
+
+
+def _omniglot(read, data_set: DataSet, dynamic: bool):
+    """As in 2017: one stream binarizes train, then test; then the training rows are permuted.
+
+    Unlike 2017, validation and test images are binarized in dynamic mode, too.
+    """
+    from rebar import noise
+
+    (data, testdata), published = read(data_set, "chardata")
+    grey, grey_test = _upright(data), _upright(testdata)
+    stream = noise.numpy_stream(_BINARIZE_SEED)
+    binary = binarize(grey, stream)
+    test = binarize(grey_test, stream)
+    order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(grey))
+    train_rows, valid_rows = order[: -data_set.n_valid], order[-data_set.n_valid :]
+    train = (grey if dynamic else binary)[train_rows]
+    description = "OMNIGLOT, binarized once with seed 5"
+    if not published:
+        description += f" (NOTE: {data_set.notice})"
+    return (train, binary[valid_rows], test), (28, 28), description
+
+
+def _upright(columns: np.ndarray) -> np.ndarray:
+    """Images that are columns [784, n], pixels column by column, as float32 rows [n, 784]."""
+    images = columns.T.astype(np.float32).reshape(-1, 28, 28)
+    return np.ascontiguousarray(images.transpose(0, 2, 1)).reshape(len(images), -1)
+
+
+def _fashion(read, data_set: DataSet, dynamic: bool):
+    from rebar import noise
+
+    images, _ = read(data_set, "train_images")
+    test_images, _ = read(data_set, "test_images")
+    n_train = len(images) - data_set.n_valid
+    grey = _unit_interval(images)
+    stream = noise.numpy_stream(_BINARIZE_SEED)
+    binary = binarize(grey, stream)
+    test = binarize(_unit_interval(test_images), stream)
+    train = (grey if dynamic else binary)[:n_train]
+    return (train, binary[n_train:], test), (28, 28), "Fashion-MNIST, binarized once with seed 5"
+
+
+def _digits(read, data_set: DataSet, dynamic: bool):
+    from rebar import noise
+
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise RebarError(
+            "the tasks digits and sp_digits need scikit-learn; type: pip install scikit-learn"
+        ) from None
+    images = load_digits().images
+    order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(images))
+    grey = _unit_interval(images[order], white=16)
+    binary = binarize(grey, noise.numpy_stream(_BINARIZE_SEED))
+    n_train, n_valid, _ = _DIGITS_SPLIT
+    train = (grey if dynamic else binary)[:n_train]
+    valid, test = binary[n_train : n_train + n_valid], binary[n_train + n_valid :]
+    return (train, valid, test), (8, 8), "scikit-learn's 8x8 digits, binarized once with seed 5"
