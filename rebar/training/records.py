@@ -1,0 +1,347 @@
+"""What a run prints and writes: Step lines, metrics.jsonl, TensorBoard scalars, a progress bar.
+
+The printed lines are those of the 2017 script, so that one reader serves its logs and ours:
+
+    Step 2084: [-231.026474  0.3711713  1.  1.06934261  1.07023323]
+    -3.6465678215
+
+    Valid 41680: [-120.5  -121.3  0.15]
+    Test 41680: [-120.1  -120.9  0.15]
+
+First the mean of the objective and the metrics over the epoch, then the logarithm of the mean
+gradient variance; a run that tracks several methods prints a pair for each instead, sorted by
+name: `('DynamicREBAR', -3.725339889526367)`. Ours never wrap an array; the 2017 script's did.
+"""
+
+import ast
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from rebar.errors import RebarError
+
+# Set one by one, so that a caller's own print options do not change the log.
+_PRINT_OPTIONS = {
+    "precision": 8,
+    "threshold": sys.maxsize,
+    "linewidth": sys.maxsize,
+    "suppress": False,
+    "sign": "-",
+    "floatmode": "maxprec",
+    "nanstr": "nan",
+    "infstr": "inf",
+    "formatter": None,
+    "legacy": False,
+}
+_NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)"
+_ARRAY = re.compile(r"^(Step|Valid|Test) (\d+): \[([^\[\]]*)\][ \t]*$", re.MULTILINE)
+_VARIANCE = re.compile(rf"\n({_NUMBER})[ \t]*(?=\n|\Z)")
+# A scalar inside a tuple prints as np.float32(...) under NumPy 2.
+_TRACKED = re.compile(rf"\n\((['\"].*?['\"]), (?:np\.float\d+\()?({_NUMBER})\)+[ \t]*(?=\n|\Z)")
+
+
+def format_values(values: Sequence[float]) -> str:
+    """Numbers as NumPy prints an array (at most 8 decimals), always on one line."""
+    with np.printoptions(**_PRINT_OPTIONS):
+        return str(np.asarray(values, dtype=np.float64))
+
+
+def format_step(step: int, values: Sequence[float]) -> str:
+    """The line of an epoch: "Step 2084: [...]".
+
+    Args:
+      step: steps done.
+      values: means over the epoch's minibatches; objective (nats) first.
+    """
+    return f"Step {step}: {format_values(values)}"
+
+
+def format_log_variance(log_variance: float | Mapping[str, float]) -> str:
+    """What follows a Step line: one float, or a line for each tracked method, sorted by name."""
+    if isinstance(log_variance, Mapping):
+        return "\n".join(str((name, float(log_variance[name]))) for name in sorted(log_variance))
+    return str(float(log_variance))
+
+
+def format_eval(name: str, step: int, values: Sequence[float]) -> str:
+    """The line of an evaluation: "Valid 41680: [...]".
+
+    As in the original an empty line comes before Valid and after Test.
+
+    Args:
+      name: "Valid" or "Test".
+      step: steps done.
+      values: the bound (nats) first.
+    """
+    line = f"{name} {step}: {format_values(values)}"
+    return {"Valid": f"\n{line}", "Test": f"{line}\n"}[name]
+
+
+def parse_log(text: str) -> list[dict[str, Any]]:
+    """Read the printed lines back, from our runs or the 2017 script's standard output.
+
+    Args:
+      text: all that was printed; other lines are passed over, as is an array cut off at the end.
+
+    Returns:
+      By step, {"step": int, "values": list of float, "log_variance": float or {method: float},
+      "valid": list, "test": list}, None for what was not printed. Where a step was printed twice
+      (a resumed run repeats some), the later one stands.
+
+    Raises:
+      RebarError: an array holds something that is not a number; names the line.
+    """
+    text = text.replace("\r\n", "\n")
+    records: dict[int, dict[str, Any]] = {}
+    for match in _ARRAY.finditer(text):
+        kind, step = match[1], int(match[2])
+        try:
+            values = [float(word) for word in match[3].split()]
+        except ValueError as error:
+            line = text.count("\n", 0, match.start()) + 1
+            raise RebarError(f"line {line} of the log, {kind} {step}: {error}") from None
+        record = records.setdefault(
+            step, dict.fromkeys(("step", "values", "log_variance", "valid", "test"))
+        )
+        record["step"] = step
+        if kind == "Step":
+            record["values"] = values
+            record["log_variance"] = _log_variance_at(text, match.end())
+        else:
+            record[kind.lower()] = values
+    return [records[step] for step in sorted(records)]
+
+
+def _log_variance_at(text: str, position: int) -> float | dict[str, float] | None:
+    """The log variance printed on the line or lines that start after `position`."""
+    single = _VARIANCE.match(text, position)
+    if single:
+        return float(single[1])
+    tracked = {}
+    while pair := _TRACKED.match(text, position):
+        tracked[ast.literal_eval(pair[1])] = float(pair[2])
+        position = pair.end()
+    return tracked or None
+
+
+def write_file(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file whole or not at all: under a temporary name beside it, synced, then renamed.
+
+    Raises:
+      RebarError: it cannot be written (names path and reason); what was there before is intact.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a power cut, where the system can sync a folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _cannot_write(path: Path, error: OSError) -> RebarError:
+    return RebarError(
+        f"cannot write {path}: {error.strerror or error}; make room or give the rights to write "
+        "there, or choose another --working_dir"
+    )
+
+
+def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """Write strict, indented JSON, whole or not at all.
+
+    Raises:
+      RebarError: it cannot be written; names path and reason.
+      ValueError: a number is not finite.
+    """
+    write_file(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+class MetricsFile:
+    """metrics.jsonl: one strict JSON object a line, each on disk before `append` returns.
+
+    Numbers that are not finite, which JSON cannot say, become null and are listed by name under
+    "nonfinite" (dots join the names of nested ones: "log_variance.NVIL", "values.0").
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        """Nothing is read or written yet; `path` need not exist, its folder must."""
+        self.path = Path(path)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record; it must have "step". NumPy and TensorFlow values become plain numbers.
+
+        Raises:
+          RebarError: it cannot be written; names path and reason.
+        """
+        nonfinite: list[str] = []
+        plain = {"step": int(record["step"])}
+        for name, value in record.items():
+            if name != "step":
+                plain[name] = _plain(value, name, nonfinite)
+        if nonfinite:
+            plain["nonfinite"] = nonfinite
+        line = json.dumps(plain, allow_nan=False) + "\n"
+        try:
+            with open(self.path, "ab") as file:
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def read(self) -> list[dict[str, Any]]:
+        """All records in order; a line cut off at the end is passed over. [] without a file.
+
+        Raises:
+          RebarError: the file cannot be read, or a line before the last is no record.
+        """
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RebarError(f"cannot read {self.path}: {error.strerror}") from error
+        records = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                records.append(record)
+            elif number < len(lines):
+                raise RebarError(
+                    f"{self.path}, line {number} is not a record: {line[:60]!r}; "
+                    "mend or delete that line"
+                )
+        return records
+
+    def truncate_after(self, step: int) -> int:
+        """Drop the records beyond `step` and a line cut off at the end, in one rename.
+
+        Call it before the first `append` of a run, with the checkpoint's step, 0 without one.
+
+        Returns:
+          How many lines were dropped.
+        """
+        kept = [record for record in self.read() if record["step"] <= step]
+        if not self.path.exists():
+            return 0
+        present = self.path.read_bytes()
+        content = "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept).encode()
+        if content != present:
+            write_file(self.path, content)
+        return len(present.splitlines()) - len(kept)
+
+
+def _plain(value: Any, name: str, nonfinite: list[str]) -> Any:
+    """`value` as JSON has it; adds the names of non-finite numbers to `nonfinite`."""
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, f"{name}.{k}", nonfinite) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, f"{name}.{k}", nonfinite) for k, v in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        nonfinite.append(name)
+        return None
+    return value
+
+
+class Scalars:
+    """TensorBoard scalars, written without TensorBoard, which tf.summary.scalar would need.
+
+    `tf.summary.write` with the metadata of TensorBoard's scalar plugin makes the same file.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        """Args: folder: of the event file; made if missing."""
+        # Here, so that reading logs does not wait for TensorFlow.
+        import tensorflow as tf
+
+        self._tf = tf
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._metadata = tf.compat.v1.SummaryMetadata(
+            plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write a step's scalars (float32) by tag; 0.2 ms each, so once an epoch, not a step."""
+        with self._writer.as_default():
+            for tag, value in values.items():
+                scalar = self._tf.constant(float(value), self._tf.float32)
+                self._tf.summary.write(tag, scalar, step=step, metadata=self._metadata)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the file; nothing can be written after."""
+        self._writer.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+class Progress:
+    """A bar with rate and time left on standard error, if that is a terminal; else nothing."""
+
+    def __init__(self, total: int, initial: int = 0, unit: str = "step"):
+        """Args: total, initial: units in all and done already; unit: their name."""
+        self._bar = tqdm.tqdm(
+            total=total,
+            initial=initial,
+            unit=unit,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def update(self, units: int) -> None:
+        """Move on by some units."""
+        self._bar.update(units)
+
+    def print(self, text: str) -> None:
+        """Print to standard output, at once, without tearing the bar."""
+        self._bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
