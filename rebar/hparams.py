@@ -21,12 +21,8 @@ from typing import Any, NamedTuple
 
 from rebar import hparams_grammar as grammar
 from rebar import registry
+from rebar.data.sources import TASKS
 from rebar.errors import RebarError
-
-TASKS = ("sbn", "sp", "omni", "fashion", "digits", "sp_digits")
-
-# Tasks that predict the lower half of an image from the upper one.
-_SPLIT_TASKS = ("sp", "sp_digits")
 
 
 def _hparam(default, text, choices=None, allowed=None):
@@ -291,13 +287,16 @@ def _problems(values: Mapping[str, Any], bad: set[str]) -> Iterator[str]:
         twice = sorted({label for label in values["track"] if values["track"].count(label) > 1})
         if twice:
             yield f"track names {', '.join(twice)} more than once; name each estimator once"
-    follow = values["follow"] if known("track", "follow") else None
-    if follow in registry.labels() and follow not in values["track"]:
-        yield (
-            f"follow={follow} is not in track={grammar.write(values['track'])}; "
-            "add it to track or follow one of those"
-        )
-    if known("task", "n_input") and values["task"] in _SPLIT_TASKS and values["n_input"] % 2:
+    if known("track", "follow"):
+        follow, track = values["follow"], values["track"]
+        # Labels that do not exist are reported above.
+        if follow not in track and {follow, *track} <= registry.labels().keys():
+            yield (
+                f"follow={follow} is not in track={grammar.write(track)}; "
+                "add it to track or follow one of those"
+            )
+    task = TASKS.get(values["task"]) if known("task", "n_input") else None
+    if task and task.conditional and values["n_input"] % 2:
         yield (
             f"n_input={values['n_input']} with task={values['task']}: the image is split into two "
             "halves, so n_input must be even (0 follows the data set)"

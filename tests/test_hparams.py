@@ -1,0 +1,363 @@
+"""The --hparams string: the original's grammar and errors, and what was added to it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rebar import registry
+from rebar.data.sources import TASKS
+from rebar.errors import RebarError
+from rebar.hparams import HParams, describe, run_name
+
+LABELS = sorted(registry.labels())
+
+
+@st.composite
+def hparams(draw):
+    """Any valid HParams of the estimators that come with the package."""
+    at_least_one = st.integers(1, 10**6)
+    positive = st.floats(0, exclude_min=True, allow_infinity=False)
+    track = draw(st.lists(st.sampled_from(LABELS), min_size=1, unique=True))
+    return HParams(
+        model=draw(st.sampled_from(registry.names())),
+        n_hidden=draw(at_least_one),
+        n_input=2 * draw(st.integers(0, 10**6)),
+        n_layer=draw(at_least_one),
+        nonlinear=draw(st.booleans()),
+        learning_rate=draw(positive),
+        temperature=draw(positive),
+        n_samples=draw(at_least_one),
+        batch_size=draw(st.integers(2, 10**6)),
+        trial=draw(st.integers()),
+        muprop_relaxation=draw(st.booleans()),
+        dynamic_b=draw(st.booleans()),
+        quadratic=draw(st.booleans()),
+        beta2=draw(st.floats(0, 1, exclude_max=True)),
+        task=draw(st.sampled_from(sorted(TASKS))),
+        conditional=draw(st.sampled_from(["auto", "multilayer", "2017"])),
+        coupling=draw(st.sampled_from(["auto", "switch", "all"])),
+        legacy2017=draw(st.booleans()),
+        track=track,
+        follow=draw(st.sampled_from(track)),
+    )
+
+
+def error_of(*strings):
+    with pytest.raises(RebarError) as caught:
+        HParams.parse(*strings)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_original():
+    original = {
+        "model": "SBNGumbel",
+        "n_hidden": 200,
+        "n_layer": 1,
+        "nonlinear": False,
+        "learning_rate": 0.001,
+        "temperature": 0.5,
+        "n_samples": 1,
+        "batch_size": 24,
+        "trial": 1,
+        "muprop_relaxation": True,
+        "dynamic_b": False,
+        "quadratic": True,
+        "beta2": 0.99999,
+        "task": "sbn",
+    }
+    values = HParams().to_dict()
+    assert {name: values[name] for name in original} == original
+    assert values["n_input"] == 0
+    assert values["track"] == ["NVIL", "SimpleMuProp", "MuProp", "DynamicREBAR", "REBAR"]
+    assert values["follow"] == "SimpleMuProp"
+
+
+@given(hparams())
+def test_what_is_formatted_parses_to_the_same(h):
+    assert HParams.parse(h.format()) == h
+    assert HParams.parse(h.format(all=True)) == h
+    # Whatever came before, a complete string overrides all of it.
+    assert HParams.parse("n_layer=7,nonlinear=true,beta2=0.5", h.format(all=True)) == h
+    assert HParams.from_dict(json.loads(json.dumps(h.to_dict()))) == h
+
+
+@given(st.text(alphabet="n_layertsk=[]012,. \n\tmodSBN-'\"é", max_size=40))
+def test_any_text_parses_or_is_refused_in_one_way(text):
+    try:
+        h = HParams.parse(text)
+    except RebarError as error:
+        assert text in str(error)  # noqa: PT017 - most texts are refused, some are not
+    else:
+        assert HParams.parse(h.format()) == h
+
+
+def test_format_leaves_out_defaults():
+    assert HParams().format() == ""
+    assert HParams(n_layer=2, learning_rate=3e-4).format() == "n_layer=2,learning_rate=0.0003"
+    assert HParams().format(all=True).count("=") == len(describe())
+
+
+@pytest.mark.parametrize(
+    ("string", "changes"),
+    [
+        ("", {}),
+        ("  \n", {}),
+        ("n_layer=2,", {"n_layer": 2}),
+        ("n_layer = 2 ,  task  =  omni  ", {"n_layer": 2, "task": "omni"}),
+        ("\n n_layer=2,\n task=omni\n", {"n_layer": 2, "task": "omni"}),
+        ("trial=-3", {"trial": -3}),
+        ("trial=1_000", {"trial": 1000}),
+        ("learning_rate=3", {"learning_rate": 3.0}),
+        ("learning_rate=1e-4", {"learning_rate": 1e-4}),
+        ("nonlinear=true", {"nonlinear": True}),
+        ("nonlinear=True", {"nonlinear": True}),
+        ("quadratic=false", {"quadratic": False}),
+        ("quadratic=False", {"quadratic": False}),
+        ("quadratic=0", {"quadratic": False}),
+        ("nonlinear=-7", {"nonlinear": True}),
+        ("track=[SimpleMuProp,REBAR]", {"track": ("SimpleMuProp", "REBAR")}),
+        (
+            "track=[ SimpleMuProp REBAR ] , trial=2",
+            {"track": ("SimpleMuProp", "REBAR"), "trial": 2},
+        ),
+        ("track=[REBAR],follow=REBAR", {"track": ("REBAR",), "follow": "REBAR"}),
+        (
+            "track[0]=Gumbel,track[4]=REINFORCE",
+            {"track": ("Gumbel", "SimpleMuProp", "MuProp", "DynamicREBAR", "REINFORCE")},
+        ),
+    ],
+)
+def test_grammar(string, changes):
+    assert HParams.parse(string) == HParams(**changes)
+
+
+def test_later_strings_override_earlier_ones():
+    h = HParams.parse("n_layer=2,task=sp", "", "n_layer=3", "track[0]=Gumbel")
+    assert h == HParams(
+        n_layer=3,
+        task="sp",
+        track=["Gumbel", "SimpleMuProp", "MuProp", "DynamicREBAR", "REBAR"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("string", "parts"),
+    [
+        ("n_layer", ["malformed", "'n_layer'"]),
+        (",n_layer=2", ["malformed"]),
+        ("n_layer=2,,task=sp", ["malformed"]),
+        ("2n=1", ["malformed", "'2n=1'"]),
+        ("task=s[p", ["malformed", "'task=s[p'"]),
+        ("track=[NVIL,REBAR", ["malformed", "'track=[NVIL,REBAR'"]),
+        ("track=[NVIL]x", ["malformed"]),
+        ("n_layer=2.0", ["n_layer", "int", "'2.0'"]),
+        ("n_layer=1e3", ["n_layer", "int", "'1e3'"]),
+        ("n_layer=", ["n_layer", "int", "''"]),
+        ("learning_rate=fast", ["learning_rate", "float", "'fast'"]),
+        ("nonlinear=TRUE", ["nonlinear", "bool", "'TRUE'", "true or false"]),
+        ("nonlinear=yes", ["nonlinear", "bool", "'yes'"]),
+        ("nonlinear=", ["nonlinear", "bool", "''"]),
+        ("nonlinear=1.0", ["nonlinear", "bool", "'1.0'"]),
+        ("task='sp'", ["task=\"'sp'\"", "sbn, sp, omni"]),
+        ("task=", ["task=''", "sbn, sp, omni"]),
+        ("n_layr=2", ["unknown", "'n_layr'", "did you mean n_layer?"]),
+        ("NLAYER=2", ["unknown", "n_layer"]),
+        ("zzz=2", ["unknown", "'zzz'", *HParams().to_dict()]),
+        ("n_layer=1,n_layer=2", ["n_layer", "twice"]),
+        ("track=[REBAR],track[0]=NVIL", ["track", "twice"]),
+        ("track[0]=NVIL,track=[REBAR]", ["track", "twice"]),
+        ("track[0]=NVIL,track[0]=REBAR", ["track", "twice"]),
+        ("n_layer=[2]", ["n_layer", "not a list", "n_layer=value"]),
+        ("n_layer[0]=2", ["n_layer", "not a list"]),
+        ("track=NVIL", ["track", "a list", "track=[NVIL]"]),
+        ("track[0]=[NVIL]", ["track", "cannot be a list"]),
+        ("track[5]=NVIL", ["track", "[5]", "it has 5"]),
+        ("n_layer=0", ["n_layer=0", "at least 1"]),
+        ("n_hidden=-1", ["n_hidden=-1", "at least 1"]),
+        ("n_samples=0", ["n_samples=0"]),
+        ("batch_size=0", ["batch_size=0"]),
+        ("n_input=-1", ["n_input=-1"]),
+        ("temperature=0", ["temperature=0.0", "above 0"]),
+        ("temperature=inf", ["temperature=inf", "finite"]),
+        ("learning_rate=nan", ["learning_rate=nan"]),
+        ("learning_rate=-1", ["learning_rate=-1.0"]),
+        ("beta2=1", ["beta2=1.0", "below 1"]),
+        ("beta2=-0.1", ["beta2=-0.1"]),
+        ("model=Rebar", ["model='Rebar'", *registry.names()]),
+        ("conditional=2018", ["conditional='2018'", "auto, multilayer, 2017"]),
+        ("coupling=none", ["coupling='none'", "auto, switch, all"]),
+        ("track=[SBNNVIL],follow=NVIL", ["track='SBNNVIL'", *LABELS]),
+        ("track=[NVIL,SimpleMuProp,NVIL]", ["track", "NVIL more than once"]),
+        ("track=[NVIL]", ["follow=SimpleMuProp", "not in track=[NVIL]"]),
+        ("track=[]", ["follow=SimpleMuProp", "not in track=[]"]),
+        ("follow=all", ["follow='all'", *LABELS]),
+        ("task=sp,n_input=783", ["n_input=783", "task=sp", "even"]),
+        ("model=SBN,batch_size=1", ["SBN", "at least 2", "batch_size=1", "leave-one-out"]),
+        (
+            "model=SBNTrackGradVariances,track=[REINFORCE],follow=REINFORCE,batch_size=1",
+            ["SBN needs", "at least 2"],
+        ),
+    ],
+)
+def test_errors_say_what_is_wrong(string, parts):
+    message = error_of(string)
+    assert f'--hparams="{string}"' in message
+    assert "problems" not in message, "one mistake, one problem"
+    rest = message.replace(f'--hparams="{string}"', "")
+    for part in parts:
+        assert part in rest
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        "model=SBN,batch_size=1,n_samples=2",
+        "task=sbn,n_input=783",
+        "model=SBNNVIL,batch_size=1",
+        "track=[REINFORCE],follow=REINFORCE,batch_size=1",
+    ],
+)
+def test_near_misses_are_allowed(string):
+    assert HParams.parse(string).validate().format() == HParams.parse(string).format() != ""
+
+
+def test_all_problems_are_reported_at_once():
+    first = "n_layr=2,n_layer=two,nonsense,temperature=0"
+    second = "task=mnist,beta2=[1],trial=2,trial=3"
+    message = error_of(first, second)
+    assert f'--hparams="{first}" --hparams="{second}", 7 problems:' in message
+    bullets = [line.split()[1].strip("':") for line in message.splitlines()[1:]]
+    assert [re.split("[=:]", bullet)[0] for bullet in bullets] == [
+        "unknown",
+        "n_layer",
+        "malformed",
+        "beta2",
+        "trial",
+        "temperature",
+        "task",
+    ]
+
+
+def test_rules_between_values_wait_until_the_values_are_readable():
+    message = error_of("model=SBN,batch_size=1,n_samples=two")
+    assert "'two'" in message
+    assert "leave-one-out" not in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"n_layer": "2"}, "n_layer: '2' is not of type int"),
+        ({"n_layer": 2.0}, "n_layer: 2.0 is not of type int"),
+        ({"n_layer": True}, "n_layer: True is not of type int"),
+        ({"nonlinear": 1}, "nonlinear: 1 is not of type bool"),
+        ({"task": None}, "task: None is not of type str"),
+        ({"track": "NVIL"}, "track: 'NVIL' is not of type list of str"),
+        ({"learning_rate": 10**400}, "learning_rate: "),
+        ({"n_layer": 0, "beta2": 2.0}, "2 problems"),
+    ],
+)
+def test_python_values_are_checked_too(changes, part):
+    for build in (lambda: HParams(**changes), lambda: HParams().replace(**changes)):
+        with pytest.raises(RebarError, match=re.escape(part)):
+            build()
+
+
+def test_numbers_take_the_type_of_the_default():
+    h = HParams(learning_rate=1, track=["REBAR", "SimpleMuProp"])
+    assert type(h.learning_rate) is float
+    assert h.track == ("REBAR", "SimpleMuProp")
+    assert hash(h) == hash(HParams.parse("learning_rate=1.0,track=[REBAR,SimpleMuProp]"))
+
+
+def test_replace_changes_a_copy():
+    h = HParams()
+    assert h.replace(n_layer=2).n_layer == 2
+    assert h.n_layer == 1
+    with pytest.raises(RebarError, match="unknown hyperparameter 'layers'"):
+        h.replace(layers=2)
+
+
+def test_validate_sees_a_registry_that_changed(monkeypatch):
+    monkeypatch.setitem(registry._ENTRIES, "Mine", registry.Entry("a:b", "Mine"))
+    h = HParams(model="Mine").validate()
+    monkeypatch.delitem(registry._ENTRIES, "Mine")
+    with pytest.raises(RebarError, match="model='Mine'"):
+        h.validate()
+
+
+def test_a_registered_name_that_cannot_be_written_is_refused(monkeypatch):
+    monkeypatch.setitem(registry._ENTRIES, "My, own", registry.Entry("a:b", "My, own"))
+    with pytest.raises(RebarError, match="cannot hold a comma"):
+        HParams(model="My, own")
+
+
+def test_from_dict_names_what_is_unknown_or_missing():
+    values = HParams().to_dict()
+    del values["quadratic"]
+    values["n_layrs"] = 2
+    with pytest.raises(RebarError) as caught:
+        HParams.from_dict(values)
+    assert "'n_layrs'; did you mean n_layer?" in str(caught.value)
+    assert "quadratic is missing (its default is True)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("string", "conditional", "coupling"),
+    [
+        ("n_layer=1", "2017", "switch"),
+        ("n_layer=2", "multilayer", "switch"),
+        ("n_layer=2,legacy2017=true", "2017", "all"),
+        ("n_layer=1,conditional=multilayer", "multilayer", "switch"),
+        ("n_layer=2,conditional=2017,coupling=all", "2017", "all"),
+        ("n_layer=2,legacy2017=true,conditional=multilayer", "multilayer", "all"),
+        ("n_layer=2,legacy2017=true,coupling=switch", "2017", "switch"),
+    ],
+)
+def test_effective_settings(string, conditional, coupling):
+    h = HParams.parse(string)
+    assert (h.effective_conditional, h.effective_coupling) == (conditional, coupling)
+
+
+def test_describe_has_a_full_row_for_every_hyperparameter():
+    rows = {row.name: row for row in describe()}
+    assert list(rows) == list(HParams().to_dict())
+    assert all(row.help.endswith(".") for row in rows.values())
+    assert HParams.parse(",".join(f"{r.name}={r.default}" for r in rows.values())) == HParams()
+    assert rows["task"].choices == tuple(TASKS)
+    assert rows["n_layer"].choices == ()
+    assert {row.type for row in rows.values()} == {"int", "float", "bool", "str", "list of str"}
+
+
+def test_run_name_is_readable_and_stays_the_same():
+    # A changed name would hide the runs that are on disk already.
+    h = HParams.parse("model=SBNDynamicRebar,learning_rate=0.0003,n_layer=2")
+    assert run_name(h, 0) == "SBNDynamicRebar-sbn-2x200-lr0.0003-s0-99101ab23b"
+    assert run_name(HParams(), 0) == "SBNGumbel-sbn-1x200-lr0.001-s0-6e1c844441"
+
+
+@given(hparams(), hparams(), st.integers(0, 2**63), st.integers(0, 2**63))
+def test_run_names_differ_exactly_where_the_runs_do(a, b, seed_a, seed_b):
+    assert (run_name(a, seed_a) == run_name(b, seed_b)) == ((a, seed_a) == (b, seed_b))
+    assert run_name(HParams.parse(a.format()), seed_a) == run_name(a, seed_a)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{,200}", run_name(a, seed_a))
+
+
+def test_run_name_of_a_registered_model_is_safe_for_a_file_system(monkeypatch):
+    names = ["../../My:own*é", "../../My_own*é", "x" * 300]
+    for name in names:
+        monkeypatch.setitem(registry._ENTRIES, name, registry.Entry("a:b", name))
+    folders = [run_name(HParams(model=name), 0) for name in names]
+    assert len(set(folders)) == 3
+    for folder in folders:
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]{,200}", folder)
+
+
+def test_a_string_is_checked_without_tensorflow():
+    code = "import sys, rebar.hparams; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
