@@ -153,6 +153,8 @@ def _parse_amat(file: SourceFile, content: bytes) -> np.ndarray:
             return values
     if len(content) < file.content_bytes - rows:
         raise BadFile(f"is cut short: {len(content)} bytes of text, not {file.content_bytes}")
+    if content.isspace():  # loadtxt would warn of it and go on
+        raise BadFile("is blank")
     try:
         values = np.loadtxt(io.BytesIO(content), dtype=np.float32, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:

@@ -1,0 +1,294 @@
+"""Loading tasks: from small synthetic files, from damaged ones, and the digits exactly."""
+
+import dataclasses
+import gzip
+import hashlib
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import scipy.io
+
+from rebar.data import TASKS, files, load, sources
+from rebar.errors import RebarError
+
+from .conftest import amat_text, idx_bytes, mat_bytes, with_content
+
+DIGITS = ["19e0d2df0f239551", "06159aa7a659e757", "5e97cc59b19f0381"]
+"""Digests of the digits' training, validation and test images."""
+
+
+def check_form(dataset, dynamic):
+    n_pixels = dataset.image_shape[0] * dataset.image_shape[1]
+    assert dataset.train.dtype == (np.float32 if dynamic else np.uint8)
+    assert dataset.train.min() == 0
+    assert dataset.train.max() == 1
+    assert dynamic == bool(((dataset.train > 0) & (dataset.train < 1)).any())
+    for array in (dataset.valid, dataset.test):
+        assert array.dtype == np.uint8
+        assert set(np.unique(array)) == {0, 1}
+    assert {a.shape[1] for a in (dataset.train, dataset.valid, dataset.test)} == {n_pixels}
+    assert dataset.mean.dtype == np.float32
+    np.testing.assert_allclose(dataset.mean, dataset.train.astype(float).mean(0), atol=1e-7)
+
+
+@pytest.fixture
+def laid_out(small, tmp_path):
+    for name in ("binarized_mnist", "mnist", "omniglot", "fashion_mnist"):
+        small.write(tmp_path, name, zipped=name == "mnist")
+    return small
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_form(laid_out, tmp_path, task, dynamic):
+    dataset = load(task, tmp_path, dynamic)
+    assert dataset.name == task
+    check_form(dataset, dynamic)
+    assert ("binarized anew" in dataset.description) == dynamic
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_validation_and_test_images_are_the_same_in_both_modes(laid_out, tmp_path, task):
+    fixed, dynamic = load(task, tmp_path, False), load(task, tmp_path, True)
+    np.testing.assert_array_equal(fixed.valid, dynamic.valid)
+    np.testing.assert_array_equal(fixed.test, dynamic.test)
+
+
+@pytest.mark.parametrize("task", ["sbn", "sp"])
+def test_binarized_mnist_is_used_as_it_lies(laid_out, tmp_path, task):
+    dataset = load(task, tmp_path)
+    for part in ("train", "valid", "test"):
+        np.testing.assert_array_equal(
+            getattr(dataset, part), laid_out.arrays["binarized_mnist", part]
+        )
+
+
+def test_dynamic_mnist_takes_the_first_grey_training_images(laid_out, tmp_path):
+    images = laid_out.arrays["mnist", "train_images"].reshape(30, 784)
+    train = load("sbn", tmp_path, dynamic=True).train
+    np.testing.assert_allclose(train, images[:20] / 255, atol=1e-7)
+
+
+def test_omniglot_is_prepared_in_the_order_of_2017(laid_out, tmp_path):
+    def upright(columns):
+        return columns.T.astype("float32").reshape(-1, 28, 28).reshape(-1, 784, order="F")
+
+    grey, grey_test = map(upright, laid_out.arrays["omniglot", "chardata"])
+    draws = np.random.RandomState(5)
+    binary = draws.rand(*grey.shape) < grey
+    binary_test = draws.rand(*grey_test.shape) < grey_test
+    order = np.random.RandomState(123).permutation(len(grey))
+    fixed, dynamic = load("omni", tmp_path), load("omni", tmp_path, dynamic=True)
+    np.testing.assert_array_equal(fixed.train, binary[order][:-5])
+    np.testing.assert_array_equal(fixed.valid, binary[order][-5:])
+    np.testing.assert_array_equal(fixed.test, binary_test)
+    np.testing.assert_array_equal(dynamic.train, grey[order][:-5])
+
+
+def test_fashion_splits_and_draws(laid_out, tmp_path):
+    images = laid_out.arrays["fashion_mnist", "train_images"].reshape(30, 784)
+    tests = laid_out.arrays["fashion_mnist", "test_images"].reshape(-1, 784)
+    grey = np.concatenate([images, tests]).astype(np.float32) / np.float32(255)
+    binary = np.random.RandomState(5).random_sample(grey.shape) < grey
+    fixed, dynamic = load("fashion", tmp_path), load("fashion", tmp_path, dynamic=True)
+    np.testing.assert_array_equal(fixed.train, binary[:24])
+    np.testing.assert_array_equal(fixed.valid, binary[24:30])
+    np.testing.assert_array_equal(fixed.test, binary[30:])
+    np.testing.assert_array_equal(dynamic.train, grey[:24])
+
+
+def test_digits_are_split_into_disjoint_parts_that_never_change():
+    from sklearn.datasets import load_digits
+
+    dataset = load("digits", "/not/used", dynamic=True)
+    fixed = load("sp_digits", "/not/used")
+    assert [len(a) for a in (fixed.train, fixed.valid, fixed.test)] == [1297, 250, 250]
+    images = load_digits().data / 16
+    order = np.random.RandomState(123).permutation(1797)
+    assert len(set(order)) == 1797
+    np.testing.assert_array_equal(dataset.train, images[order][:1297])
+    parts = (fixed.train, fixed.valid, fixed.test)
+    # What runs and their published figures rest on: it must never change.
+    assert [hashlib.sha256(part.tobytes()).hexdigest()[:16] for part in parts] == DIGITS
+    # A pixel that is black or white is so in the binary image as well.
+    grey = images[order]
+    binary = np.concatenate(parts)
+    assert (binary[grey == 0] == 0).all()
+    assert (binary[grey == 1] == 1).all()
+
+
+def test_arrays_cannot_be_changed_by_accident():
+    dataset = load("digits", "/not/used")
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.train[0, 0] = 1
+
+
+def test_unknown_task():
+    with pytest.raises(RebarError, match="unknown task 'mnist'; known tasks: sbn, sp, omni"):
+        load("mnist", "/not/used")
+
+
+def test_a_missing_file_is_named_with_the_command(tmp_path):
+    with pytest.raises(RebarError) as error:
+        load("sbn", tmp_path)
+    assert f"{tmp_path}/binarized_mnist/binarized_mnist_valid.amat is missing" in str(error.value)
+    command = f"python download_data.py --datasets=binarized_mnist --data_dir={tmp_path}"
+    assert command in str(error.value)
+
+
+def change_file(monkeypatch, data_set, role, content):
+    """Make `content` the published one, so that only its form can be found fault with."""
+    owner = sources.DATA_SETS[data_set]
+    changed = {**owner.files, role: with_content(owner.files[role], content)}
+    monkeypatch.setitem(sources.DATA_SETS, data_set, dataclasses.replace(owner, files=changed))
+
+
+AMAT = np.random.default_rng(1).integers(0, 2, (6, 784))
+IMAGES = np.random.default_rng(2).integers(0, 256, (30, 28, 28))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (amat_text(AMAT).replace(b"1", b"2", 1), "other values than 0 and 1"),
+        (amat_text(AMAT)[:-800], "is cut short"),
+        (amat_text(AMAT[:, :-1]) + b" " * 12, r"table of shape \(6, 783\), not \(6, 784\)"),
+        (amat_text(AMAT).replace(b"1", b"x", 1), "not a table of numbers|other values"),
+        (amat_text(AMAT).replace(b"\n", b" \n").replace(b"1", b"x", 1), "not a table of numbers"),
+        (amat_text(AMAT).replace(b"\n", b" \n").replace(b"1", b"3", 1), "other values than"),
+        (amat_text(AMAT).replace(b"\n", b" ", 1), r"not a table of numbers|table of shape"),
+        (b"", "is cut short"),
+        (b" " * 9408, "is blank"),
+        (b"0" * 20000, "is too big"),
+        (gzip.compress(amat_text(AMAT))[:-9], "is a broken gzip"),
+        (gzip.compress(bytes(10**6)), "decompresses to more than"),
+    ],
+)
+def test_damaged_amat(laid_out, tmp_path, monkeypatch, content, reason):
+    change_file(monkeypatch, "binarized_mnist", "valid", content)
+    path = tmp_path / "binarized_mnist" / "binarized_mnist_valid.amat"
+    path.write_bytes(content)
+    with pytest.raises(RebarError, match=reason) as error:
+        load("sbn", tmp_path)
+    assert str(path) in str(error.value)
+    assert "--datasets=binarized_mnist" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.replace(b"\n", b" \n"),
+        lambda text: text.rstrip(b"\n"),
+    ],
+)
+def test_amat_with_other_white_space_is_read(laid_out, tmp_path, rewrite):
+    path = tmp_path / "binarized_mnist" / "binarized_mnist_valid.amat"
+    path.write_bytes(rewrite(path.read_bytes()))
+    np.testing.assert_array_equal(
+        load("sbn", tmp_path).valid, laid_out.arrays["binarized_mnist", "valid"]
+    )
+
+
+def test_one_wrong_pixel_is_noticed(laid_out, tmp_path):
+    path = tmp_path / "binarized_mnist" / "binarized_mnist_test.amat"
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    with pytest.raises(RebarError, match="well-formed, but is not the published file"):
+        load("sbn", tmp_path)
+
+
+def test_the_sound_one_of_two_copies_is_read(laid_out, tmp_path):
+    plain = tmp_path / "binarized_mnist" / "binarized_mnist_test.amat"
+    (plain.parent / f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.write_bytes(b"0 1 0")
+    np.testing.assert_array_equal(
+        load("sbn", tmp_path).test, laid_out.arrays["binarized_mnist", "test"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (idx_bytes(IMAGES)[:-1], "holds 23535 bytes, not 23536"),
+        (idx_bytes(IMAGES[:29]), r"shape \(29, 28, 28\), not \(30, 28, 28\)"),
+        (idx_bytes(IMAGES[0]), "does not start like an IDX file of 3 dimensions"),
+        (b"\x00\x00\x08\x03\x00", "holds an array of shape"),
+        (b"", "does not start like an IDX file"),
+    ],
+)
+def test_damaged_idx(laid_out, tmp_path, monkeypatch, content, reason):
+    change_file(monkeypatch, "fashion_mnist", "train_images", content)
+    (tmp_path / "fashion_mnist" / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(RebarError, match=reason):
+        load("fashion", tmp_path)
+
+
+def test_labels_above_nine_are_refused(small):
+    file = sources.DATA_SETS["mnist"].files["test_labels"]
+    labels = np.arange(30) % 10
+    np.testing.assert_array_equal(files.parse(file, idx_bytes(labels)), labels)
+    with pytest.raises(files.BadFile, match="labels above 9"):
+        files.parse(file, idx_bytes(labels + 1))
+
+
+GREY = np.random.default_rng(3).random((784, 18))
+GREY_TEST = np.random.default_rng(4).random((784, 9))
+NAN = np.where(np.arange(18) == 3, np.nan, GREY)
+
+
+def bomb():
+    """A variable that expands a thousand times."""
+    packed = zlib.compress(bytes(2**24), 9)
+    return mat_bytes(data=GREY)[:128] + struct.pack("<II", 15, len(packed)) + packed
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: mat_bytes(data=GREY, testdata=GREY_TEST)[:-100], "cut short in the middle"),
+        (lambda: mat_bytes(data=GREY), "'testdata' of shape .* has none of that name"),
+        (lambda: mat_bytes(data=GREY[:-1], testdata=GREY_TEST), r"has \(\(783, 18\), 'double'\)"),
+        (lambda: mat_bytes(data=GREY.astype(int), testdata=GREY_TEST), "'int64'"),
+        (lambda: mat_bytes(data=GREY * 1.5, testdata=GREY_TEST), r"outside \[0, 1\] in 'data'"),
+        (lambda: mat_bytes(data=GREY, testdata=-GREY_TEST), r"outside \[0, 1\] in 'testdata'"),
+        (lambda: mat_bytes(data=NAN, testdata=GREY_TEST), r"outside \[0, 1\]"),
+        (lambda: mat_bytes(data=GREY * 1j, testdata=GREY_TEST), "complex"),
+        (lambda: b"MATLAB 7.3 MAT-file" + bytes(200), "does not start like a MATLAB 5 file"),
+        (lambda: mat_bytes(data=GREY)[:300] + b"?" + mat_bytes(data=GREY)[301:], "broken variable"),
+        (bomb, "expands to more than"),
+    ],
+)
+def test_damaged_mat(laid_out, tmp_path, monkeypatch, make, reason):
+    content = make()
+    monkeypatch.setattr(files, "_MAX_MAT_VARIABLES_BYTES", 2**20)
+    monkeypatch.setattr(files, "_MAT_BLOCK_BYTES", 2**16)
+    change_file(monkeypatch, "omniglot", "chardata", content)
+    (tmp_path / "omniglot" / "chardata.mat").write_bytes(content)
+    with pytest.raises(RebarError, match=reason):
+        load("omni", tmp_path)
+
+
+def test_a_variable_whose_stream_ends_early_is_noticed_before_scipy_reads_it(monkeypatch):
+    packed = zlib.compress(GREY.tobytes())[:-50]
+    content = mat_bytes(data=GREY)[:128] + struct.pack("<II", 15, len(packed)) + packed
+    monkeypatch.setattr(scipy.io, "whosmat", None)
+    with pytest.raises(files.BadFile, match="variable that is cut short"):
+        files.parse(sources.DATA_SETS["omniglot"].files["chardata"], content)
+
+
+def test_another_omniglot_is_used_and_said_so(laid_out, tmp_path):
+    assert "not comparable" not in load("omni", tmp_path).description
+    other = mat_bytes(compress=False, data=GREY.astype(np.float32), testdata=GREY_TEST)
+    (tmp_path / "omniglot" / "chardata.mat").write_bytes(other)
+    dataset = load("omni", tmp_path)
+    assert "not comparable with published" in dataset.description
+    assert dataset.train.shape == (13, 784)
+
+
+def test_git_blob_digest():
+    # `printf hello | git hash-object --stdin`
+    expected = "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"
+    assert files.digest("git-blob-sha1", b"hello") == expected

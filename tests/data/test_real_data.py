@@ -1,0 +1,48 @@
+"""The real data sets, from the folder that the environment variable REBAR_DATA_SOURCE names."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rebar.data import TASKS, ensure, load
+
+from .test_datasets import check_form
+
+SOURCE = os.environ.get("REBAR_DATA_SOURCE", "")
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(
+        not (SOURCE and Path(SOURCE).is_dir()),
+        reason="REBAR_DATA_SOURCE names no folder that holds the data sets",
+    ),
+]
+
+SIZES = {
+    "sbn": (50000, 10000, 10000),
+    "sp": (50000, 10000, 10000),
+    "omni": (23000, 1345, 8070),
+    "fashion": (50000, 10000, 10000),
+    "digits": (1297, 250, 250),
+    "sp_digits": (1297, 250, 250),
+}
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_loads(tmp_path, task, dynamic):
+    ensure(task, tmp_path, source=SOURCE, dynamic=dynamic)
+    dataset = load(task, tmp_path, dynamic)
+    check_form(dataset, dynamic)
+    sizes = tuple(len(a) for a in (dataset.train, dataset.valid, dataset.test))
+    assert sizes == SIZES[task]
+
+
+def test_grey_and_binarized_mnist_show_the_same_images_in_the_same_order(tmp_path):
+    """The fixed binarization was drawn from the grey images: white stays 1 and black stays 0."""
+    ensure("sbn", tmp_path, source=SOURCE)
+    ensure("sbn", tmp_path, source=SOURCE, dynamic=True)
+    grey, binary = load("sbn", tmp_path, dynamic=True), load("sbn", tmp_path)
+    np.testing.assert_allclose(grey.mean, binary.mean, atol=0.02)
