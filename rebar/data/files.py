@@ -79,8 +79,8 @@ def read_content(path: Path, max_bytes: int) -> bytes:
 def digest(algorithm: str, content: bytes) -> str:
     """Hexadecimal digest; "git-blob-sha1" is the name that git gives to a file's content."""
     if algorithm == "git-blob-sha1":
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    return hashlib.new(algorithm, content).hexdigest()
+        return digest("sha1", b"blob %d\0" % len(content) + content)
+    return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
 
 
 def has_digests(file: SourceFile, content: bytes) -> bool:

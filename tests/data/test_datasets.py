@@ -71,6 +71,12 @@ def test_dynamic_mnist_takes_the_first_grey_training_images(laid_out, tmp_path):
     np.testing.assert_allclose(train, images[:20] / 255, atol=1e-7)
 
 
+def test_dynamic_mnist_says_that_validation_images_are_trained_on(laid_out, tmp_path):
+    said = "validation images also occur, in grey, in the training set"
+    assert said in load("sp", tmp_path, dynamic=True).description
+    assert said not in load("sp", tmp_path).description
+
+
 def test_omniglot_is_prepared_in_the_order_of_2017(laid_out, tmp_path):
     def upright(columns):
         return columns.T.astype("float32").reshape(-1, 28, 28).reshape(-1, 784, order="F")
