@@ -180,6 +180,7 @@ def test_run_name_is_readable_and_stays_the_same():
     h = HParams.parse("model=SBNDynamicRebar,learning_rate=0.0003,n_layer=2")
     assert run_name(h, 0) == "SBNDynamicRebar-sbn-2x200-lr0.0003-s0-99101ab23b"
     assert run_name(HParams(), 0) == "SBNGumbel-sbn-1x200-lr0.001-s0-6e1c844441"
+    assert run_name(HParams(), 3) == "SBNGumbel-sbn-1x200-lr0.001-s3-9021efac59"
 
 
 @unhurried
