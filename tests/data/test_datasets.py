@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import hashlib
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -159,6 +160,7 @@ IMAGES = np.random.default_rng(2).integers(0, 256, (30, 28, 28))
     ("content", "reason"),
     [
         (amat_text(AMAT).replace(b"1", b"2", 1), "other values than 0 and 1"),
+        (amat_text(AMAT).replace(b" ", b",", 1), "not a table of numbers"),
         (amat_text(AMAT)[:-800], "is cut short"),
         (amat_text(AMAT[:, :-1]) + b" " * 12, r"table of shape \(6, 783\), not \(6, 784\)"),
         (amat_text(AMAT).replace(b"1", b"x", 1), "not a table of numbers|other values"),
@@ -180,6 +182,17 @@ def test_damaged_amat(laid_out, tmp_path, monkeypatch, content, reason):
         load("sbn", tmp_path)
     assert str(path) in str(error.value)
     assert "--datasets=binarized_mnist" in str(error.value)
+
+
+def test_a_zip_bomb_is_not_expanded_in_memory(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(bytes(2**26)))
+    tracemalloc.start()
+    with pytest.raises(files.BadFile, match="decompresses to more than"):
+        files.read_content(path, max_bytes=2**17)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
 
 
 @pytest.mark.parametrize(
