@@ -75,12 +75,11 @@ def uniforms(key: tf.Tensor, shape, dtype=tf.float32) -> tf.Tensor:
 
 def latents(key, n_samples: int, batch: int, widths: Sequence[int], dtype=tf.float32) -> Noise:
     """Noise for one estimate: a [n_samples * batch, width] tensor of uniforms a layer."""
-    flat = uniforms(key, [n_samples * batch * sum(widths)], dtype)
-    parts = tf.split(flat, [n_samples * batch * width for width in widths])
     rows = n_samples * batch
-    return Noise(
-        tuple(tf.reshape(p, [rows, w]) for p, w in zip(parts, widths, strict=True)), n_samples
-    )
+    flat = uniforms(key, [rows * sum(widths)], dtype)
+    parts = tf.split(flat, [rows * width for width in widths])
+    layers = tuple(tf.reshape(p, [rows, w]) for p, w in zip(parts, widths, strict=True))
+    return Noise(layers, n_samples)
 
 
 def block_steps(elements_per_step: int) -> int:

@@ -8,15 +8,6 @@ A unit is on when its logit plus logistic noise is positive:
 import tensorflow as tf
 
 
-def softplus(a: tf.Tensor) -> tf.Tensor:
-    """log(1 + exp(a)) without overflow.
-
-    The form relu(a) - log sigmoid(|a|) is the fastest of the stable ones on a CPU; its gradient,
-    sigmoid(a), comes out of the same exponential.
-    """
-    return tf.nn.relu(a) - tf.math.log(tf.sigmoid(tf.abs(a)))
-
-
 def log_prob(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Sum over the last axis of b * logits - softplus(logits), in nats: [..., H] -> [...].
 

@@ -1,0 +1,1 @@
+"""Estimators: functions of (model, x, noise) that return gradients as values."""

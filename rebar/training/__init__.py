@@ -1,0 +1,1 @@
+"""Training: steps, moments, the loop over chunks of steps, evaluation, records, checkpoints."""

@@ -1,0 +1,72 @@
+"""Gradients as lists of tensors: inner products, and the score-function estimator's shape."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from rebar.types import Rollout
+
+
+def score_gradient(
+    tape: tf.GradientTape,
+    rollout: Rollout,
+    signals: Sequence[tf.Tensor],
+    variables: Sequence,
+    linear_terms: Sequence[tf.Tensor] = (),
+) -> list:
+    """- mean_n [ sum_l signal_l d log q_l  +  d log_joint  +  sum_l linear_l . d logits_l ].
+
+    The learning signals enter as cotangents, so no gradient flows through them.
+
+    Args:
+      tape: that recorded `rollout`.
+      rollout: at hard samples, N rows.
+      signals: L x [N] learning signals, one a layer; or one for all layers.
+      variables: what to differentiate.
+      linear_terms: L x [N, H] cotangents of the logits (control variates with a known mean).
+
+    Returns:
+      Gradients aligned with `variables`, zeros where nothing depends on one.
+    """
+    rows = tf.cast(tf.shape(rollout.objective)[0], rollout.objective.dtype)
+    if len(signals) == 1:
+        signals = list(signals) * len(rollout.log_q)
+    targets = [*rollout.log_q, rollout.log_joint]
+    cotangents = [*(-s / rows for s in signals), -tf.ones_like(rollout.log_joint) / rows]
+    if linear_terms:
+        targets += rollout.logits
+        cotangents += [-term / rows for term in linear_terms]
+    return gradient_or_zero(tape, targets, variables, cotangents)
+
+
+def gradient_or_zero(tape: tf.GradientTape, targets, variables: Sequence, cotangents=None) -> list:
+    """tape.gradient with zeros for variables on which the targets do not depend.
+
+    TensorFlow's own option for that fails on Keras variables.
+    """
+    found = tape.gradient(targets, variables, cotangents)
+    return [
+        tf.zeros(v.shape, v.dtype) if g is None else g
+        for g, v in zip(found, variables, strict=True)
+    ]
+
+
+def inner(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:
+    """<a, b> over all components of two aligned lists; a scalar."""
+    return tf.add_n([tf.reduce_sum(x * y) for x, y in zip(a, b, strict=True)])
+
+
+def count(values: Sequence[tf.Tensor]) -> int:
+    """P, the number of components of a list of tensors or variables of known shape."""
+    total = 0
+    for value in values:
+        size = 1
+        for n in value.shape:
+            size *= n
+        total += size
+    return total
+
+
+def mean_square(values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Mean of the squares of all components; a scalar."""
+    return inner(values, values) / count(values)

@@ -1,0 +1,47 @@
+"""Gumbel-Softmax, also called Concrete: the gradient of a relaxed objective (2017: SBNGumbel).
+
+    g = - mean_n d f(x, y),    y = relaxed sample at every layer, differentiated through
+
+BIASED for E_q f at every temperature T > 0; it tends to be less biased and more variable as T
+falls. f(x, y) keeps the Bernoulli formulas for log p(y) and log q(y), as in the 2017 code, instead
+of the density of the relaxed variable: so it is not a bound either. One relaxed evaluation of f a
+row, and a hard one for the log. Learns nothing; T is constant.
+
+Source: Jang et al. 2016 (arXiv 1611.01144); Maddison et al. 2016 (arXiv 1611.00712). The
+relaxation is that of `rebar.core.bernoulli.relaxed_sample`.
+"""
+
+import tensorflow as tf
+
+from rebar.core import bernoulli, gradients, samplers
+from rebar.estimators.base import Estimator, hard_rollout
+from rebar.types import Estimate
+
+
+class GumbelSoftmax(Estimator):
+    """See the module's docstring. Metrics: relaxed objective in nats."""
+
+    unbiased = False
+    evaluations = 2
+
+    def __init__(self, temperature=0.5, muprop_relaxation=True, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+        self.muprop_relaxation = muprop_relaxation
+
+    def estimate(self, model, x, noise):
+        """Estimate the gradient; x [B, D]."""
+        hard = hard_rollout(model, x, noise)
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_mean(self._relaxed(model, x, noise).objective)
+        gradient = gradients.gradient_or_zero(tape, loss, model.trainable_variables)
+        return Estimate(gradient, [], hard.objective, {"relaxed_elbo": -loss})
+
+    def metrics(self, model, x, noise, hard):
+        """Relaxed objective."""
+        return {"relaxed_elbo": tf.reduce_mean(self._relaxed(model, x, noise).objective)}
+
+    def _relaxed(self, model, x, noise):
+        z = tuple(map(bernoulli.logistic, noise.uniforms))
+        sampler = samplers.relaxed(z, self.temperature, self.muprop_relaxation)
+        return model.rollout(x, sampler, noise.n_samples)

@@ -1,0 +1,116 @@
+"""MuProp, and MuProp without its linear term (2017: SBNMuProp, SBNSimpleMuProp).
+
+With mu the mean-field pass (every unit at its mean) and f'_l the total derivative of f at mu with
+respect to layer l's means:
+
+    SimpleMuProp   signal = f(b) - s f(mu) - c(x)
+                   g = - mean_n [ signal d log q + d log p ]
+
+    MuProp         signal_l = f(b) - s_l f(mu) - t_l f'_l . (b_l - mu_l) - c_l(x)
+                   g = - mean_n [ sum_l ( signal_l d log q_l + t_l f'_l . d sigmoid(logits_l) )
+                                  + d log p ]
+
+Unbiased: given the layers under it, layer l's control variate is linear in b_l with coefficients
+that do not see b_l, so its expected score term is t_l f'_l . d sigmoid(logits_l), added back.
+Two evaluations of f a row (one of them at the means), MuProp also one derivative of f. Scales s, t
+(2 sigmoid(raw)) and baselines c are learned by least squares on the learning signals.
+
+Source: Gu et al. 2016 (arXiv 1511.05176), equations 5-8; scales and the full f as every layer's
+signal as in the 2017 code.
+"""
+
+import tensorflow as tf
+
+from rebar.core import gradients, samplers
+from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
+from rebar.types import Estimate
+
+
+class SimpleMuProp(Estimator):
+    """See the module's docstring. Metrics: mean-field ELBO in nats."""
+
+    unbiased = True
+    evaluations = 2
+
+    def setup(self, model, seed=0):
+        """Create the scale of f(mu) and the baseline."""
+        self.scale = self.add_weight(shape=(), initializer="zeros", name="scale_mu")
+        self.baseline = InputBaseline(model.input_mean, seed, name="simple_muprop_baseline")
+
+    def estimate(self, model, x, noise):
+        """Estimate the gradient; x [B, D]."""
+        with tf.GradientTape() as tape:
+            hard = hard_rollout(model, x, noise)
+        f = tf.stop_gradient(hard.objective)
+        f_mean = tf.tile(model.rollout(x, samplers.mean()).objective, [noise.n_samples])
+        with tf.GradientTape() as control_tape:
+            signal = (
+                f
+                - positive_scale(self.scale) * f_mean
+                - self.baseline(x, n_samples=noise.n_samples)
+            )
+            squared_signal = tf.reduce_mean(tf.square(signal))
+        gradient = gradients.score_gradient(tape, hard, [signal], model.trainable_variables)
+        control = control_tape.gradient(squared_signal, self.trainable_variables)
+        return Estimate(gradient, control, f, {"mean_field_elbo": tf.reduce_mean(f_mean)})
+
+    def metrics(self, model, x, noise, hard):
+        """Mean-field ELBO."""
+        return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}
+
+
+class MuProp(Estimator):
+    """See the module's docstring. Metrics: mean-field ELBO in nats."""
+
+    unbiased = True
+    evaluations = 2
+
+    def setup(self, model, seed=0):
+        """Create a scale of f(mu), a scale of the linear term and a baseline for each layer."""
+        layers = range(len(model.n_units))
+        zero = {"shape": (), "initializer": "zeros"}
+        self.scales = [self.add_weight(name=f"scale_mu_{i}", **zero) for i in layers]
+        self.linear_scales = [self.add_weight(name=f"scale_linear_{i}", **zero) for i in layers]
+        self.baselines = [
+            InputBaseline(model.input_mean, seed, name=f"muprop_baseline_{i}") for i in layers
+        ]
+
+    def estimate(self, model, x, noise):
+        """Estimate the gradient; x [B, D]."""
+        with tf.GradientTape() as tape:
+            hard = hard_rollout(model, x, noise)
+        f = tf.stop_gradient(hard.objective)
+        with tf.GradientTape() as mean_tape:
+            mean_field = model.rollout(x, samplers.mean())
+        derivatives = mean_tape.gradient(mean_field.objective, mean_field.samples)
+        f_mean = tf.tile(mean_field.objective, [noise.n_samples])
+        means, derivatives = (
+            [tf.tile(v, [noise.n_samples, 1]) for v in values]
+            for values in (mean_field.samples, derivatives)
+        )
+
+        with tf.GradientTape() as control_tape:
+            signals = [
+                f
+                - positive_scale(self.scales[i]) * f_mean
+                - positive_scale(self.linear_scales[i])
+                * tf.reduce_sum(derivatives[i] * (hard.samples[i] - means[i]), axis=1)
+                - self.baselines[i](x, n_samples=noise.n_samples)
+                for i in range(len(hard.samples))
+            ]
+            squared_signals = tf.reduce_mean(tf.add_n([tf.square(s) for s in signals]))
+        linear_terms = [
+            positive_scale(scale) * derivative * p * (1 - p)
+            for scale, derivative, p in zip(
+                self.linear_scales, derivatives, map(tf.sigmoid, hard.logits), strict=True
+            )
+        ]
+        gradient = gradients.score_gradient(
+            tape, hard, signals, model.trainable_variables, linear_terms
+        )
+        control = control_tape.gradient(squared_signals, self.trainable_variables)
+        return Estimate(gradient, control, f, {"mean_field_elbo": tf.reduce_mean(f_mean)})
+
+    def metrics(self, model, x, noise, hard):
+        """Mean-field ELBO."""
+        return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}

@@ -1,0 +1,244 @@
+"""REBAR with a learned baseline, and DynamicREBAR, whose temperature learns too.
+
+With b ~ q hard, S_k = f at the sample that is hard under layer k and relaxed from k on, c(x) a
+baseline, e_l = d log q_l / d logits_l = b_l - sigmoid(logits_l), and S~_k = S_k with the noise of
+layer k drawn given b_k:
+
+    f-part   - mean_n [ (f(b) - c(x)) d log q + d log p ]
+    h-part     mean_n sum_k [ S_k d log q_k - d S_k + d S~_k ]
+    g        = f-part + eta * h-part           eta: one scale per weight tensor
+
+Unbiased: E[h-part] = 0. Given the layers under k, E[S_k d log q_k] = E[S~_k d log q_k] and
+d E[S~_k] + E[S~_k d log q_k] = d E[S_k] (Tucker et al. 2017, section 3). For this the noise of
+layer k ALONE may follow q_k's parameters: the noise of a layer above k, drawn given its own hard
+sample, would need its own score term. The 2017 code let it follow (its quadratic control variate
+above one layer is biased there); `coupling="all"` does the same.
+
+S~_k = S_k in value, noise and all, so its extra rollout is not needed: only the path through layer
+k's noise z_k differs, and that noise depends on the hard logits alone (docs/design.md):
+
+    d S~_k - d S_k = (d logits_k)' [ r_k * dS_k/dz_k ],    r_k = `bernoulli.coupling_derivative`
+
+Three evaluations of f a row for one layer, in the papers' count; here 1 + L and L derivatives.
+Learns eta, c and (DynamicREBAR) log T by gradient descent on mean_components g^2, the variance up
+to a constant, as in the 2017 code; the gradients are forward-mode products (docs/design.md).
+
+Source: Tucker et al. 2017 (arXiv 1703.07370), equations 6-10 and section 3.2-3.3.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from rebar.core import bernoulli, gradients, samplers
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
+from rebar.types import Estimate
+
+
+class REBAR(Estimator):
+    """REBAR at a constant temperature (2017: SBNRebar). See the module's docstring.
+
+    Args:
+      temperature: T > 0 of the relaxation; the initial one of DynamicREBAR.
+      quadratic: a relaxed rollout for each layer, hard under it (L rollouts); else a single one
+        that is relaxed at every layer.
+      muprop_relaxation: the relaxation that tends to the mean as T grows, else Concrete.
+      coupling: "switch" (unbiased) or "all" (2017; biased above one layer if quadratic).
+
+    Metrics: eta of every weight tensor of the model, in order. Those of tensors that the samples
+    do not depend on (p_*, prior) have no effect and stay 1.
+    """
+
+    unbiased = True
+    evaluations = "1 + L relaxed"
+
+    def __init__(
+        self,
+        temperature=0.5,
+        quadratic=True,
+        muprop_relaxation=True,
+        coupling="switch",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if coupling not in ("switch", "all"):
+            raise RebarError(f"coupling must be 'switch' or 'all', given: {coupling!r}")
+        self.initial_temperature = temperature
+        self.quadratic = quadratic
+        self.muprop_relaxation = muprop_relaxation
+        self.coupling = coupling
+
+    def setup(self, model, seed=0):
+        """Create the scales and the baseline."""
+        if self.coupling == "all" and self.quadratic and len(model.n_units) > 1:
+            self.unbiased = False
+        self.eta_names = ["/".join(v.path.split("/")[-2:]) for v in model.trainable_variables]
+        self.raw_eta = self.add_weight(
+            shape=(len(self.eta_names),), initializer="zeros", name="raw_eta"
+        )
+        self.baseline = InputBaseline(model.input_mean, seed, name=f"{self.name}_baseline")
+
+    def log_temperature_value(self) -> tf.Tensor:
+        """log T, a scalar."""
+        return tf.math.log(tf.constant(self.initial_temperature, self.compute_dtype))
+
+    def estimate(self, model, x, noise):
+        """Estimate the gradient; x [B, D]."""
+        return self._estimate(model, x, noise, with_temperature=False)
+
+    def _estimate(self, model, x, noise, with_temperature):
+        variables = model.trainable_variables
+        with tf.GradientTape(persistent=True) as tape:
+            hard = hard_rollout(model, x, noise)
+        with tf.GradientTape() as baseline_tape:
+            baseline = self.baseline(x, n_samples=noise.n_samples)
+        with tf.GradientTape() as eta_tape:
+            eta = positive_scale(self.raw_eta)
+        f = tf.stop_gradient(hard.objective)
+        rows = tf.cast(tf.shape(f)[0], f.dtype)
+        scores = [b - tf.sigmoid(a) for b, a in zip(hard.samples, hard.logits, strict=True)]
+
+        f_part = gradients.score_gradient(tape, hard, [f - baseline], variables)
+        cotangents, cotangents_dt = self._control_variate(
+            model, x, noise, hard, scores, with_temperature
+        )
+        h_part = gradients.gradient_or_zero(
+            tape, hard.logits, variables, [c / rows for c in cotangents]
+        )
+        del tape
+        etas = tf.unstack(eta)
+        g = [f_v + s * h_v for f_v, s, h_v in zip(f_part, etas, h_part, strict=True)]
+
+        # The gradient of V = mean g^2 with respect to what g is linear in.
+        scale = 2 / gradients.count(variables)
+        eta_gradient = scale * tf.stack(
+            [gradients.inner([a], [b]) for a, b in zip(g, h_part, strict=True)]
+        )
+        along_g = _logit_tangents(model, x, noise, hard, g)
+        baseline_gradient = scale / rows * _row_sums(along_g, scores)
+        control = [
+            (self.raw_eta, eta_tape.gradient(eta, self.raw_eta, eta_gradient)),
+            *zip(
+                self.baseline.trainable_variables,
+                baseline_tape.gradient(
+                    baseline, self.baseline.trainable_variables, baseline_gradient
+                ),
+                strict=True,
+            ),
+        ]
+        if with_temperature:
+            scaled = [s * v for s, v in zip(etas, g, strict=True)]
+            along_scaled = _logit_tangents(model, x, noise, hard, scaled)
+            temperature_gradient = (
+                scale / rows * tf.reduce_sum(_row_sums(along_scaled, cotangents_dt))
+            )
+            control.append((self.log_temperature, temperature_gradient))
+        return Estimate(g, self.aligned(*control), f, self.metrics(model, x, noise, hard))
+
+    def _control_variate(self, model, x, noise, hard, scores, with_temperature):
+        """Cotangents L x [N, H] of the hard logits that make up the h-part, before the mean:
+
+            S_l e_l + r_l * sum of dS_k/dz_l over the relaxed rollouts k coupled at l
+
+        and, if asked for, their derivatives with respect to log T.
+        """
+        layers = range(len(hard.logits))
+        z = [bernoulli.logistic(u) for u in noise.uniforms]
+        switches = layers if self.quadratic else [0]
+        coupled = {
+            k: [k] if self.quadratic and self.coupling == "switch" else list(layers[k:])
+            for k in switches
+        }
+        log_t = self.log_temperature_value()
+        tangent = tf.ones_like(log_t)
+        values, derivatives = {}, {}
+        with tf.autodiff.ForwardAccumulator(log_t, tangent) as accumulator:
+            temperature = tf.exp(log_t)
+            for k in switches:
+                own = [tf.identity(v) for v in z]
+                sampler = samplers.relaxed(
+                    own, temperature, self.muprop_relaxation, k, hard.samples
+                )
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch([own[i] for i in coupled[k]])
+                    values[k] = model.rollout(x, sampler, noise.n_samples).objective
+                derivatives[k] = dict(
+                    zip(
+                        coupled[k],
+                        tape.gradient(values[k], [own[i] for i in coupled[k]]),
+                        strict=True,
+                    )
+                )
+            if with_temperature:
+                values_dt = {k: accumulator.jvp(values[k]) for k in switches}
+                derivatives_dt = {
+                    k: {i: accumulator.jvp(d) for i, d in derivatives[k].items()} for k in switches
+                }
+        r = [
+            bernoulli.coupling_derivative(b, u, a)
+            for b, u, a in zip(hard.samples, noise.uniforms, hard.logits, strict=True)
+        ]
+
+        def assemble(values, derivatives):
+            return [
+                values[i if self.quadratic else 0][:, tf.newaxis] * scores[i]
+                + r[i] * tf.add_n([derivatives[k][i] for k in switches if i in derivatives[k]])
+                for i in layers
+            ]
+
+        return (
+            assemble(values, derivatives),
+            assemble(values_dt, derivatives_dt) if with_temperature else None,
+        )
+
+    def metrics(self, model, x, noise, hard):
+        """Scales of the control variate, one a weight tensor."""
+        etas = tf.unstack(positive_scale(self.raw_eta))
+        return {f"eta/{name}": eta for name, eta in zip(self.eta_names, etas, strict=True)}
+
+
+class DynamicREBAR(REBAR):
+    """REBAR whose log temperature descends the same objective (2017: SBNDynamicRebar).
+
+    Metrics: temperature, then REBAR's.
+    """
+
+    def setup(self, model, seed=0):
+        """Create the scales, the baseline and the log temperature."""
+        super().setup(model, seed)
+        self.log_temperature = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(math.log(self.initial_temperature)),
+            name="log_temperature",
+        )
+
+    def log_temperature_value(self):
+        """log T, a scalar."""
+        return tf.convert_to_tensor(self.log_temperature)
+
+    def estimate(self, model, x, noise):
+        """Estimate the gradient; x [B, D]."""
+        return self._estimate(model, x, noise, with_temperature=True)
+
+    def metrics(self, model, x, noise, hard):
+        """Temperature and scales."""
+        temperature = tf.exp(self.log_temperature_value())
+        return {"temperature": temperature, **super().metrics(model, x, noise, hard)}
+
+
+def _logit_tangents(model, x, noise, hard, tangents):
+    """(d logits_l / d parameters) . tangents along the hard samples: L x [N, H]."""
+    by_id = {id(v): t for v, t in zip(model.trainable_variables, tangents, strict=True)}
+    variables = model.inference_variables
+    with tf.autodiff.ForwardAccumulator(
+        [v.value for v in variables], [by_id[id(v)] for v in variables]
+    ) as accumulator:
+        logits = model.posterior_logits(x, hard.samples, noise.n_samples)
+        return [accumulator.jvp(a) for a in logits]
+
+
+def _row_sums(a, b):
+    """sum_l sum_units a_l b_l: [N]."""
+    return tf.add_n([tf.reduce_sum(u * v, axis=1) for u, v in zip(a, b, strict=True)])

@@ -1,0 +1,99 @@
+"""Several estimators on one trajectory (2017: SBNTrackGradVariances).
+
+All see the same batch and the same noise; the model follows one of them, and every one learns its
+own control variates. Their gradients are returned side by side, so that training can keep the
+moments of each. As unbiased as the estimator followed.
+
+Source: the 2017 code, which follows SimpleMuProp (its docstring says NVIL).
+"""
+
+import tensorflow as tf
+
+from rebar import registry
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
+from rebar.types import Estimate
+
+
+class Tracked(Estimator):
+    """Runs estimators side by side and follows one.
+
+    Args:
+      estimators: label -> estimator.
+      follow: the label whose gradient trains the model.
+
+    Metrics: where a temperature is learned: temperature, its gradient, and that squared (2017).
+
+    Raises:
+      RebarError: `follow` is not among the estimators.
+    """
+
+    evaluations = "the sum over the estimators"
+
+    def __init__(self, estimators, follow, **kwargs):
+        super().__init__(**kwargs)
+        if follow not in estimators:
+            raise RebarError(
+                f"follow={follow} is not tracked; tracked: {', '.join(estimators)}. "
+                "Add it to track=[...] or follow one of these"
+            )
+        self.labels = list(estimators)
+        self.follow = follow
+        self.estimators = list(estimators.values())
+        self.unbiased = estimators[follow].unbiased
+
+    @classmethod
+    def from_hparams(cls, hparams):
+        """The estimators of hparams.track, following hparams.follow."""
+        names = registry.labels()
+        estimators = {
+            label: registry.make_estimator(names[label], hparams) for label in hparams.track
+        }
+        return cls(estimators, hparams.follow)
+
+    def setup(self, model, seed=0):
+        """Set up every estimator."""
+        for estimator in self.estimators:
+            estimator.setup(model, seed)
+        self.unbiased = dict(zip(self.labels, self.estimators, strict=True))[self.follow].unbiased
+
+    def unbiased_labels(self):
+        """Labels of the unbiased estimators."""
+        pairs = zip(self.labels, self.estimators, strict=True)
+        return [label for label, estimator in pairs if estimator.unbiased]
+
+    def estimate(self, model, x, noise):
+        """Estimate with every method; x [B, D]."""
+        estimates = [e.estimate(model, x, noise) for e in self.estimators]
+        followed = estimates[self.labels.index(self.follow)]
+        control = [
+            pair
+            for estimator, estimate in zip(self.estimators, estimates, strict=True)
+            for pair in zip(estimator.trainable_variables, estimate.control_gradients, strict=True)
+        ]
+        return Estimate(
+            followed.gradients,
+            self.aligned(*control),
+            followed.objective,
+            self._temperature_metrics(estimates),
+            {k: e.gradients for k, e in zip(self.labels, estimates, strict=True)},
+        )
+
+    def metrics(self, model, x, noise, hard):
+        """The temperature, where one is learned."""
+        for estimator in self.estimators:
+            if hasattr(estimator, "log_temperature"):
+                return {"temperature": tf.exp(estimator.log_temperature_value())}
+        return {}
+
+    def _temperature_metrics(self, estimates):
+        for estimator, estimate in zip(self.estimators, estimates, strict=True):
+            if hasattr(estimator, "log_temperature"):
+                ids = [id(v) for v in estimator.trainable_variables]
+                gradient = estimate.control_gradients[ids.index(id(estimator.log_temperature))]
+                return {
+                    "temperature": estimate.metrics["temperature"],
+                    "temperature_gradient": gradient,
+                    "temperature_gradient_squared": gradient * gradient,
+                }
+        return {}

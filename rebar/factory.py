@@ -1,0 +1,44 @@
+"""From hyperparameters to objects: the one place that turns an HParams into a model."""
+
+from rebar import noise, registry
+from rebar.hparams import HParams
+from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
+from rebar.models.sbn import SigmoidBeliefNetwork
+from rebar.training.learner import Learner
+
+
+def make_model(hparams: HParams, mean, conditional: bool, seed=0) -> SigmoidBeliefNetwork:
+    """The model that hparams describe.
+
+    Args:
+      hparams: n_layer, n_hidden, nonlinear and conditional count.
+      mean: [D] mean of the training images.
+      conditional: whether the task is to predict the lower half of an image.
+      seed: integer or (seed, trial), for the initial weights.
+    """
+    family = SigmoidBeliefNetwork
+    if conditional:
+        single = hparams.effective_conditional == "2017"
+        family = SingleLayerConditional if single else ConditionalSBN
+    return family(
+        [hparams.n_hidden] * hparams.n_layer,
+        mean,
+        nonlinear=hparams.nonlinear,
+        seed=noise.initializer_seed(seed, "model"),
+    )
+
+
+def make_learner(
+    hparams: HParams, mean, conditional: bool, seed=0, freeze_generator: bool = False
+) -> Learner:
+    """A model, its estimator set up for it, and their training state; see `make_model`."""
+    model = make_model(hparams, mean, conditional, seed)
+    estimator = registry.make_estimator(hparams.model, hparams)
+    estimator.setup(model, noise.initializer_seed(seed, "estimator"))
+    return Learner(
+        model,
+        estimator,
+        hparams.learning_rate,
+        hparams.beta2,
+        freeze_generator=freeze_generator,
+    )

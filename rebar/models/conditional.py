@@ -1,0 +1,130 @@
+"""Structured prediction (task sp): the lower half y of an image given its upper half c.
+
+`ConditionalSBN`, any number of layers:
+
+    p(y, b | c) = p(b_L | c) p(b_{L-1} | b_L) ... p(y | b_1),    q(b | x) with x = (c, y)
+    f = log p(y, b | c) - log q(b | x),    E_q f <= log p(y | c)
+
+`SingleLayerConditional`, the 2017 objective: the network that sees c is the conditional prior
+itself, samples come from it, and only the last latent layer generates:
+
+    f = log p(y | b_L),    E_{p(b | c)} f <= log p(y | c)
+
+At one layer both are bounds of a proper model. Above, the 2017 generator has a single stochastic
+layer whatever n_layer says (the erratum of the 2017 code). The two objectives are bounds of
+different models and their values must not be compared as if they were estimators of one number.
+"""
+
+import keras
+import tensorflow as tf
+
+from rebar.core import bernoulli
+from rebar.errors import RebarError
+from rebar.models.networks import GeneratorNetwork, RecognitionNetwork, Transformation
+from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
+from rebar.noise import Noise
+from rebar.types import Rollout, Sampler
+
+
+def _half(n_input: int) -> int:
+    if n_input % 2:
+        raise RebarError(
+            f"the conditional model (task sp) splits an image in two halves, but n_input={n_input} "
+            "is odd; give images with an even number of pixels"
+        )
+    return n_input // 2
+
+
+def _require_images(x):
+    if x is None:
+        raise RebarError("a conditional model samples given images: type sample(noise, x=images)")
+
+
+@keras.saving.register_keras_serializable("rebar")
+class ConditionalSBN(SigmoidBeliefNetwork):
+    """p(lower half | upper half) with L stochastic layers and a conditional prior network.
+
+    Arguments and errors are those of `SigmoidBeliefNetwork`; n_input must be even.
+    """
+
+    def __init__(self, *args, name="conditional_sbn", **kwargs):
+        super().__init__(*args, name=name, **kwargs)
+
+    def _create_networks(self, mean, nonlinear, seed):
+        self.half = _half(self.n_input)
+        shared = {"nonlinear": nonlinear, "seed": seed, "dtype": self.dtype_policy}
+        self.prior = Transformation(
+            self.half,
+            self.n_units[-1],
+            n_hidden=self.n_units[-1] if nonlinear else 0,
+            seed=seed,
+            name="prior",
+            dtype=self.dtype_policy,
+        )
+        self.recognition = RecognitionNetwork(self.n_input, self.n_units, **shared)
+        self.generator = GeneratorNetwork(
+            self.half, self.n_units, output_bias(mean)[self.half :], **shared
+        )
+
+    def prior_logits(self, x):
+        """Logits [B, H] of p(b_L | upper half of x)."""
+        return self.prior((x - self.input_mean)[:, : self.half])
+
+    def targets(self, x):
+        """The lower half [B, D / 2]."""
+        return x[:, self.half :]
+
+    def sample(self, noise: Noise, x=None):
+        """Pixel probabilities [N, D / 2] of the lower half, for images x [B, D] (required)."""
+        _require_images(x)
+        return super().sample(noise, x)
+
+
+@keras.saving.register_keras_serializable("rebar")
+class SingleLayerConditional(SigmoidBeliefNetwork):
+    """The 2017 conditional model: b ~ p(b | upper half), f = log p(lower half | b_L).
+
+    The network that draws b is called `recognition` because samples come from it, as in 2017; it
+    is part of the model. Arguments and errors are those of `SigmoidBeliefNetwork`; n_input must
+    be even.
+    """
+
+    def __init__(self, *args, name="single_layer_conditional", **kwargs):
+        super().__init__(*args, name=name, **kwargs)
+
+    def _create_networks(self, mean, nonlinear, seed):
+        self.half = _half(self.n_input)
+        shared = {"nonlinear": nonlinear, "seed": seed, "dtype": self.dtype_policy}
+        self.recognition = RecognitionNetwork(self.half, self.n_units, **shared)
+        self.generator = GeneratorNetwork(
+            self.half, self.n_units[-1:], output_bias(mean)[self.half :], **shared
+        )
+
+    def condition(self, x):
+        """The centred upper half [B, D / 2]."""
+        return (x - self.input_mean)[:, : self.half]
+
+    def targets(self, x):
+        """The lower half [B, D / 2]."""
+        return x[:, self.half :]
+
+    def log_joint(self, x, samples, n_samples: int = 1):
+        """log p(y | b_L) [N] in nats: what the generator's own gradient follows."""
+        return self.generator.log_likelihood(self.targets(x), samples[-1:], n_samples)
+
+    def rollout(self, x, sampler: Sampler, n_samples: int = 1) -> Rollout:
+        """One pass; the objective is log p(y | b_L), log_q serves the score function only."""
+        samples, logits = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
+        log_q = tuple(map(bernoulli.log_prob, samples, logits))
+        log_joint = self.log_joint(x, samples, n_samples)
+        return Rollout(log_joint, log_joint, log_q, logits, samples)
+
+    def sample(self, noise: Noise, x=None):
+        """Pixel probabilities [N, D / 2] of the lower half, for images x [B, D] (required)."""
+        _require_images(x)
+        return self.reconstruct(x, noise)
+
+    def _decode(self, x, sampler, n_samples=1):
+        x = tf.convert_to_tensor(x, self.compute_dtype)
+        samples, _ = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
+        return tf.sigmoid(self.generator(samples[-1], layer=0))

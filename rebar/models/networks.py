@@ -1,0 +1,223 @@
+"""Keras layers that the sigmoid belief networks are made of.
+
+Layer l = 0 is next to the data. Names follow the 2017 code: q_l maps to the logits of latent layer
+l, p_l maps latent layer l to the logits of what lies under it, a hidden layer of a nonlinear
+transformation is called q_l_nonlinear_1 and so on.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from rebar import noise
+from rebar.core import bernoulli
+from rebar.types import Sampler
+
+
+@keras.saving.register_keras_serializable("rebar")
+class FanInInitializer(keras.initializers.Initializer):
+    """Truncated normal with standard deviation sqrt(1.3 * 2 / fan_in), cut at two of them.
+
+    The 2017 code's initializer (slim's variance scaling with factor 2, "FAN_IN"); the factor 1.3
+    roughly undoes what the cut takes from the variance.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        deviation = math.sqrt(1.3 * 2 / shape[0])
+        return keras.random.truncated_normal(shape, stddev=deviation, dtype=dtype, seed=self.seed)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("rebar")
+class Transformation(keras.layers.Layer):
+    """The deterministic map between stochastic layers: linear, or two tanh layers and a linear one.
+
+    Args:
+      n_input, n_output: widths.
+      n_hidden: width of the two tanh layers; 0 for a linear map.
+      seed: for the initial weights.
+      name: "q_0", "p_1", ...; prefix of the hidden layers' names.
+    """
+
+    def __init__(self, n_input, n_output, n_hidden=0, seed=0, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._config = {
+            "n_input": n_input,
+            "n_output": n_output,
+            "n_hidden": n_hidden,
+            "seed": seed,
+        }
+        self.dense = []
+        width = n_input
+        for i in (1, 2) if n_hidden else ():
+            self.dense.append(self._dense(width, n_hidden, "tanh", f"{self.name}_nonlinear_{i}"))
+            width = n_hidden
+        self.dense.append(self._dense(width, n_output, None, self.name))
+        self.build((None, n_input))
+
+    def _dense(self, n_input, n_output, activation, name):
+        seed = noise.initializer_seed(self._config["seed"], name)
+        layer = keras.layers.Dense(
+            n_output,
+            activation,
+            kernel_initializer=FanInInitializer(seed),
+            name=name,
+            dtype=self.dtype_policy,
+        )
+        layer.build((None, n_input))
+        return layer
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, inputs):
+        """[N, n_input] -> [N, n_output]."""
+        for layer in self.dense:
+            inputs = layer(inputs)
+        return inputs
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+@keras.saving.register_keras_serializable("rebar")
+class LearnedPrior(keras.layers.Layer):
+    """p(b_L): independent Bernoulli variables whose logits [H] are parameters, initially 0."""
+
+    def __init__(self, n_units, name="prior", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.n_units = n_units
+        self.logits = self.add_weight(shape=(n_units,), initializer="zeros", name="logits")
+        self.built = True
+
+    def call(self, inputs):
+        """The logits [1, H], whatever the input."""
+        return tf.convert_to_tensor(self.logits)[tf.newaxis]
+
+    def get_config(self):
+        return {**super().get_config(), "n_units": self.n_units}
+
+
+@keras.saving.register_keras_serializable("rebar")
+class RecognitionNetwork(keras.layers.Layer):
+    """q(b | x) = q(b_1 | x) q(b_2 | b_1) ... q(b_L | b_{L-1}).
+
+    Args:
+      n_input: width of the (centred) input.
+      n_units: widths of the latent layers, the one next to the data first.
+      nonlinear: two tanh layers in each transformation.
+      seed: for the initial weights.
+    """
+
+    def __init__(self, n_input, n_units, nonlinear=False, seed=0, name="recognition", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._config = {
+            "n_input": n_input,
+            "n_units": list(n_units),
+            "nonlinear": nonlinear,
+            "seed": seed,
+        }
+        widths = [n_input, *n_units]
+        self.transformations = [
+            Transformation(
+                widths[i],
+                units,
+                n_hidden=units if nonlinear else 0,
+                seed=seed,
+                name=f"q_{i}",
+                dtype=self.dtype_policy,
+            )
+            for i, units in enumerate(n_units)
+        ]
+        self.built = True
+
+    def call(self, inputs, sampler: Sampler, n_samples: int = 1):
+        """Sample layer after layer.
+
+        Args:
+          inputs: [B, n_input] centred input. Its logits are computed once and shared by the
+            n_samples rows of each example.
+          sampler: (layer, logits) -> samples.
+          n_samples: S.
+
+        Returns:
+          samples and logits, L x [S * B, H] each.
+        """
+        samples, logits = [], []
+        for layer, transformation in enumerate(self.transformations):
+            if layer == 0:
+                a = tf.tile(transformation(inputs), [n_samples, 1])
+            else:
+                a = transformation(2 * samples[-1] - 1)
+            logits.append(a)
+            samples.append(sampler(layer, a))
+        return tuple(samples), tuple(logits)
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+@keras.saving.register_keras_serializable("rebar")
+class GeneratorNetwork(keras.layers.Layer):
+    """p(b_{L-1} | b_L) ... p(b_1 | b_2) p(y | b_1) for an output y of n_output pixels.
+
+    Args:
+      n_output: pixels that the lowest layer predicts.
+      n_units: widths of the latent layers, the one next to the data first.
+      output_bias: [n_output] constant added to the output's logits (2017: the logit of the
+        training mean, clipped to [.001, .999]).
+      nonlinear: two tanh layers in each transformation.
+      seed: for the initial weights.
+    """
+
+    def __init__(
+        self, n_output, n_units, output_bias, nonlinear=False, seed=0, name="generator", **kwargs
+    ):
+        super().__init__(name=name, **kwargs)
+        self._config = {
+            "n_output": n_output,
+            "n_units": list(n_units),
+            "output_bias": [float(v) for v in output_bias],
+            "nonlinear": nonlinear,
+            "seed": seed,
+        }
+        self.output_bias = tf.constant(output_bias, self.compute_dtype)
+        widths = [n_output, *n_units]
+        self.transformations = [
+            Transformation(
+                n_units[i],
+                widths[i],
+                n_hidden=n_units[i] if nonlinear else 0,
+                seed=seed,
+                name=f"p_{i}",
+                dtype=self.dtype_policy,
+            )
+            for i in reversed(range(len(n_units)))
+        ]
+        self.built = True
+
+    def call(self, sample, layer: int):
+        """Logits of what lies under latent layer `layer`: [N, H] -> [N, H'] (pixels for 0)."""
+        logits = self.transformations[-1 - layer](2 * sample - 1)
+        return logits + self.output_bias if layer == 0 else logits
+
+    def log_likelihood(self, targets, samples, n_samples: int = 1):
+        """log p(y | b_1) [N] in nats for targets y [B, n_output] and samples [N, H]."""
+        return bernoulli.log_prob(tf.tile(targets, [n_samples, 1]), self(samples[0], layer=0))
+
+    def log_hidden(self, samples):
+        """sum_l log p(b_l | b_{l+1}) [N] below the top layer; 0 for one layer."""
+        terms = [
+            bernoulli.log_prob(samples[layer - 1], self(samples[layer], layer=layer))
+            for layer in reversed(range(1, len(samples)))
+        ]
+        return tf.add_n(terms) if terms else tf.zeros([], self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}

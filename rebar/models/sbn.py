@@ -1,0 +1,160 @@
+"""Sigmoid belief networks: layers of Bernoulli variables b_1 ... b_L over a binary image x.
+
+    p(x, b) = p(b_L) p(b_{L-1} | b_L) ... p(x | b_1)
+    q(b | x) = q(b_1 | x) q(b_2 | b_1) ... q(b_L | b_{L-1})
+    f(x, b) = log p(x, b) - log q(b | x),    E_q f = ELBO <= log p(x)
+
+Every conditional is a product of Bernoulli variables; hidden layers pass as 2 b - 1 and images
+centred by the training mean, as in the 2017 code.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rebar.core import bernoulli, bounds, samplers
+from rebar.errors import RebarError
+from rebar.models.networks import GeneratorNetwork, LearnedPrior, RecognitionNetwork
+from rebar.noise import Noise
+from rebar.types import Rollout, Sampler
+
+
+def output_bias(mean: np.ndarray) -> np.ndarray:
+    """The logit of the training mean [D], clipped to [.001, .999] (2017's train_bias)."""
+    return -np.log(1 / np.clip(mean, 0.001, 0.999) - 1)
+
+
+@keras.saving.register_keras_serializable("rebar")
+class SigmoidBeliefNetwork(keras.Model):
+    """Generative model of binary images with L stochastic layers and its recognition network.
+
+    Args:
+      n_units: widths of the latent layers, the one next to the data first, e.g. (200, 200).
+      input_mean: [D] mean of the training images, in [0, 1].
+      nonlinear: two tanh layers between stochastic layers instead of a linear map.
+      seed: for the initial weights.
+
+    Raises:
+      RebarError: no latent layer, or a mean that is not a vector of numbers in [0, 1].
+    """
+
+    def __init__(self, n_units, input_mean, nonlinear=False, seed=0, name="sbn", **kwargs):
+        super().__init__(name=name, **kwargs)
+        mean = np.asarray(input_mean, np.float64)
+        if mean.ndim != 1 or not np.all((mean >= 0) & (mean <= 1)):
+            raise RebarError(
+                f"input_mean must be the mean of the training images, a vector of {{n_input}} "
+                f"numbers in [0, 1]; given: shape {mean.shape}, range "
+                f"[{np.min(mean, initial=np.inf):g}, {np.max(mean, initial=-np.inf):g}]"
+            )
+        if not len(n_units) or min(n_units) < 1:
+            raise RebarError(f"n_units must name at least one layer of units, given: {n_units}")
+        self._config = {
+            "n_units": [int(n) for n in n_units],
+            "input_mean": mean.tolist(),
+            "nonlinear": bool(nonlinear),
+            "seed": seed,
+        }
+        self.n_units = tuple(self._config["n_units"])
+        self.n_input = len(mean)
+        self.input_mean = tf.constant(mean, self.compute_dtype)
+        self._create_networks(mean, nonlinear, seed)
+        self.built = True
+
+    def _create_networks(self, mean, nonlinear, seed):
+        shared = {"nonlinear": nonlinear, "seed": seed, "dtype": self.dtype_policy}
+        self.prior = LearnedPrior(self.n_units[-1], dtype=self.dtype_policy)
+        self.recognition = RecognitionNetwork(self.n_input, self.n_units, **shared)
+        self.generator = GeneratorNetwork(self.n_input, self.n_units, output_bias(mean), **shared)
+
+    # What the variants of the model differ in.
+
+    def condition(self, x):
+        """What q's first layer sees of x [B, D]."""
+        return x - self.input_mean
+
+    def prior_logits(self, x):
+        """Logits of p(b_L): [1, H], or [B, H] in models where the prior sees some of x [B, D]."""
+        return tf.convert_to_tensor(self.prior.logits)[tf.newaxis]
+
+    def targets(self, x):
+        """The pixels that the generator predicts: [B, D] -> [B, n_output]."""
+        return x
+
+    # What estimators and evaluation ask for.
+
+    @property
+    def inference_variables(self):
+        """Trainable variables of q, the only ones on which samples depend."""
+        return self.recognition.trainable_variables
+
+    def log_joint(self, x, samples, n_samples: int = 1):
+        """log p(x, b) [N] in nats for x [B, D] and samples L x [N, H]."""
+        prior = self.prior_logits(x)
+        if prior.shape[0] != 1:
+            prior = tf.tile(prior, [n_samples, 1])
+        return (
+            bernoulli.log_prob(samples[-1], prior)
+            + self.generator.log_hidden(samples)
+            + self.generator.log_likelihood(self.targets(x), samples, n_samples)
+        )
+
+    def rollout(self, x, sampler: Sampler, n_samples: int = 1) -> Rollout:
+        """One pass: samples of q layer after layer, and f at them.
+
+        Args:
+          x: [B, D] in {0, 1}.
+          sampler: see `rebar.core.samplers`.
+          n_samples: S, rows an example; rows are sample-major.
+        """
+        samples, logits = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
+        log_q = tuple(map(bernoulli.log_prob, samples, logits))
+        log_joint = self.log_joint(x, samples, n_samples)
+        return Rollout(log_joint - tf.add_n(log_q), log_joint, log_q, logits, samples)
+
+    def posterior_logits(self, x, samples, n_samples: int = 1):
+        """L x [N, H] logits of q(b_l | b_{l-1}) along the given samples."""
+        return self.recognition(
+            self.condition(x), sampler=samplers.given(samples), n_samples=n_samples
+        )[1]
+
+    # What people ask for.
+
+    def call(self, x):
+        """Mean-field reconstruction: pixel probabilities [B, n_output] of x [B, D]."""
+        return self._decode(x, samplers.mean())
+
+    def reconstruct(self, x, noise: Noise):
+        """Pixel probabilities [N, n_output] given posterior samples of x [B, D]."""
+        return self._decode(x, samplers.hard(noise), noise.n_samples)
+
+    def _decode(self, x, sampler, n_samples=1):
+        x = tf.convert_to_tensor(x, self.compute_dtype)
+        samples, _ = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
+        return tf.sigmoid(self.generator(samples[0], layer=0))
+
+    def sample(self, noise: Noise, x=None):
+        """Pixel probabilities [N, n_output] of ancestral samples.
+
+        Args:
+          noise: L x [N, H] uniforms, the layer next to the data first.
+          x: [B, D] images to condition on; only conditional models look at them.
+        """
+        if x is not None:
+            x = tf.convert_to_tensor(x, self.compute_dtype)
+        sampler = samplers.hard(noise)
+        logits = self.prior_logits(x)
+        logits = tf.tile(logits, [noise.uniforms[-1].shape[0] // logits.shape[0], 1])
+        for layer in reversed(range(len(self.n_units))):
+            below = sampler(layer, logits)
+            logits = self.generator(below, layer=layer)
+        return tf.sigmoid(logits)
+
+    def score(self, x, noise: Noise):
+        """The S-sample bound on log p(x) in nats: x [B, D] -> [B], S = noise.n_samples."""
+        x = tf.convert_to_tensor(x, self.compute_dtype)
+        rollout = self.rollout(x, samplers.hard(noise), noise.n_samples)
+        return bounds.multi_sample(bounds.split_samples(rollout.objective, noise.n_samples))
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}

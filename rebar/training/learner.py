@@ -1,0 +1,109 @@
+"""Everything that a run changes, and one step of it.
+
+A learner holds a model, an estimator, their two optimizers and the gradient's moments. A step
+takes all gradients before any update, as the 2017 code did, and reports what held before the
+update. It knows neither names of estimators nor those of models.
+"""
+
+import keras
+import tensorflow as tf
+
+from rebar.estimators.base import Estimator
+from rebar.noise import Noise
+from rebar.training.moments import Moments
+from rebar.types import Estimate
+
+CONTROL_RATE = 10
+"""How many times faster the control variates learn than the model (2017)."""
+
+
+class Learner:
+    """A model, an estimator and the state of their training.
+
+    Args:
+      model: see `rebar.types.Model`.
+      estimator: set up already.
+      learning_rate: Adam's, of the model; that of the control variates is ten times as high.
+      beta2: Adam's decay of the second moment (2017: .99999).
+      freeze_generator: train q and the control variates only (2017's eval_mode).
+    """
+
+    def __init__(
+        self,
+        model,
+        estimator: Estimator,
+        learning_rate: float,
+        beta2: float = 0.99999,
+        freeze_generator: bool = False,
+    ):
+        self.model = model
+        self.estimator = estimator
+        self._updated = model.inference_variables if freeze_generator else model.trainable_variables
+        self.optimizer = _adam(learning_rate, beta2, self._updated)
+        self.control_optimizer = _adam(
+            CONTROL_RATE * learning_rate, beta2, estimator.trainable_variables
+        )
+        self.labels = list(getattr(estimator, "labels", ()))
+        unbiased = estimator.unbiased_labels() if self.labels else ()
+        self.moments = Moments(model.trainable_variables, self.labels, unbiased)
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far."""
+        return int(self.optimizer.iterations)
+
+    def named_variables(self) -> dict:
+        """Name -> variable: all that must be saved to continue."""
+        owners = {
+            "model": self.model,
+            "estimator": self.estimator,
+            "optimizer": self.optimizer,
+            "control_optimizer": self.control_optimizer,
+        }
+        # The position makes the name unique; Keras numbers optimizers, so their name is left out.
+        named = {
+            f"{prefix}/{i}/{v.path.split('/')[-1]}": v
+            for prefix, owner in owners.items()
+            if owner is not None
+            for i, v in enumerate(owner.variables)
+        }
+        return named | self.moments.named_variables()
+
+    def step(self, x: tf.Tensor, noise: Noise) -> tuple[dict, dict]:
+        """Estimate, update, remember; x [B, D].
+
+        Returns:
+          metrics: name -> scalar, "elbo" first, then the estimator's, then the moments'.
+          variances: label (or "") -> scalar, of the moments before this step.
+        """
+        estimate = self.estimator.estimate(self.model, x, noise)
+        variances, moment_metrics = self.moments.values()
+        metrics = {
+            "elbo": tf.reduce_mean(estimate.objective),
+            **estimate.metrics,
+            **moment_metrics,
+        }
+        with tf.control_dependencies([*metrics.values(), *variances.values()]):
+            self._apply(estimate)
+        return metrics, variances
+
+    def _apply(self, estimate: Estimate) -> None:
+        by_id = {
+            id(v): g
+            for v, g in zip(self.model.trainable_variables, estimate.gradients, strict=True)
+        }
+        self.optimizer.apply([by_id[id(v)] for v in self._updated], self._updated)
+        if self.control_optimizer is not None:
+            self.control_optimizer.apply(
+                estimate.control_gradients, self.estimator.trainable_variables
+            )
+        self.moments.update(estimate)
+
+
+def _adam(learning_rate, beta2, variables):
+    """TensorFlow 1's Adam: the epsilon is added to sqrt(v), before bias correction of v."""
+    if not variables:
+        return None
+    optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
+    optimizer.build(variables)
+    return optimizer
