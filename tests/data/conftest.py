@@ -112,7 +112,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         start = self._start(fault)
         if start >= len(content):
             return self._status(416)
-        body = content[start:]
+        body = content if fault == "wrong range" else content[start:]
         self.send_response(206 if start else 200)
         if start:
             shown = 0 if fault == "wrong range" else start

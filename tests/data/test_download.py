@@ -5,6 +5,7 @@ import fcntl
 import gzip
 import os
 import threading
+import time
 
 import pytest
 
@@ -178,7 +179,9 @@ def test_a_connection_that_stalls_is_given_up_and_tried_again(
     one_file, server, get, lines, fault, reason
 ):
     server.plans[PATH] = [fault]
+    begin = time.monotonic()
     (path,) = get()
+    assert time.monotonic() - begin < 4  # the server would go on for 5 s
     assert content_of(path) == one_file
     assert any(f"{reason} 0.4 s; trying again" in line for line in lines)
 
