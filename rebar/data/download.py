@@ -68,14 +68,17 @@ def ensure(
         if not data_set.files:
             _check_bundled(data_set, log)
             continue
-        chosen = (urls or {}).get(data_set.name, source)
+        own_url = (urls or {}).get(data_set.name)
+        chosen = source if own_url is None else own_url
         folder = data_dir / data_set.name
         present, unusable = _present(data_set, wanted, folder, log)
         missing = [file for file in wanted if file.name not in present]
         if missing and not allow_download:
             raise missing_error(data_set, missing, data_dir, unusable)
         if missing:
-            candidates = {f.name: _candidates(data_set, f, chosen) for f in missing}
+            candidates = {
+                f.name: _candidates(data_set, f, chosen, own_url is not None) for f in missing
+            }
             by_choice = chosen is not None
             present |= _fetch_missing(data_set, missing, folder, candidates, by_choice, policy, log)
         paths += [present[file.name] for file in wanted]
@@ -130,8 +133,11 @@ def _verdict(data_set: DataSet, found: Found) -> str:
     return found.check if found.published else f"{found.check}. NOTE: {data_set.notice}"
 
 
-def _candidates(data_set: DataSet, file: SourceFile, chosen) -> list[str | Path]:
-    """Where to look for a file, best first: URLs, or paths of local files."""
+def _candidates(data_set: DataSet, file: SourceFile, chosen, own: bool) -> list[str | Path]:
+    """Where to look for a file, best first: URLs, or paths of local files.
+
+    `chosen` is what the user named (None: the mirrors); `own`: for this data set alone.
+    """
     if chosen is None:
         return [_join(base, file.names[0]) for base in data_set.mirrors]
     text = os.fspath(chosen)
@@ -143,7 +149,9 @@ def _candidates(data_set: DataSet, file: SourceFile, chosen) -> list[str | Path]
     elif parts.scheme in ("http", "https") and parts.netloc:
         if parts.path.rpartition("/")[2] in file.names:
             return [text]
-        folders = (_join(text, data_set.name), text)
+        folders = [_join(text, data_set.name), text]
+        if own:
+            folders.reverse()
         return [_join(folder, name) for folder in folders for name in file.names]
     else:
         raise RebarError(

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import scipy.io
 
-from rebar.data import files, sources
+from rebar.data import ensure, files, sources
+
+NAME = "train-images-idx3-ubyte"
+PATH = f"/m/{NAME}.gz"
 
 
 def amat_text(values):
@@ -177,3 +180,38 @@ def server(monkeypatch):
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def one_file(small, server, monkeypatch):
+    """`mnist` reduced to its training images, served gzipped below /m/."""
+    whole = sources.DATA_SETS["mnist"]
+    files = {"train_images": whole.files["train_images"]}
+    one = dataclasses.replace(whole, files=files, mirrors=(server.url + "/m/",))
+    monkeypatch.setitem(sources.DATA_SETS, "mnist", one)
+    content = small.contents["mnist", NAME]
+    server.files[PATH] = gzip.compress(content, mtime=0)
+    return content
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+@pytest.fixture
+def get(tmp_path, lines):
+    def get(name="mnist", **kwargs):
+        options = {"timeout": 0.4, "retries": 2, "backoff": 0.01, "log": lines.append}
+        return ensure(name, tmp_path, **{**options, **kwargs})
+
+    return get
+
+
+def content_of(path):
+    data = path.read_bytes()
+    return gzip.decompress(data) if path.suffix == ".gz" else data
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
