@@ -1,0 +1,1 @@
+"""What is computed about estimators and runs, outside training."""

@@ -24,10 +24,12 @@ class Estimator(keras.layers.Layer):
     Class attributes:
       unbiased: whether the expected gradient is that of E_q f.
       evaluations: evaluations of f per row and step, a number or a formula in L.
+      jit_pays: whether compiling its steps with XLA is worth the time (docs/performance.md).
     """
 
     unbiased = True
     evaluations: int | str = 1
+    jit_pays = False
 
     def __init__(self, name=None, **kwargs):
         # Keras would number the instances of a process; names must not depend on history.

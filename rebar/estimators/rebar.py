@@ -53,6 +53,7 @@ class REBAR(Estimator):
 
     unbiased = True
     evaluations = "1 + L relaxed"
+    jit_pays = True
 
     def __init__(
         self,

@@ -18,12 +18,10 @@ different models and their values must not be compared as if they were estimator
 import keras
 import tensorflow as tf
 
-from rebar.core import bernoulli
 from rebar.errors import RebarError
 from rebar.models.networks import GeneratorNetwork, RecognitionNetwork, Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
 from rebar.noise import Noise
-from rebar.types import Rollout, Sampler
 
 
 def _half(n_input: int) -> int:
@@ -49,6 +47,8 @@ class ConditionalSBN(SigmoidBeliefNetwork):
 
     def __init__(self, *args, name="conditional_sbn", **kwargs):
         super().__init__(*args, name=name, **kwargs)
+
+    objective_name = "conditional=multilayer: log p(lower half, b | upper half) - log q(b | image)"
 
     def _create_networks(self, mean, nonlinear, seed):
         self.half = _half(self.n_input)
@@ -92,6 +92,8 @@ class SingleLayerConditional(SigmoidBeliefNetwork):
     def __init__(self, *args, name="single_layer_conditional", **kwargs):
         super().__init__(*args, name=name, **kwargs)
 
+    objective_name = "conditional=2017: log p(lower half | b_L), b drawn given the upper half"
+
     def _create_networks(self, mean, nonlinear, seed):
         self.half = _half(self.n_input)
         shared = {"nonlinear": nonlinear, "seed": seed, "dtype": self.dtype_policy}
@@ -112,12 +114,9 @@ class SingleLayerConditional(SigmoidBeliefNetwork):
         """log p(y | b_L) [N] in nats: what the generator's own gradient follows."""
         return self.generator.log_likelihood(self.targets(x), samples[-1:], n_samples)
 
-    def rollout(self, x, sampler: Sampler, n_samples: int = 1) -> Rollout:
-        """One pass; the objective is log p(y | b_L), log_q serves the score function only."""
-        samples, logits = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
-        log_q = tuple(map(bernoulli.log_prob, samples, logits))
-        log_joint = self.log_joint(x, samples, n_samples)
-        return Rollout(log_joint, log_joint, log_q, logits, samples)
+    def objective(self, log_joint, log_q):
+        """f = log p(y | b_L): samples come from the model, so log_q serves its score only."""
+        return log_joint
 
     def sample(self, noise: Noise, x=None):
         """Pixel probabilities [N, D / 2] of the lower half, for images x [B, D] (required)."""

@@ -137,7 +137,7 @@ class RecognitionNetwork(keras.layers.Layer):
         ]
         self.built = True
 
-    def call(self, inputs, sampler: Sampler, n_samples: int = 1):
+    def call(self, inputs, sampler: Sampler, n_samples: int = 1, encoded=None):
         """Sample layer after layer.
 
         Args:
@@ -145,6 +145,7 @@ class RecognitionNetwork(keras.layers.Layer):
             n_samples rows of each example.
           sampler: (layer, logits) -> samples.
           n_samples: S.
+          encoded: [B, H] logits of the first layer, if known already; inputs are then not used.
 
         Returns:
           samples and logits, L x [S * B, H] each.
@@ -152,7 +153,8 @@ class RecognitionNetwork(keras.layers.Layer):
         samples, logits = [], []
         for layer, transformation in enumerate(self.transformations):
             if layer == 0:
-                a = tf.tile(transformation(inputs), [n_samples, 1])
+                first = transformation(inputs) if encoded is None else encoded
+                a = tf.tile(first, [n_samples, 1])
             else:
                 a = transformation(2 * samples[-1] - 1)
             logits.append(a)

@@ -69,6 +69,8 @@ class SigmoidBeliefNetwork(keras.Model):
 
     # What the variants of the model differ in.
 
+    objective_name = "ELBO: log p(x, b) - log q(b | x)"
+
     def condition(self, x):
         """What q's first layer sees of x [B, D]."""
         return x - self.input_mean
@@ -99,18 +101,29 @@ class SigmoidBeliefNetwork(keras.Model):
             + self.generator.log_likelihood(self.targets(x), samples, n_samples)
         )
 
-    def rollout(self, x, sampler: Sampler, n_samples: int = 1) -> Rollout:
+    def encode(self, x):
+        """Logits [B, H] of q(b_1 | x): all of q that x itself goes through."""
+        return self.recognition.transformations[0](self.condition(x))
+
+    def rollout(self, x, sampler: Sampler, n_samples: int = 1, encoded=None) -> Rollout:
         """One pass: samples of q layer after layer, and f at them.
 
         Args:
           x: [B, D] in {0, 1}.
           sampler: see `rebar.core.samplers`.
           n_samples: S, rows an example; rows are sample-major.
+          encoded: [B, H] from `encode`, to be used again in many passes over the same x.
         """
-        samples, logits = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
+        samples, logits = self.recognition(
+            self.condition(x), sampler=sampler, n_samples=n_samples, encoded=encoded
+        )
         log_q = tuple(map(bernoulli.log_prob, samples, logits))
         log_joint = self.log_joint(x, samples, n_samples)
-        return Rollout(log_joint - tf.add_n(log_q), log_joint, log_q, logits, samples)
+        return Rollout(self.objective(log_joint, log_q), log_joint, log_q, logits, samples)
+
+    def objective(self, log_joint, log_q):
+        """f [N] in nats from log_joint [N] and log_q L x [N]."""
+        return log_joint - tf.add_n(log_q)
 
     def posterior_logits(self, x, samples, n_samples: int = 1):
         """L x [N, H] logits of q(b_l | b_{l-1}) along the given samples."""

@@ -69,12 +69,13 @@ class Learner:
         }
         return named | self.moments.named_variables()
 
-    def step(self, x: tf.Tensor, noise: Noise) -> tuple[dict, dict]:
+    def step(self, x: tf.Tensor, noise: Noise) -> tuple[dict, dict, tf.Tensor]:
         """Estimate, update, remember; x [B, D].
 
         Returns:
           metrics: name -> scalar, "elbo" first, then the estimator's, then the moments'.
           variances: label (or "") -> scalar, of the moments before this step.
+          finite: whether the ELBO and all gradients are finite, a boolean scalar.
         """
         estimate = self.estimator.estimate(self.model, x, noise)
         variances, moment_metrics = self.moments.values()
@@ -85,7 +86,7 @@ class Learner:
         }
         with tf.control_dependencies([*metrics.values(), *variances.values()]):
             self._apply(estimate)
-        return metrics, variances
+        return metrics, variances, _is_finite(estimate)
 
     def _apply(self, estimate: Estimate) -> None:
         by_id = {
@@ -98,6 +99,15 @@ class Learner:
                 estimate.control_gradients, self.estimator.trainable_variables
             )
         self.moments.update(estimate)
+
+
+def _is_finite(estimate: Estimate) -> tf.Tensor:
+    """A sum of squares is finite only if every term is."""
+    sums = [
+        tf.reduce_sum(estimate.objective),
+        *(tf.reduce_sum(tf.square(g)) for g in (*estimate.gradients, *estimate.control_gradients)),
+    ]
+    return tf.math.is_finite(tf.add_n([tf.cast(s, tf.float32) for s in sums]))
 
 
 def _adam(learning_rate, beta2, variables):

@@ -136,12 +136,15 @@ def _log_variance_at(text: str, position: int) -> float | dict[str, float] | Non
 def write_file(path: str | os.PathLike, content: bytes) -> None:
     """Write a file whole or not at all: under a temporary name beside it, synced, then renamed.
 
+    Its folder is made if missing.
+
     Raises:
       RebarError: it cannot be written (names path and reason); what was there before is intact.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()

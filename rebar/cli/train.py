@@ -1,0 +1,161 @@
+"""Train a sigmoid belief network and print what the 2017 script printed.
+
+Examples:
+  python rebar_train.py --hparams="model=SBNDynamicRebar,task=digits,n_layer=2" --epochs=20
+  python rebar_train.py --hparams="model=SBNDynamicRebar,learning_rate=0.0003,n_layer=2,task=sbn"
+  python rebar_train.py --hparams="model=SBNTrackGradVariances,n_layer=2,task=omni"
+
+A run lies in WORKING_DIR/<name>; the same command goes on where it stopped.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from rebar.data import ensure, load
+from rebar.data.sources import TASKS
+from rebar.errors import RebarError
+from rebar.hparams import HParams, describe, run_name
+
+_SIGNAL_STATUS = 128
+
+# TensorFlow's start-up lines; it reads this when it is first imported, which is after this line.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _define_flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+
+    def define(kind, name, default, text, **limits):
+        getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
+
+    define("multi_string", "hparams", "", "name=value pairs, see below; later strings win.")
+    define("string", "working_dir", "/tmp/rebar", "Where the folders of runs lie.")
+    define("string", "data_dir", "data", "Folder of the data sets.")
+    define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
+    define("integer", "eval_samples", 100, "Samples of the evaluated bound.", lower_bound=1)
+    define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0)
+    define("integer", "training_steps", 2_000_000, "Steps to train in all.", lower_bound=1)
+    define("integer", "epochs", 0, "Epochs to train in all; 0: as training_steps.", lower_bound=0)
+    define("boolean", "download", True, "Fetch missing data sets.")
+    define("string", "source", None, "Take missing data from this folder or base URL only.")
+    define("float", "save_seconds", 300.0, "Seconds between checkpoints.", lower_bound=0.0)
+    define("list", "plugins", "", "Python modules to import that register models of yours.")
+    flags.DEFINE_enum(
+        "jit", "auto", ["auto", "on", "off"], "Compile steps with XLA.", flag_values=values
+    )
+    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
+    return values
+
+
+def _help(values) -> str:
+    rows = [
+        f"  {d.name}={d.default}  ({d.type}) {d.help}"
+        + (f" One of: {', '.join(d.choices)}." if d.choices else "")
+        for d in describe()
+    ]
+    return "\n".join([__doc__, values.get_help(), "", "hparams, with their defaults:", *rows])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+      0; 2 for an error, told on stderr; 128 + signal number when a signal ended the run early.
+    """
+    argv = sys.argv if argv is None else argv
+    values = _define_flags()
+    try:
+        rest = values(argv)[1:]
+        _import_plugins(values.plugins)
+        if values.help:
+            print(_help(values))
+            return 0
+        if rest:
+            raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
+        received = _train(values, HParams.parse(*values.hparams))
+    except (flags.Error, RebarError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _SIGNAL_STATUS + 2
+    return 0 if received is None else _SIGNAL_STATUS + received
+
+
+def _import_plugins(names) -> None:
+    sys.path.insert(0, os.getcwd())
+    for name in filter(None, names):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise RebarError(
+                f"--plugins={name} cannot be imported: {error}. Give the name of a Python module "
+                "in the current folder or installed, without .py"
+            ) from None
+
+
+def _train(values, hparams: HParams) -> int | None:
+    task = TASKS[hparams.task]
+    ensure(
+        hparams.task,
+        values.data_dir,
+        source=values.source,
+        allow_download=values.download,
+        log=_quiet_when_whole,
+        dynamic=hparams.dynamic_b,
+    )
+    data = load(hparams.task, values.data_dir, hparams.dynamic_b)
+    pixels = data.train.shape[1]
+    if hparams.n_input not in (0, pixels):
+        raise RebarError(
+            f"n_input={hparams.n_input}, but images of task={hparams.task} have {pixels} pixels; "
+            f"leave n_input out or give n_input={pixels}"
+        )
+
+    from rebar.factory import make_learner
+    from rebar.training import records
+    from rebar.training.run import Run, Schedule, versions
+
+    folder = Path(values.working_dir) / run_name(hparams, values.seed)
+    identity = {"hparams": hparams.to_dict(), "seed": values.seed}
+    learner = make_learner(hparams, data.mean, task.conditional, (values.seed, hparams.trial))
+    jit = learner.estimator.jit_pays if values.jit == "auto" else values.jit == "on"
+    about = {
+        "objective": learner.model.objective_name,
+        "unbiased": learner.estimator.unbiased,
+        "coupling": hparams.effective_coupling,
+        "data": data.description,
+        "jit": jit,
+    }
+    print(hparams.to_dict())
+    for name, value in about.items():
+        print(f"{name}: {value}")
+    print(f"run: {folder}", flush=True)
+    records.write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
+    run = Run(
+        learner,
+        data,
+        folder,
+        identity,
+        batch_size=hparams.batch_size,
+        n_samples=hparams.n_samples,
+        seed=(values.seed, hparams.trial),
+        jit=jit,
+        schedule=Schedule(
+            training_steps=values.training_steps,
+            epochs=values.epochs,
+            eval_freq=values.eval_freq,
+            eval_samples=values.eval_samples,
+            save_seconds=values.save_seconds,
+        ),
+    )
+    return run.train()
+
+
+def _quiet_when_whole(line: str) -> None:
+    if "verified" not in line or "fetch" in line:
+        print(line, flush=True)

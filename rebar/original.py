@@ -1,0 +1,158 @@
+"""The 2017 classes by their names: a model, its estimator and its training in one object.
+
+    hparams = rebar.HParams.parse("n_layer=2,learning_rate=0.0003")
+    sbn = rebar.SBNDynamicRebar(hparams, mean_xs=train.mean(axis=0))
+    lhat, grad_variance, step, temperature = sbn.partial_fit(batch)
+
+There is no session any more: `initialize` is gone. Steps run as compiled graphs, one call a step;
+`rebar_train.py` takes many steps a call and is several times as fast.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from rebar import noise
+from rebar.data.sources import TASKS
+from rebar.errors import RebarError
+from rebar.factory import make_learner
+from rebar.hparams import HParams
+from rebar.training.evaluate import Evaluator
+
+
+class SBN:
+    """REINFORCE with leave-one-out centring; base of the other seven.
+
+    Args:
+      hparams: settings; `hparams.model` is not looked at, the class is the model.
+      mean_xs: [n_input] mean of the training images.
+      eval_mode: train the recognition network and the control variates only.
+      seed: non-negative integer.
+
+    Attributes:
+      learner: model, estimator and all state of training.
+
+    Raises:
+      RebarError: hparams do not fit mean_xs.
+    """
+
+    model_name = "SBN"
+
+    def __init__(self, hparams: HParams, mean_xs, eval_mode: bool = False, seed: int = 0):
+        self.hparams = hparams.replace(model=self.model_name)
+        mean_xs = np.asarray(mean_xs)
+        if hparams.n_input not in (0, mean_xs.size):
+            raise RebarError(
+                f"n_input={hparams.n_input}, but mean_xs has {mean_xs.size} values; leave n_input "
+                "out or give the mean of images of that size"
+            )
+        self._seed = (seed, hparams.trial)
+        self.learner = make_learner(
+            self.hparams, mean_xs, TASKS[hparams.task].conditional, self._seed, eval_mode
+        )
+        self._step = tf.function(self._fit, autograph=False)
+        self._gradient = tf.function(self._estimate, autograph=False)
+        self._evaluate = Evaluator(self.learner.model, self.learner.estimator, self._seed)
+        self._evaluations = 0
+
+    def _noise(self, step_key, rows, n_samples):
+        model = self.learner.model
+        return noise.latents(step_key, n_samples, rows, model.n_units, model.compute_dtype)
+
+    def _fit(self, x, step_key, n_samples):
+        return self.learner.step(x, self._noise(step_key, x.shape[0], n_samples))
+
+    def _estimate(self, x, step_key, n_samples):
+        latents = self._noise(step_key, x.shape[0], n_samples)
+        return self.learner.estimator.estimate(self.learner.model, x, latents).gradients
+
+    def _arguments(self, x, n_samples):
+        model = self.learner.model
+        x = tf.convert_to_tensor(x, model.compute_dtype)
+        if x.shape.rank != 2 or x.shape[1] != model.n_input or not x.shape[0]:
+            raise RebarError(
+                f"x must be a batch of images [B, {model.n_input}] with B >= 1, given: {x.shape}"
+            )
+        if n_samples < 1:
+            raise RebarError(f"n_samples={n_samples} must be at least 1")
+        return x, tf.constant(noise.key(self._seed, "latents", self.learner.steps)), n_samples
+
+    def partial_fit(self, x, n_samples: int = 1):
+        """One training step.
+
+        Args:
+          x: [B, n_input] in {0, 1}.
+          n_samples: samples an example.
+
+        Returns:
+          lhat: list of floats, the ELBO in nats first, then what the 2017 class reports.
+          grad_variance: float; for SBNTrackGradVariances label -> float. Before this step.
+          step: steps done, this one included.
+          temperature: float, before this step.
+        """
+        metrics, variances, _ = self._step(*self._arguments(x, n_samples))
+        values = {name: float(value) for name, value in metrics.items()}
+        variances = {label: float(value) for label, value in variances.items()}
+        return (
+            list(values.values()),
+            variances.get("", variances),
+            self.learner.steps,
+            values.get("temperature", self.hparams.temperature),
+        )
+
+    def partial_grad(self, x, n_samples: int = 1):
+        """The gradient that `partial_fit` would take next for this batch, without taking it.
+
+        Returns:
+          gradients: arrays aligned with learner.model.trainable_variables, of -ELBO.
+          step: steps done.
+        """
+        gradients = self._gradient(*self._arguments(x, n_samples))
+        return [g.numpy() for g in gradients], self.learner.steps
+
+    def partial_eval(self, x, n_samples: int = 5):
+        """[n_samples-sample bound, ELBO, ...] in nats, means over x [B, n_input]."""
+        self._arguments(x, n_samples)
+        self._evaluations += 1
+        return list(self._evaluate(np.asarray(x), n_samples, self._evaluations).values())
+
+
+class SBNNVIL(SBN):
+    """NVIL, see `rebar.estimators.nvil`."""
+
+    model_name = "SBNNVIL"
+
+
+class SBNSimpleMuProp(SBN):
+    """MuProp without its linear term, see `rebar.estimators.muprop`."""
+
+    model_name = "SBNSimpleMuProp"
+
+
+class SBNMuProp(SBN):
+    """MuProp, see `rebar.estimators.muprop`."""
+
+    model_name = "SBNMuProp"
+
+
+class SBNRebar(SBN):
+    """REBAR at a constant temperature, see `rebar.estimators.rebar`."""
+
+    model_name = "SBNRebar"
+
+
+class SBNDynamicRebar(SBN):
+    """REBAR with a learned temperature, see `rebar.estimators.rebar`."""
+
+    model_name = "SBNDynamicRebar"
+
+
+class SBNGumbel(SBN):
+    """Gumbel-Softmax (biased), see `rebar.estimators.gumbel`."""
+
+    model_name = "SBNGumbel"
+
+
+class SBNTrackGradVariances(SBN):
+    """Several estimators on one trajectory, see `rebar.estimators.tracked`."""
+
+    model_name = "SBNTrackGradVariances"

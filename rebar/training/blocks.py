@@ -1,0 +1,157 @@
+"""Many steps a call: the training set resident as a tensor, noise and records a block at a time.
+
+An epoch visits the training set once, in an order of its own, in full minibatches and perhaps a
+smaller last one. Its steps are cut into blocks; the noise of a block is drawn at once, as a
+function of (seed, epoch, block), so a step's noise does not depend on where a run was resumed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rebar import noise
+from rebar.errors import RebarError
+from rebar.noise import Noise
+from rebar.training.learner import Learner
+
+
+class Records(NamedTuple):
+    """What happened in consecutive steps.
+
+    Attributes:
+      metrics: name -> [steps]; "elbo" first.
+      variances: label (or "") -> [steps].
+      finite: [steps] whether the ELBO and all gradients were finite.
+    """
+
+    metrics: dict
+    variances: dict
+    finite: np.ndarray
+
+
+class Blocks:
+    """Runs steps of a learner on a training set.
+
+    Args:
+      learner: what to train.
+      train: [n, D] uint8 in {0, 1}, or float32 in [0, 1] to be binarized at each use.
+      batch_size: B; the last minibatch of an epoch has what is left.
+      n_samples: S, samples an example.
+      seed: non-negative integer or several, e.g. (seed, trial).
+      jit: compile the loop with XLA. The small last minibatch is never compiled.
+    """
+
+    def __init__(self, learner: Learner, train, batch_size: int, n_samples=1, seed=0, jit=False):
+        if not len(train):
+            raise RebarError("the training set is empty")
+        self._learner = learner
+        self._data = tf.constant(train)
+        self._dynamic = train.dtype != np.uint8
+        self._seed = seed
+        self._batch = min(batch_size, len(train))
+        self._samples = n_samples
+        self._full, self._rest = divmod(len(train), self._batch)
+        self.steps_per_epoch = self._full + (self._rest > 0)
+        widths = learner.model.n_units
+        elements = self._batch * (n_samples * sum(widths) + self._dynamic * train.shape[1])
+        self._size = noise.block_steps(elements)
+        self._names: tuple = ()
+        self._order = (-1, None)
+        self._draw = tf.function(self._draw_block, autograph=False)
+        self._run = tf.function(self._loop, autograph=False, jit_compile=jit or None)
+        self._run_rest = tf.function(self._loop, autograph=False)
+
+    def next_count(self, step: int, limit: int) -> int:
+        """How many of `limit` steps from `step` on one call can take (at least 1)."""
+        position = step % self.steps_per_epoch
+        if position >= self._full:
+            return 1
+        end = min(self._full, (position // self._size + 1) * self._size)
+        return min(end - position, limit)
+
+    def take(self, step: int, count: int) -> Records:
+        """Take `count` steps, of which `step` is the first (counted from 0)."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        block, first = divmod(position, self._size)
+        if position < self._full:
+            run, rows, size = self._run, self._batch, self._size
+        else:
+            run, rows, size = self._run_rest, self._rest, 1
+        index = np.zeros([size, rows], np.int32)
+        order = self._epoch_order(epoch)
+        for i in range(count):
+            start = (position + i) * self._batch
+            index[i] = order[start : start + rows]
+        layers = range(len(self._learner.model.n_units))
+        uniforms, pixels = self._draw(
+            np.stack([noise.key(self._seed, "latents", epoch, block, i) for i in layers]),
+            noise.key(self._seed, "binarize", epoch, block),
+        )
+        if not self._names:
+            self._names = self._record_names(index[0], uniforms)
+        table = run(self._data, index, uniforms, pixels, tf.constant(first), tf.constant(count))
+        return self._records(table.numpy()[:count])
+
+    def _epoch_order(self, epoch):
+        if self._order[0] != epoch:
+            self._order = (epoch, noise.permutation(self._seed, epoch, len(self._data)))
+        return self._order[1]
+
+    def _draw_block(self, latent_keys, pixel_key):
+        """Uniforms of a block: L x [size, S, B, H], and [size, B, D] to binarize with, or None."""
+        model = self._learner.model
+        uniforms = tuple(
+            noise.uniforms(
+                latent_keys[layer],
+                [self._size, self._samples, self._batch, width],
+                model.compute_dtype,
+            )
+            for layer, width in enumerate(model.n_units)
+        )
+        if not self._dynamic:
+            return uniforms, None
+        return uniforms, noise.uniforms(pixel_key, [self._size, self._batch, self._data.shape[1]])
+
+    def _inputs(self, data, index, uniforms, pixels, position):
+        """x [B, D] and the noise of one step."""
+        rows = index.shape[0]
+        x = tf.gather(data, index)
+        if self._dynamic:
+            x = pixels[position, :rows] < x
+        latents = tuple(tf.reshape(u[position, :, :rows], [-1, u.shape[-1]]) for u in uniforms)
+        return tf.cast(x, self._learner.model.compute_dtype), Noise(latents, self._samples)
+
+    def _loop(self, data, index, uniforms, pixels, first, count):
+        """Records of `count` steps as a table [size, columns]."""
+        rows = index.shape[0]
+        records = tf.TensorArray(tf.float32, rows, element_shape=[self._columns()])
+
+        def body(i, records):
+            x, latents = self._inputs(data, index[i], uniforms, pixels, first + i)
+            metrics, variances, finite = self._learner.step(x, latents)
+            row = [*metrics.values(), *variances.values(), finite]
+            return i + 1, records.write(i, tf.stack([tf.cast(v, tf.float32) for v in row]))
+
+        _, records = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), records))
+        return records.stack()
+
+    def _columns(self):
+        return len(self._names[0]) + len(self._names[1]) + 1
+
+    def _record_names(self, index, uniforms):
+        """Names of the metrics and variances, from one estimate whose gradients are not used."""
+        pixels = tf.zeros([1, *index.shape, self._data.shape[1]])
+        x, latents = self._inputs(self._data, tf.constant(index), uniforms, pixels, 0)
+        estimate = self._learner.estimator.estimate(self._learner.model, x, latents)
+        variances, metrics = self._learner.moments.values()
+        return ("elbo", *estimate.metrics, *metrics), tuple(variances)
+
+    def _records(self, table):
+        metrics, variances = self._names
+        columns = dict(zip((*metrics, *variances, "finite"), table.T, strict=True))
+        return Records(
+            {name: columns[name] for name in metrics},
+            {name: columns[name] for name in variances},
+            columns["finite"] > 0,
+        )

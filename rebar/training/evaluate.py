@@ -1,0 +1,111 @@
+"""The multi-sample bound of a data set, in bounded memory.
+
+    bound = mean_x log 1/S sum_s exp f(x, b_s),    b_s ~ q(. | x)
+
+Images are taken a batch at a time and samples a chunk at a time, so a pass holds at most ROWS rows
+whatever S is; each image is encoded once.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from rebar import noise
+from rebar.core import bounds, samplers
+from rebar.errors import RebarError
+from rebar.noise import Noise
+
+ROWS = 4000
+"""Rows (images * samples) of a pass: 12.5 MB a [rows, 784] tensor of float32."""
+
+CHUNK = 100
+"""Samples of a pass, an image."""
+
+
+class Evaluator:
+    """Evaluates a model and what its estimator reports.
+
+    Args:
+      model: see `rebar.types.Model`.
+      estimator: whose metrics are reported beside the bound; None for the bound alone.
+      seed: non-negative integer or several. The noise is a function of it, of the name of the
+        image set and of the images' position: every evaluation of a run, and every estimator
+        with the same seed, sees the same noise.
+      jit: compile with XLA.
+    """
+
+    def __init__(self, model, estimator=None, seed=0, jit=False):
+        self._model = model
+        self._estimator = estimator
+        self._seed = seed
+        self._pass = tf.function(self._bounds, autograph=False, jit_compile=jit or None)
+
+    def __call__(self, images, n_samples: int = 100, stream: int = 0) -> dict:
+        """Evaluate a set of images.
+
+        Args:
+          images: [n, D] in {0, 1}.
+          n_samples: S.
+          stream: number of the image set, e.g. 0 for validation and 1 for test.
+
+        Returns:
+          name -> mean over images (over rows for the metrics): "bound" in nats, "elbo" in nats,
+          then the estimator's metrics.
+
+        Raises:
+          RebarError: no images, or n_samples < 1.
+        """
+        if not len(images) or n_samples < 1:
+            raise RebarError(
+                f"nothing to evaluate: {len(images)} images, n_samples={n_samples}; both must be "
+                "at least 1"
+            )
+        chunk = min(n_samples, CHUNK)
+        batch = max(1, ROWS // chunk)
+        totals: dict = {}
+        for start in range(0, len(images), batch):
+            x = tf.constant(images[start : start + batch])
+            values = self._batch(x, n_samples, chunk, (stream, start))
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(x) / len(images)
+        return totals
+
+    def _batch(self, x, n_samples, chunk, position):
+        """Bound, ELBO and metrics of a batch, over chunks of samples."""
+        encoded, chunks, values = None, [], {}
+        for done in range(0, n_samples, chunk):
+            keys = np.stack(
+                [
+                    noise.key(self._seed, "evaluate", *position, done, layer)
+                    for layer in range(len(self._model.n_units))
+                ]
+            )
+            size = min(chunk, n_samples - done)
+            first = done == 0
+            encoded, bound, elbo, metrics = self._pass(x, encoded, keys, size, first)
+            chunks.append((size, bound.numpy().astype(np.float64), elbo.numpy()))
+            values = metrics if first else values
+        log_weights = [bound + math.log(size) for size, bound, _ in chunks]
+        elbo = sum(size * elbo for size, _, elbo in chunks) / n_samples
+        bound = np.mean(np.logaddexp.reduce(log_weights, axis=0)) - math.log(n_samples)
+        return {"bound": bound, "elbo": elbo, **values}
+
+    def _bounds(self, x, encoded, keys, n_samples, with_metrics):
+        """One pass: first-layer logits [B, H], bound [B], mean f, and metrics if asked for."""
+        x = tf.cast(x, self._model.compute_dtype)
+        latents = Noise(
+            tuple(
+                noise.uniforms(keys[i], [n_samples * x.shape[0], width], x.dtype)
+                for i, width in enumerate(self._model.n_units)
+            ),
+            n_samples,
+        )
+        if encoded is None:
+            encoded = self._model.encode(x)
+        hard = self._model.rollout(x, samplers.hard(latents), n_samples, encoded)
+        bound = bounds.multi_sample(bounds.split_samples(hard.objective, n_samples))
+        metrics = {}
+        if with_metrics and self._estimator is not None:
+            metrics = self._estimator.metrics(self._model, x, latents, hard)
+        return encoded, bound, tf.reduce_mean(hard.objective), metrics

@@ -1,0 +1,222 @@
+"""A training run: epochs, what they print and write, evaluation, resume, a clean stop.
+
+    Step <step>: [ELBO, metrics of the estimator ...]    means over the epoch's minibatches
+    <log of the mean gradient variance>                  or ('<method>', <log variance>) lines
+
+and, every `eval_freq` epochs, Valid and Test lines with the multi-sample bound first. All numbers
+are those before the step's update, `step` counts the steps done.
+"""
+
+import dataclasses
+import math
+import platform
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rebar.data.datasets import Dataset
+from rebar.errors import RebarError
+from rebar.training import checkpoint, records
+from rebar.training.blocks import Blocks
+from rebar.training.evaluate import Evaluator
+from rebar.training.interrupt import Interrupt
+from rebar.training.learner import Learner
+
+STEPS_2017 = 2_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long to train, how often to look.
+
+    Attributes:
+      training_steps: stop after that many steps.
+      epochs: stop after that many epochs; 0: no such limit.
+      eval_freq: epochs between evaluations; 0: never.
+      eval_samples: S of the bound.
+      save_seconds: time between checkpoints (one is always written at the end).
+    """
+
+    training_steps: int = STEPS_2017
+    epochs: int = 0
+    eval_freq: int = 20
+    eval_samples: int = 100
+    save_seconds: float = 300.0
+
+
+class Run:
+    """One training run in a folder, new or resumed.
+
+    Args:
+      learner: what to train.
+      dataset: training, validation and test images.
+      folder: of the run; created. Holds checkpoints, metrics.jsonl, TensorBoard events.
+      identity: JSON values that a checkpoint must agree with (hparams, seed).
+      batch_size, n_samples, seed, jit: see `Blocks`.
+      schedule: see `Schedule`.
+      say: prints a line that is not part of the log (warnings, what is resumed).
+
+    Raises:
+      RebarError: the folder cannot be written, or its checkpoint is of another run.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        dataset: Dataset,
+        folder,
+        identity: dict,
+        *,
+        batch_size: int,
+        n_samples: int = 1,
+        seed=0,
+        jit: bool = False,
+        schedule: Schedule = Schedule(),
+        say: Callable[[str], None] = print,
+    ):
+        self._learner = learner
+        self._data = dataset
+        self._folder = Path(folder)
+        self._identity = identity
+        self._schedule = schedule
+        self._blocks = Blocks(learner, dataset.train, batch_size, n_samples, seed, jit)
+        self._evaluate = Evaluator(learner.model, learner.estimator, seed)
+        self._metrics = records.MetricsFile(self._folder / "metrics.jsonl")
+        self._epoch: list = []
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+        self._resume(say)
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return self._learner.steps
+
+    def _resume(self, say):
+        found = checkpoint.restore(self._folder, self._learner.named_variables(), self._identity)
+        if found is not None:
+            self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
+            self._saved_step = found.step
+            say(f"resuming at step {found.step} from {found.path}")
+        self._metrics.truncate_after(self.steps)
+
+    def train(self) -> int | None:
+        """Train to the end of the schedule.
+
+        Returns:
+          None, or the number of the signal that ended the run early; all is saved either way.
+
+        Raises:
+          RebarError: a number is no longer finite; says between which steps, and keeps the last
+            good checkpoint. Or something cannot be written.
+        """
+        per_epoch = self._blocks.steps_per_epoch
+        last = self._schedule.training_steps
+        if self._schedule.epochs:
+            last = min(last, self._schedule.epochs * per_epoch)
+        self._started = time.monotonic()
+        with (
+            Interrupt() as interrupt,
+            records.Scalars(self._folder) as self._scalars,
+            records.Progress(last, self.steps) as self._progress,
+        ):
+            while (step := self.steps) < last and interrupt.requested is None:
+                count = self._blocks.next_count(step, last - step)
+                self._epoch.append(self._checked(step, self._blocks.take(step, count)))
+                self._progress.update(count)
+                if (step + count) % per_epoch == 0 or step + count == last:
+                    self._finish_epoch()
+                if time.monotonic() - self._saved_at > self._schedule.save_seconds:
+                    self._save()
+            if self.steps != self._saved_step:
+                self._save()
+            if interrupt.requested is not None:
+                name = signal.Signals(interrupt.requested).name
+                self._progress.print(
+                    f"{name}: saved at step {self.steps}; the same command goes on from there"
+                )
+        return interrupt.requested
+
+    def _checked(self, step, taken):
+        """The block's records as a table [steps, columns]; refuses what is not finite."""
+        if not np.all(taken.finite):
+            bad = step + int(np.argmin(taken.finite)) + 1
+            kept = f"step {self._saved_step}" if self._saved_step >= 0 else "none was written yet"
+            raise RebarError(
+                f"a number is not finite any more: ELBO or gradients of step {bad} (the step "
+                f"before was good). The last good checkpoint is kept: {kept}. Try a lower "
+                "learning_rate, or look at the inputs"
+            )
+        self._columns = (tuple(taken.metrics), tuple(taken.variances))
+        return np.stack([*taken.metrics.values(), *taken.variances.values()], axis=1)
+
+    def _finish_epoch(self):
+        """Print and write the means of the epoch's minibatches, evaluate if it is time."""
+        step = self.steps
+        means = np.mean(np.concatenate(self._epoch).astype(np.float64), axis=0)
+        self._epoch = []
+        names, labels = self._columns
+        metrics = dict(zip(names, means, strict=False))
+        variances = dict(zip(labels, means[len(names) :], strict=True))
+        log_variances = {k: math.log(v) if v > 0 else -math.inf for k, v in variances.items()}
+        log_variance = log_variances.get("", log_variances)
+        self._progress.print(records.format_step(step, list(metrics.values())))
+        self._progress.print(records.format_log_variance(log_variance))
+        now = time.monotonic()
+        record = {
+            "step": step,
+            "epoch": step / self._blocks.steps_per_epoch,
+            **metrics,
+            "log_variance": log_variance,
+            "seconds": now - self._started,
+        }
+        self._started = now
+        scalars = {"Train ELBO": metrics["elbo"]}
+        if "temperature" in metrics:
+            scalars["Temperature"] = metrics["temperature"]
+        for label, value in log_variances.items():
+            scalars[f"log grad variance/{label}" if label else "log grad variance"] = value
+        frequency = self._schedule.eval_freq
+        if frequency and step % (frequency * self._blocks.steps_per_epoch) == 0:
+            record |= self._evaluation(step, scalars)
+        self._metrics.append(record)
+        self._scalars.write(step, scalars)
+
+    def _evaluation(self, step, scalars):
+        """Print and return the bounds of the validation and the test images."""
+        record = {}
+        for stream, (name, images) in enumerate(
+            (("Valid", self._data.valid), ("Test", self._data.test))
+        ):
+            values = self._evaluate(images, self._schedule.eval_samples, stream)
+            self._progress.print(records.format_eval(name, step, list(values.values())))
+            record[name.lower()] = scalars[f"{name} bound"] = values["bound"]
+        return record | {"eval_samples": self._schedule.eval_samples}
+
+    def _save(self):
+        epoch = np.concatenate(self._epoch) if self._epoch else np.zeros([0, 0], np.float32)
+        checkpoint.save(
+            self._folder,
+            self.steps,
+            self._learner.named_variables(),
+            {"epoch": epoch},
+            {**self._identity, "versions": versions()},
+        )
+        self._saved_at = time.monotonic()
+        self._saved_step = self.steps
+
+
+def versions() -> dict:
+    """What a run's numbers depend on besides its settings."""
+    return {
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
