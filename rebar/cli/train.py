@@ -15,15 +15,13 @@ from pathlib import Path
 
 from absl import flags
 
+from rebar.cli.quiet import quiet_start
 from rebar.data import ensure, load
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_name
 
 _SIGNAL_STATUS = 128
-
-# TensorFlow's start-up lines; it reads this when it is first imported, which is after this line.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _define_flags() -> flags.FlagValues:
@@ -108,6 +106,10 @@ def _train(values, hparams: HParams) -> int | None:
         log=_quiet_when_whole,
         dynamic=hparams.dynamic_b,
     )
+    with quiet_start():
+        from rebar.factory import make_learner
+        from rebar.training import records
+        from rebar.training.run import Run, Schedule, versions
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]
     if hparams.n_input not in (0, pixels):
@@ -115,10 +117,6 @@ def _train(values, hparams: HParams) -> int | None:
             f"n_input={hparams.n_input}, but images of task={hparams.task} have {pixels} pixels; "
             f"leave n_input out or give n_input={pixels}"
         )
-
-    from rebar.factory import make_learner
-    from rebar.training import records
-    from rebar.training.run import Run, Schedule, versions
 
     folder = Path(values.working_dir) / run_name(hparams, values.seed)
     identity = {"hparams": hparams.to_dict(), "seed": values.seed}

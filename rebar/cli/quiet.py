@@ -1,0 +1,33 @@
+"""TensorFlow's start-up lines, kept off the terminal."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+@contextlib.contextmanager
+def quiet_start():
+    """Hold back what libraries write to standard error while they are imported.
+
+    TensorFlow logs a few lines before its log level can be set. They are shown if the import
+    fails, or if TF_CPP_MIN_LOG_LEVEL is set: then someone wants to choose what to see.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
