@@ -21,6 +21,7 @@ _HOMES = {
     "SBNRebar": "rebar.original",
     "SBNSimpleMuProp": "rebar.original",
     "SBNTrackGradVariances": "rebar.original",
+    "load_model": "rebar.restore",
     "register": "rebar.registry",
 }
 

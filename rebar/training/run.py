@@ -204,7 +204,7 @@ class Run:
             self._folder,
             self.steps,
             self._learner.named_variables(),
-            {"epoch": epoch},
+            {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
             {**self._identity, "versions": versions()},
         )
         self._saved_at = time.monotonic()

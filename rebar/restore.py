@@ -1,0 +1,63 @@
+"""The trained model of a run's folder, for use outside training.
+
+    model = rebar.load_model("/tmp/rebar/SBNDynamicRebar-digits-2x200-lr0.001-s0-...").model
+    probabilities = model(images)
+
+All that is needed lies in the run's newest whole checkpoint: the data set is not read again.
+"""
+
+import os
+import warnings
+from typing import NamedTuple
+
+from rebar.data.sources import TASKS
+from rebar.errors import RebarError
+from rebar.factory import make_learner
+from rebar.hparams import HParams
+from rebar.models.sbn import SigmoidBeliefNetwork
+from rebar.training import checkpoint
+
+
+class Trained(NamedTuple):
+    """What a run's folder holds.
+
+    Attributes:
+      model: Keras model with the trained weights.
+      hparams: those of the run.
+      step: steps done.
+    """
+
+    model: SigmoidBeliefNetwork
+    hparams: HParams
+    step: int
+
+
+def load_model(folder: str | os.PathLike) -> Trained:
+    """The model of a run as its newest whole checkpoint has it.
+
+    Args:
+      folder: of the run, WORKING_DIR/<name>; the train command prints it after "run:".
+
+    Raises:
+      RebarError: the folder holds no whole checkpoint, or one that this version of the program, or
+        this program without the user's own estimators registered, cannot use.
+    """
+    found = checkpoint.latest(folder)
+    if found is None:
+        raise RebarError(
+            f"no checkpoint in {os.fspath(folder)!r}; give the folder of a run, which the train "
+            "command prints after 'run:'. A run writes its first checkpoint when it ends or after "
+            "--save_seconds"
+        )
+    if "hparams" not in found.metadata or "input_mean" not in found.extra:
+        raise RebarError(
+            f"{found.path} does not hold the settings and the training mean of its model; go on "
+            "with the run for one more epoch, so that it is written again"
+        )
+    hparams = HParams.from_dict(found.metadata["hparams"])
+    learner = make_learner(hparams, found.extra["input_mean"], TASKS[hparams.task].conditional)
+    with warnings.catch_warnings():
+        # Damaged checkpoints were told of above.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = checkpoint.restore(folder, learner.named_variables(), expected={})
+    return Trained(learner.model, hparams, found.step)
