@@ -8,13 +8,12 @@ Examples:
 A run lies in WORKING_DIR/<name>; the same command goes on where it stopped.
 """
 
-import importlib
-import os
 import sys
 from pathlib import Path
 
 from absl import flags
 
+from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import ensure, load
 from rebar.data.sources import TASKS
@@ -68,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     values = _define_flags()
     try:
         rest = values(argv)[1:]
-        _import_plugins(values.plugins)
+        import_plugins(values.plugins)
         if values.help:
             print(_help(values))
             return 0
@@ -82,18 +81,6 @@ def main(argv: list[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return _SIGNAL_STATUS + 2
     return 0 if received is None else _SIGNAL_STATUS + received
-
-
-def _import_plugins(names) -> None:
-    sys.path.insert(0, os.getcwd())
-    for name in filter(None, names):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise RebarError(
-                f"--plugins={name} cannot be imported: {error}. Give the name of a Python module "
-                "in the current folder or installed, without .py"
-            ) from None
 
 
 def _train(values, hparams: HParams) -> int | None:
