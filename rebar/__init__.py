@@ -7,22 +7,23 @@ TensorFlow is loaded.
 import importlib
 
 _HOMES = {
-    "Estimate": "rebar.types",
-    "Estimator": "rebar.estimators.base",
-    "HParams": "rebar.hparams",
-    "Noise": "rebar.noise",
-    "RebarError": "rebar.errors",
-    "Rollout": "rebar.types",
-    "SBN": "rebar.original",
-    "SBNDynamicRebar": "rebar.original",
-    "SBNGumbel": "rebar.original",
-    "SBNMuProp": "rebar.original",
-    "SBNNVIL": "rebar.original",
-    "SBNRebar": "rebar.original",
-    "SBNSimpleMuProp": "rebar.original",
-    "SBNTrackGradVariances": "rebar.original",
-    "load_model": "rebar.restore",
-    "register": "rebar.registry",
+    "Estimate": "rebar.types:Estimate",
+    "Estimator": "rebar.estimators.base:Estimator",
+    "HParams": "rebar.hparams:HParams",
+    "Noise": "rebar.noise:Noise",
+    "RebarError": "rebar.errors:RebarError",
+    "Rollout": "rebar.types:Rollout",
+    "SBN": "rebar.original:SBN",
+    "SBNDynamicRebar": "rebar.original:SBNDynamicRebar",
+    "SBNGumbel": "rebar.original:SBNGumbel",
+    "SBNMuProp": "rebar.original:SBNMuProp",
+    "SBNNVIL": "rebar.original:SBNNVIL",
+    "SBNRebar": "rebar.original:SBNRebar",
+    "SBNSimpleMuProp": "rebar.original:SBNSimpleMuProp",
+    "SBNTrackGradVariances": "rebar.original:SBNTrackGradVariances",
+    "load_data": "rebar.data:load",
+    "load_model": "rebar.restore:load_model",
+    "register": "rebar.registry:register",
 }
 
 __all__ = list(_HOMES)
@@ -32,7 +33,8 @@ __version__ = "0.1.0"
 def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'rebar' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, attribute = _HOMES[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__():

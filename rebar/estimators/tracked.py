@@ -41,6 +41,7 @@ class Tracked(Estimator):
         self.follow = follow
         self.estimators = list(estimators.values())
         self.unbiased = estimators[follow].unbiased
+        self.jit_pays = any(estimator.jit_pays for estimator in self.estimators)
 
     @classmethod
     def from_hparams(cls, hparams):
