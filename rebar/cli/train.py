@@ -23,6 +23,15 @@ from rebar.hparams import HParams, describe, run_name
 _SIGNAL_STATUS = 128
 
 
+class _YesNo(flags.BooleanParser):
+    """A boolean flag's value, which may also be yes or no."""
+
+    def parse(self, argument):
+        words = {"yes": True, "no": False}
+        word = argument.lower() if isinstance(argument, str) else argument
+        return super().parse(words.get(word, argument))
+
+
 def _define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
 
@@ -37,7 +46,8 @@ def _define_flags() -> flags.FlagValues:
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0)
     define("integer", "training_steps", 2_000_000, "Steps to train in all.", lower_bound=1)
     define("integer", "epochs", 0, "Epochs to train in all; 0: as training_steps.", lower_bound=0)
-    define("boolean", "download", True, "Fetch missing data sets.")
+    define("boolean", "download", True, "Fetch missing data sets; --download=no forbids it.")
+    values["download"].parser = _YesNo()
     define("string", "source", None, "Take missing data from this folder or base URL only.")
     define("float", "save_seconds", 300.0, "Seconds between checkpoints.", lower_bound=0.0)
     define("list", "plugins", "", "Python modules to import that register models of yours.")
@@ -120,7 +130,6 @@ def _train(values, hparams: HParams) -> int | None:
     for name, value in about.items():
         print(f"{name}: {value}")
     print(f"run: {folder}", flush=True)
-    records.write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     run = Run(
         learner,
         data,
@@ -138,9 +147,12 @@ def _train(values, hparams: HParams) -> int | None:
             save_seconds=values.save_seconds,
         ),
     )
+    # Only now: a checkpoint of another configuration would have been refused.
+    records.write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     return run.train()
 
 
 def _quiet_when_whole(line: str) -> None:
-    if "verified" not in line or "fetch" in line:
+    """Print what is fetched and what is odd, not that published files lie where they should."""
+    if ": present; " not in line or "NOTE" in line:
         print(line, flush=True)

@@ -4,7 +4,8 @@
     <log of the mean gradient variance>                  or ('<method>', <log variance>) lines
 
 and, every `eval_freq` epochs, Valid and Test lines with the multi-sample bound first. All numbers
-are those before the step's update, `step` counts the steps done.
+are those before the step's update, `step` counts the steps done. A run that ends in the middle of
+an epoch prints the means over the part that is done; going on later, the epoch counts as a whole.
 """
 
 import dataclasses
@@ -84,29 +85,37 @@ class Run:
         self._folder = Path(folder)
         self._identity = identity
         self._schedule = schedule
+        self._say = say
         self._blocks = Blocks(learner, dataset.train, batch_size, n_samples, seed, jit)
         self._evaluate = Evaluator(learner.model, learner.estimator, seed)
         self._metrics = records.MetricsFile(self._folder / "metrics.jsonl")
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
-        self._resume(say)
+        self._resume()
 
     @property
     def steps(self) -> int:
         """Steps done."""
         return self._learner.steps
 
-    def _resume(self, say):
+    def _resume(self):
         found = checkpoint.restore(self._folder, self._learner.named_variables(), self._identity)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RebarError(
+                f"cannot make the folder {self._folder}: {error.strerror}; choose another "
+                "--working_dir"
+            ) from error
         if found is not None:
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
-            say(f"resuming at step {found.step} from {found.path}")
+            self._say(f"resuming at step {found.step} from {found.path}")
         self._metrics.truncate_after(self.steps)
 
     def train(self) -> int | None:
-        """Train to the end of the schedule.
+        """Train to the end of the schedule; says so if it is reached already.
 
         Returns:
           None, or the number of the signal that ended the run early; all is saved either way.
@@ -119,6 +128,12 @@ class Run:
         last = self._schedule.training_steps
         if self._schedule.epochs:
             last = min(last, self._schedule.epochs * per_epoch)
+        if self.steps >= last:
+            self._say(
+                f"nothing left to do: {self.steps} steps done, {last} asked for; to go on, give "
+                "more --training_steps or --epochs"
+            )
+            return None
         self._started = time.monotonic()
         with (
             Interrupt() as interrupt,
@@ -144,13 +159,14 @@ class Run:
 
     def _checked(self, step, taken):
         """The block's records as a table [steps, columns]; refuses what is not finite."""
-        if not np.all(taken.finite):
-            bad = step + int(np.argmin(taken.finite)) + 1
+        finite = taken.finite & np.all(np.isfinite(list(taken.variances.values())), axis=0)
+        if not np.all(finite):
+            bad = step + int(np.argmin(finite)) + 1
             kept = f"step {self._saved_step}" if self._saved_step >= 0 else "none was written yet"
             raise RebarError(
-                f"a number is not finite any more: ELBO or gradients of step {bad} (the step "
-                f"before was good). The last good checkpoint is kept: {kept}. Try a lower "
-                "learning_rate, or look at the inputs"
+                f"a number is not finite any more: ELBO, gradients or gradient variances of step "
+                f"{bad} (step {bad - 1} was good). The last good checkpoint is kept: {kept}. Try "
+                "a lower learning_rate, or look at the inputs"
             )
         self._columns = (tuple(taken.metrics), tuple(taken.variances))
         return np.stack([*taken.metrics.values(), *taken.variances.values()], axis=1)
@@ -159,7 +175,8 @@ class Run:
         """Print and write the means of the epoch's minibatches, evaluate if it is time."""
         step = self.steps
         means = np.mean(np.concatenate(self._epoch).astype(np.float64), axis=0)
-        self._epoch = []
+        if step % self._blocks.steps_per_epoch == 0:
+            self._epoch = []
         names, labels = self._columns
         metrics = dict(zip(names, means, strict=False))
         variances = dict(zip(labels, means[len(names) :], strict=True))

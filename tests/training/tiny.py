@@ -1,0 +1,44 @@
+"""Tiny learners on a few random images, for tests of training."""
+
+import numpy as np
+
+from rebar.data.datasets import Dataset
+from rebar.factory import make_learner
+from rebar.hparams import HParams
+
+PIXELS = 6
+
+
+def images(n, seed=0):
+    """[n, PIXELS] uint8, all different."""
+    codes = np.random.default_rng(seed).permutation(2**PIXELS)[:n]
+    return (codes[:, np.newaxis] >> np.arange(PIXELS) & 1).astype(np.uint8)
+
+
+def dataset(n_train=10, n_valid=5, n_test=4):
+    """A data set whose images are all different."""
+    train, valid, test = np.split(images(n_train + n_valid + n_test), [n_train, n_train + n_valid])
+    mean = train.mean(axis=0).astype(np.float32)
+    return Dataset("tiny", train, valid, test, mean, (2, 3), "random images")
+
+
+def learner(hparams="", seed=0, mean=None):
+    """A learner with three units a layer; `hparams` as on the command line."""
+    settings = HParams.parse("model=SBNNVIL,n_hidden=3,learning_rate=0.01", hparams)
+    mean = np.full(PIXELS, 0.5) if mean is None else mean
+    return make_learner(settings, mean, conditional=False, seed=seed)
+
+
+def values(learner):
+    """Name -> array of everything that training changes."""
+    return {name: np.array(v.numpy()) for name, v in learner.named_variables().items()}
+
+
+def assert_same(first, second, **tolerance):
+    """Two dictionaries of arrays agree: bit by bit, or up to a tolerance."""
+    assert list(first) == list(second)
+    for name, value in first.items():
+        if tolerance:
+            np.testing.assert_allclose(value, second[name], err_msg=name, **tolerance)
+        else:
+            np.testing.assert_array_equal(value, second[name], err_msg=name)
