@@ -10,6 +10,7 @@ import os
 import warnings
 from typing import NamedTuple
 
+from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.factory import make_learner
@@ -54,6 +55,7 @@ def load_model(folder: str | os.PathLike) -> Trained:
             f"{found.path} does not hold the settings and the training mean of its model; go on "
             "with the run for one more epoch, so that it is written again"
         )
+    registry.entry(found.metadata["hparams"]["model"])  # its message tells how to make one known
     hparams = HParams.from_dict(found.metadata["hparams"])
     learner = make_learner(hparams, found.extra["input_mean"], TASKS[hparams.task].conditional)
     with warnings.catch_warnings():

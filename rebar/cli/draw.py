@@ -1,0 +1,88 @@
+"""Draw what a trained model has learned: samples, and test images beside their reconstructions.
+
+Examples:
+  python -m rebar.cli.draw /tmp/rebar/SBNDynamicRebar-sbn-2x200-lr0.0003-s0-e26786e978
+  python -m rebar.cli.draw RUN_FOLDER --output=samples.pdf --seed=1
+
+RUN_FOLDER is that of a run, which the train command prints after "run:". A model of the lower half
+of an image (tasks sp, sp_digits) is drawn completing test images.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from rebar.cli.plugins import import_plugins
+from rebar.cli.quiet import quiet_start
+from rebar.data import load
+from rebar.errors import RebarError
+
+
+def _define_flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "output",
+        None,
+        "The picture's file, .png or .pdf; if not given, picture.png in RUN_FOLDER.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("data_dir", "data", "Folder of the data sets.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0, flag_values=values)
+    flags.DEFINE_list(
+        "plugins",
+        "",
+        "Python modules to import that register models of yours, as for the run.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
+    return values
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 2 (an error, told on stderr) or 130 (Ctrl-C)."""
+    argv = sys.argv if argv is None else argv
+    values = _define_flags()
+    try:
+        folders = values(argv)[1:]
+        if values.help:
+            print(__doc__, values.get_help(), sep="\n")
+            return 0
+        if len(folders) != 1:
+            given = f"{len(folders)}: {' '.join(folders)}" if folders else "none"
+            raise RebarError(
+                f"give the folder of one run, given: {given}; e.g. "
+                "python -m rebar.cli.draw /tmp/rebar/NAME_OF_THE_RUN"
+            )
+        print(_draw(Path(folders[0]), values))
+    except (flags.Error, RebarError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _draw(folder: Path, values) -> Path:
+    """Draw and write; returns the path of the picture."""
+    with quiet_start():
+        from rebar.analysis import pictures
+        from rebar.restore import load_model
+    path = Path(values.output) if values.output is not None else folder / "picture.png"
+    pictures.suffix(path)
+    import_plugins(values.plugins)
+    trained = load_model(folder)
+    hparams = trained.hparams
+    data = load(hparams.task, values.data_dir, hparams.dynamic_b)
+    panels = pictures.panels(trained.model, data.test, data.image_shape, values.seed)
+    title = (
+        f"{hparams.model}, task={hparams.task}, n_layer={hparams.n_layer}, "
+        f"n_hidden={hparams.n_hidden}, after step {trained.step}"
+    )
+    pictures.save(pictures.figure(panels, title), path)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
