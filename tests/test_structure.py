@@ -1,0 +1,96 @@
+"""The rooms of the package and the arrows between them: imports only point inwards."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "rebar"
+
+MAY_IMPORT = {
+    "errors": [],
+    "noise": ["errors"],
+    "types": ["noise"],
+    "registry": ["errors"],
+    "core": ["types"],
+    "data": ["errors", "noise"],
+    "hparams_grammar": [],
+    "hparams": ["data.sources", "errors", "hparams_grammar", "registry"],
+    "models": ["core", "errors", "noise", "types"],
+    "estimators": ["core", "errors", "models.networks", "noise", "registry", "types"],
+    "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "types"],
+    "factory": ["hparams", "models", "noise", "registry", "training.learner"],
+    "original": ["data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"],
+    "restore": ["data.sources", "errors", "factory", "hparams", "models", "registry", "training"],
+    "analysis": ["core", "errors", "noise", "training.records"],
+    "cli": ["analysis", "data", "errors", "factory", "hparams", "restore", "training"],
+}
+"""Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or
+a folder of `rebar/`; what it may import stands above it. `rebar/__init__.py` names the public
+objects and imports them on first use; `registry` names estimators as strings."""
+
+
+def room(module: str) -> str:
+    """ "core.bernoulli" -> "core"."""
+    return module.partition(".")[0]
+
+
+def modules():
+    """Module name, without "rebar.", -> its file."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path != PACKAGE / "__init__.py"
+    }
+
+
+def imported(source: str) -> set[str]:
+    """Modules of the package that a file imports anywhere, functions included, without "rebar."."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports within the package are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.removeprefix("rebar.") for name in names if name.startswith("rebar.")}
+    return found
+
+
+def allowed_by(rule: str, module: str) -> bool:
+    """Whether `module`, or an object in it, is what a rule names."""
+    return module == rule or module.startswith(f"{rule}.")
+
+
+def test_every_room_is_in_the_table():
+    assert {room(name) for name in modules()} == set(MAY_IMPORT)
+
+
+def test_the_table_points_inwards_only():
+    above = set()
+    for name, rules in MAY_IMPORT.items():
+        assert {room(rule) for rule in rules} <= above, name
+        above.add(name)
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_a_room_imports_what_it_may_and_nothing_else(name):
+    used = set()
+    for module, path in modules().items():
+        if room(module) != name:
+            continue
+        for target in imported(path.read_text()):
+            rules = {rule for rule in MAY_IMPORT[name] if allowed_by(rule, target)}
+            assert rules or room(target) == name, f"rebar.{module} must not import rebar.{target}"
+            used |= rules
+    assert used == set(MAY_IMPORT[name]), f"arrows of {name} that are in the table only"
+
+
+def test_imports_are_found_wherever_they_stand():
+    source = "import rebar.noise\ndef f():\n    from rebar.core import bounds, gradients\n"
+    assert imported(source) == {"noise", "core.bounds", "core.gradients"}
+    assert imported("from rebar import noise") == {"noise"}
+    assert not allowed_by("data.sources", "data.datasets.load")
+    assert not allowed_by("noise", "noisemaker")
+    assert allowed_by("estimators.base", "estimators.base.Estimator")
