@@ -100,7 +100,6 @@ class Run:
         return self._learner.steps
 
     def _resume(self):
-        found = checkpoint.restore(self._folder, self._learner.named_variables(), self._identity)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -108,6 +107,7 @@ class Run:
                 f"cannot make the folder {self._folder}: {error.strerror}; choose another "
                 "--working_dir"
             ) from error
+        found = checkpoint.restore(self._folder, self._learner.named_variables(), self._identity)
         if found is not None:
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
