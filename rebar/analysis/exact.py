@@ -85,7 +85,7 @@ def log_marginal(model, x) -> tf.Tensor:
 
 def _all_rows(model, x):
     """f and log q(b | x) at every state: [n_states, B] each."""
-    x = tf.convert_to_tensor(x, model.compute_dtype)
+    x = tf.cast(x, model.compute_dtype)
     states = all_states(model.n_units, model.compute_dtype)
     n_states = states[0].shape[0]
     rollout = model.rollout(

@@ -1,0 +1,96 @@
+"""Tiny problems for every registered estimator: models, data and weights that are not special."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rebar import registry
+from rebar.factory import make_model
+from rebar.hparams import HParams
+
+N_INPUT, N_HIDDEN = 6, 2
+
+FAMILIES = {
+    "unconditional": (False, "auto"),
+    "multilayer": (True, "multilayer"),
+    "2017": (True, "2017"),
+}
+"""Name -> (conditional, hparam `conditional`)."""
+
+WEIGHTS = {
+    ("unconditional", 1, False): (123, 1.0),
+    ("unconditional", 2, False): (76, 1.0),
+    ("unconditional", 2, True): (118, 1.0),
+    ("unconditional", 3, False): (77, 1.0),
+    ("multilayer", 1, False): (47, 1.0),
+    ("multilayer", 2, False): (14, 1.0),
+    ("multilayer", 3, False): (71, 1.0),
+    ("2017", 1, False): (31, 1.4),
+    ("2017", 2, False): (121, 1.4),
+    ("2017", 3, False): (126, 1.4),
+}
+"""(family, n_layer, nonlinear) -> seed and scale of the weights. Most random weights leave some
+tensor with next to no gradient, beside which no bias could be seen; with these none is small."""
+
+
+@pytest.fixture
+def float64():
+    """Keras' dtype policy is float64 while the test runs."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+def randomize(variables, seed: int, scale: float) -> None:
+    """Normal values of standard deviation `scale`; the same for the same seed."""
+    generator = np.random.default_rng(seed)
+    for v in variables:
+        v.assign(generator.normal(size=v.shape) * scale)
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """[count, N_INPUT] of zeros and ones, no two alike in a row."""
+    x = np.random.default_rng(seed).integers(0, 2, size=(count, N_INPUT))
+    x[:, 0] = np.arange(count) % 2
+    return x.astype(np.float64)
+
+
+def hparams(name: str, n_layer: int, family: str = "unconditional", **changes) -> HParams:
+    """Hyperparameters of a tiny case."""
+    values = {"n_layer": n_layer, "n_hidden": N_HIDDEN, "conditional": FAMILIES[family][1]}
+    return HParams(model=name, **{**values, **changes})
+
+
+def tiny_model(n_layer: int, family: str = "unconditional", nonlinear=False):
+    """A model with random weights, in the dtype of Keras' policy."""
+    settings = hparams("SBN", n_layer, family, nonlinear=nonlinear)
+    mean = np.linspace(0.2, 0.7, N_INPUT)
+    model = make_model(settings, mean, FAMILIES[family][0])
+    seed, scale = WEIGHTS.get((family, n_layer, nonlinear), (1, 1.0))
+    randomize(model.trainable_variables, seed, scale)
+    return model
+
+
+def set_up(estimator, model, seed=2):
+    """The estimator with random control variates: scales are not 1, baselines not 0."""
+    estimator.setup(model, seed)
+    randomize(estimator.trainable_variables, seed, 0.3)
+    return estimator
+
+
+def registered(name: str, model, **changes):
+    """The registered estimator, set up for the model with random control variates."""
+    settings = hparams(name, len(model.n_units), **changes)
+    return set_up(registry.make_estimator(name, settings), model)
+
+
+def flat(tensors) -> np.ndarray:
+    """All components of a list of tensors."""
+    return np.concatenate([np.reshape(t, -1) for t in tensors])
+
+
+def tensor(x, dtype=tf.float64) -> tf.Tensor:
+    """A constant of the given type."""
+    return tf.constant(x, dtype)

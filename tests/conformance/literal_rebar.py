@@ -1,0 +1,111 @@
+"""REBAR written out: coupled rollouts, and reverse-over-reverse gradients of mean g^2.
+
+Slow and straight from Tucker et al. 2017. With z = logit u and f at samples that are hard under
+layer k and relaxed from k on,
+
+    S_k = f(relaxed with noise u),    S~_k = f(relaxed with noise v at the coupled layers)
+    v = u' + (1 - u') w if b = 1, u' w if b = 0,    u' = sigmoid(-logits on the hard path)
+    g = - mean [ (f(b) - c) d log q + d log p ]
+        + eta * mean sum_k [ S_k d log q_k - d S_k + d S~_k ]
+
+with w constant and such that v = u. Without `quadratic` there is one term, k = 0, with d log q of
+all layers, and the noise of all layers is coupled. The learning signals are cotangents of
+`tape.gradient`, which an outer tape differentiates: the temperature acts through them as well.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+def logit(u):
+    return tf.math.log(u) - tf.math.log(1 - u)
+
+
+def couple(u, b, logits):
+    """The noise v in (0, 1): equal to u in value, and a function of the logits given b and w."""
+    threshold = tf.sigmoid(-logits)
+    w = tf.where(b == 1, (u - threshold) / (1 - threshold), u / threshold)
+    w = tf.stop_gradient(w)
+    return tf.where(b == 1, threshold + (1 - threshold) * w, threshold * w)
+
+
+def relax(logits, noise, temperature, muprop_relaxation):
+    correction = logits * temperature / (temperature + 1) if muprop_relaxation else 0
+    return tf.sigmoid((logits + logit(noise)) / temperature + correction)
+
+
+def gradient(estimator, model, x, noise, log_temperature, eta, baseline):
+    """g, aligned with the model's variables and differentiable in the last three arguments."""
+    variables = [v.value for v in model.trainable_variables]
+    temperature = tf.exp(log_temperature)
+    u, copies = noise.uniforms, noise.n_samples
+    layers = range(len(u))
+
+    def hard(layer, logits):
+        return tf.cast(tf.stop_gradient(logits) > -logit(u[layer]), logits.dtype)
+
+    def rollout(k, noise_of_layers, below):
+        def sample(layer, logits):
+            if layer < k:
+                return below[layer]
+            noise = noise_of_layers[layer]
+            return relax(logits, noise, temperature, estimator.muprop_relaxation)
+
+        return model.rollout(x, sample, copies).objective
+
+    with tf.GradientTape(persistent=True) as tape:
+        at_hard = model.rollout(x, hard, copies)
+        b = at_hard.samples
+        v = [couple(u[i], b[i], at_hard.logits[i]) for i in layers]
+        log_q = tf.add_n(list(at_hard.log_q))
+        terms = []
+        for k in layers if estimator.quadratic else [0]:
+            follows = [
+                i >= k and (i == k or estimator.coupling == "all" or not estimator.quadratic)
+                for i in layers
+            ]
+            mixed = [v[i] if follows[i] else u[i] for i in layers]
+            own_log_q = at_hard.log_q[k] if estimator.quadratic else log_q
+            terms.append((rollout(k, u, b), rollout(k, mixed, b), own_log_q))
+
+    rows = u[0].shape[0]
+    ones = tf.ones([rows], x.dtype) / rows
+
+    def derivative(target, cotangent):
+        return tape.gradient(
+            target, variables, cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+
+    f_part = add(
+        derivative(log_q, -(at_hard.objective - baseline) / rows),
+        derivative(at_hard.log_joint, -ones),
+    )
+    h_part = [tf.zeros_like(p) for p in f_part]
+    for s, s_coupled, own_log_q in terms:
+        h_part = add(h_part, derivative(own_log_q, s / rows))
+        h_part = add(h_part, derivative(s, -ones))
+        h_part = add(h_part, derivative(s_coupled, ones))
+    return [p + eta[i] * h for i, (p, h) in enumerate(zip(f_part, h_part, strict=True))]
+
+
+def add(a, b):
+    return [x + y for x, y in zip(a, b, strict=True)]
+
+
+def estimate(estimator, model, x, noise):
+    """g, and the gradients of mean g^2 aligned with estimator.trainable_variables."""
+    own = [v.value for v in estimator.trainable_variables]
+    with tf.GradientTape() as tape:
+        if hasattr(estimator, "log_temperature"):
+            log_temperature = tf.identity(estimator.log_temperature.value)
+        else:
+            log_temperature = tf.constant(np.log(estimator.initial_temperature), x.dtype)
+        eta = 2 / (1 + tf.exp(-estimator.raw_eta.value))
+        first, second = estimator.baseline.hidden, estimator.baseline.output_layer
+        hidden = tf.tanh((x - model.input_mean) @ first.kernel.value + first.bias.value)
+        baseline = (hidden @ second.kernel.value + second.bias.value)[:, 0]
+        baseline = tf.concat([baseline] * noise.n_samples, axis=0)
+        g = gradient(estimator, model, x, noise, log_temperature, eta, baseline)
+        components = sum(int(np.prod(p.shape)) for p in g)
+        mean_square = tf.add_n([tf.reduce_sum(p * p) for p in g]) / components
+    return g, tape.gradient(mean_square, own)

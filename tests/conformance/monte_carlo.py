@@ -1,0 +1,92 @@
+"""Is an estimator unbiased? Its mean over many draws against the sum over all latent states.
+
+An estimate is the mean over the rows of a batch, so with every image tiled a batch is a Monte
+Carlo sample. BATCHES such estimates give the mean and its standard error for each component of
+the gradient, and Student's t the largest deviation to expect.
+
+    seed              SEED, stream "analysis", position: the number of the batch
+    draws             BATCHES * ROWS = 720,000 rows an estimator
+    false-fail rate   1e-6 for all checks together: 1e-6 / CHECKS for each, shared by Bonferroni
+                      over its components
+    detectable bias   (critical value + 3) standard errors in one component is missed with
+                      probability about .001; the tests assert how small that is beside the norm
+                      of the gradient with respect to the weight tensor
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from scipy import stats
+
+from rebar import noise
+from rebar.analysis import exact
+from tests.conformance.cases import flat, images, tensor
+
+SEED = 20170321
+BATCHES = 200
+IMAGES, TILES, SAMPLES = 3, 600, 2
+ROWS = IMAGES * TILES * SAMPLES
+CHECKS = 150
+FALSE_FAIL_RATE = 1e-6
+
+
+class Check(NamedTuple):
+    """What came out.
+
+    Attributes:
+      z: largest deviation from the exact gradient, in standard errors.
+      critical: above this value of z the estimator is biased.
+      detectable: weight tensor -> smallest detectable bias of a component, as a fraction of the
+        norm of the exact gradient of that tensor.
+      worst: weight tensor where z is largest.
+    """
+
+    z: float
+    critical: float
+    detectable: dict
+    worst: str
+
+    @property
+    def biased(self) -> bool:
+        return bool(self.z > self.critical)
+
+
+def check(estimator, model) -> Check:
+    """Compare the mean of many estimates (float64) with the exact gradient."""
+    x = images(IMAGES)
+    gradients = exact.elbo_and_gradient(model, x).gradients
+    truth = flat(gradients)
+    mean, error = _moments(estimator, model, np.tile(x, [TILES, 1]))
+    # Rounding, where a component has no variance.
+    error = np.maximum(error, 1e-12 * np.linalg.norm(truth))
+    rate = FALSE_FAIL_RATE / CHECKS / len(truth)
+    critical = stats.t.isf(rate / 2, BATCHES - 1)
+    z = np.abs(mean - truth) / error
+    assert np.all(np.isfinite(z))
+
+    paths = [v.path for v in model.trainable_variables]
+    owner = np.repeat(np.arange(len(paths)), [np.size(g) for g in gradients])
+    detectable = {
+        path: (critical + 3) * np.max(error[owner == i]) / np.linalg.norm(truth[owner == i])
+        for i, path in enumerate(paths)
+    }
+    return Check(np.max(z), critical, detectable, paths[owner[np.argmax(z)]])
+
+
+def _moments(estimator, model, x):
+    """Mean and standard error [P] of the estimates of all batches."""
+    x = tensor(x)
+    keys = tf.constant(np.stack([noise.key(SEED, "analysis", i) for i in range(BATCHES)]))
+
+    def one(key):
+        draws = noise.latents(key, SAMPLES, ROWS // SAMPLES, model.n_units, tf.float64)
+        estimate = estimator.estimate(model, x, draws)
+        return tf.concat([tf.reshape(g, [-1]) for g in estimate.gradients], axis=0)
+
+    @tf.function(autograph=False)
+    def all_batches():
+        return tf.map_fn(one, keys, fn_output_signature=tf.float64, parallel_iterations=1)
+
+    estimates = all_batches().numpy()
+    return estimates.mean(axis=0), estimates.std(axis=0, ddof=1) / np.sqrt(BATCHES)

@@ -1,0 +1,170 @@
+"""What every registered estimator owes: jit, structure, finite gradients, a state that restores."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rebar import noise as noise_module
+from rebar import registry
+from rebar.estimators.base import hard_rollout
+from rebar.factory import make_learner
+from rebar.training import checkpoint
+from tests.conformance.cases import (
+    FAMILIES,
+    N_INPUT,
+    hparams,
+    images,
+    randomize,
+    registered,
+    tensor,
+    tiny_model,
+)
+
+NAMES = registry.names()
+BATCH = 5
+
+
+def inputs(model, n_samples=1, step=0):
+    """Images [BATCH, D] and noise in float32."""
+    key = noise_module.key(11, "analysis", step)
+    noise = noise_module.latents(key, n_samples, BATCH, model.n_units)
+    return tensor(images(BATCH), tf.float32), noise
+
+
+def largest_difference(a, b):
+    """Over all tensors, relative to each one's largest magnitude."""
+    return max(
+        np.max(np.abs(np.subtract(x, y))) / max(np.max(np.abs(x)), 1e-3)
+        for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jit_gives_what_eager_gives(name):
+    family = list(FAMILIES)[NAMES.index(name) % len(FAMILIES)]
+    model = tiny_model(2, family)
+    estimator = registered(name, model)
+    x, noise = inputs(model, n_samples=2)
+    eager = estimator.estimate(model, x, noise)
+    compiled = tf.function(estimator.estimate, jit_compile=True, autograph=False)(model, x, noise)
+    assert largest_difference(eager._asdict(), compiled._asdict()) < 2e-5
+
+
+@pytest.mark.parametrize("n_samples", [1, 3])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_structure(name, family, n_samples):
+    model = tiny_model(2, family)
+    estimator = registered(name, model)
+    x, noise = inputs(model, n_samples)
+    estimate = estimator.estimate(model, x, noise)
+    rows = n_samples * BATCH
+
+    def shapes(values):
+        return [(tuple(v.shape), tf.as_dtype(v.dtype)) for v in values]
+
+    assert isinstance(estimate.gradients, list)
+    for gradients in (estimate.gradients, *estimate.tracked.values()):
+        assert shapes(gradients) == shapes(model.trainable_variables)
+    assert shapes(estimate.control_gradients) == shapes(estimator.trainable_variables)
+    assert shapes([estimate.objective]) == [((rows,), tf.float32)]
+    hard = hard_rollout(model, x, noise)
+    np.testing.assert_array_equal(estimate.objective, hard.objective)
+
+    for value in estimate.metrics.values():
+        assert value.shape == ()
+        assert np.isfinite(value)
+    without_gradient = estimator.metrics(model, x, noise, hard)
+    names = [n for n in estimate.metrics if n in without_gradient]
+    assert names == list(without_gradient)
+    for key in names:
+        np.testing.assert_allclose(estimate.metrics[key], without_gradient[key], rtol=1e-5)
+
+    of_model = {id(v) for v in model.variables}
+    assert of_model.isdisjoint(id(v) for v in estimator.variables)
+
+
+def test_the_tracking_estimator_returns_what_each_returns_alone():
+    model = tiny_model(2)
+    settings = hparams("SBNTrackGradVariances", 2, track=tuple(registry.labels()))
+    tracked = registry.make_estimator("SBNTrackGradVariances", settings)
+    tracked.setup(model, 2)
+    randomize(tracked.trainable_variables, 3, 0.3)
+    x, noise = inputs(model, 2)
+    estimate = tracked.estimate(model, x, noise)
+    assert list(estimate.tracked) == list(registry.labels())
+    control = []
+    for label, own in zip(estimate.tracked, tracked.estimators, strict=True):
+        alone = own.estimate(model, x, noise)
+        assert largest_difference(alone.gradients, estimate.tracked[label]) == 0
+        control += alone.control_gradients
+    assert largest_difference(control, estimate.control_gradients) == 0
+    assert largest_difference(estimate.gradients, estimate.tracked[tracked.follow]) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_finite_at_saturated_logits(name, family):
+    """Logits beyond 30 in both directions; noise down to the smallest uniform and its opposite."""
+    model = tiny_model(2, family)
+    for v in model.trainable_variables:
+        v.assign(40 * v)
+    estimator = registered(name, model)
+    x, noise = inputs(model, 4)
+    extremes = itertools.cycle([2.0**-24, 1 - 2.0**-24, None, None, None])
+    noise = noise._replace(
+        uniforms=tuple(
+            tf.stack([row if u is None else tf.fill(row.shape, u) for row, u in zip(t, extremes)])  # noqa: B905
+            for t in noise.uniforms
+        )
+    )
+    logits = np.concatenate(hard_rollout(model, x, noise).logits)
+    assert logits.min() < -30
+    assert logits.max() > 30
+    estimate = estimator.estimate(model, x, noise)
+    for tensor_ in tf.nest.flatten(estimate._asdict()):
+        assert np.all(np.isfinite(tensor_))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restored_run_goes_on_bit_by_bit(name, tmp_path):
+    """All that a step changes or reads is among `named_variables`, by names that are unique."""
+
+    def learner(seed):
+        return make_learner(hparams(name, 2), np.linspace(0.2, 0.7, N_INPUT), False, seed)
+
+    first = learner(0)
+    names = first.named_variables()
+    owners = [first.model, first.estimator, first.optimizer, first.control_optimizer]
+    expected = sum(len(owner.variables) for owner in owners if owner is not None)
+    moments = [first.moments.second, first.moments.first]
+    expected += len(tf.nest.flatten(moments))
+    assert len(names) == expected
+    assert len({id(v) for v in names.values()}) == expected
+
+    def states(of):
+        return {key: v.numpy() for key, v in of.named_variables().items()}
+
+    for step in (0, 1):
+        first.step(*inputs(first.model, step=step))
+    checkpoint.save(tmp_path, 2, names, {}, {})
+    saved = states(first)
+    results = first.step(*inputs(first.model, step=2))
+    after = states(first)
+    for key, value in after.items():
+        # Etas of weights that the samples do not see, and the like, do stay.
+        assert "iterations" not in key or value == saved[key] + 1
+    assert any(np.any(after[key] != saved[key]) for key in saved if key.startswith("model/"))
+
+    second = learner(1)
+    for v in second.named_variables().values():
+        v.assign(keras.ops.full_like(v, 3))
+    assert checkpoint.restore(tmp_path, second.named_variables(), {}).step == 2
+    again = second.step(*inputs(second.model, step=2))
+    for a, b in zip(tf.nest.flatten(results), tf.nest.flatten(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for key, value in states(second).items():
+        np.testing.assert_array_equal(value, after[key], err_msg=key)

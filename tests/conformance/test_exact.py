@@ -1,0 +1,110 @@
+"""Enumeration against a model written in NumPy, and what it refuses."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rebar.analysis import exact
+from rebar.errors import RebarError
+from rebar.models.sbn import SigmoidBeliefNetwork
+from tests.conformance.cases import FAMILIES, flat, float64, images, tiny_model
+
+__all__ = ["float64"]
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def log_bernoulli(b, logits):
+    p = sigmoid(logits)
+    return np.sum(np.log(np.where(b == 1, p, 1 - p)))
+
+
+def numpy_terms(family, weights, mean, x):
+    """(q(b | x), f) of every state of a two-layer linear model at one image [6]."""
+    bias = np.log(mean / (1 - mean))
+    weights = iter(weights)
+    if family == "unconditional":
+        prior = next(weights)
+    elif family == "multilayer":
+        kernel, offset = next(weights), next(weights)
+        prior = (x - mean)[:3] @ kernel + offset
+    q_0, q_0_bias, q_1, q_1_bias = (next(weights) for _ in range(4))
+    if family != "2017":
+        p_1, p_1_bias = next(weights), next(weights)
+    p_0, p_0_bias = next(weights), next(weights)
+    seen = (x - mean)[:3] if family == "2017" else x - mean
+    target, bias = (x, bias) if family == "unconditional" else (x[3:], bias[3:])
+    for state in itertools.product((0, 1), repeat=4):
+        low, high = np.array(state[:2]), np.array(state[2:])
+        log_q = log_bernoulli(low, seen @ q_0 + q_0_bias)
+        log_q += log_bernoulli(high, (2 * low - 1) @ q_1 + q_1_bias)
+        if family == "2017":
+            f = log_bernoulli(target, (2 * high - 1) @ p_0 + p_0_bias + bias)
+        else:
+            f = log_bernoulli(high, prior)
+            f += log_bernoulli(low, (2 * high - 1) @ p_1 + p_1_bias)
+            f += log_bernoulli(target, (2 * low - 1) @ p_0 + p_0_bias + bias) - log_q
+        yield np.exp(log_q), f
+
+
+def numpy_elbo(family, weights, mean, x):
+    return np.array([sum(q * f for q, f in numpy_terms(family, weights, mean, row)) for row in x])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equals_numpy(family):
+    model, x = tiny_model(2, family), images(3)
+    mean = np.array(model.get_config()["input_mean"])
+    weights = [v.numpy() for v in model.trainable_variables]
+    result = exact.elbo_and_gradient(model, x)
+    np.testing.assert_allclose(result.elbo, numpy_elbo(family, weights, mean, x), rtol=1e-12)
+    marginal = [
+        np.log(sum(q * np.exp(f) for q, f in numpy_terms(family, weights, mean, row))) for row in x
+    ]
+    np.testing.assert_allclose(exact.log_marginal(model, x), marginal, rtol=1e-12)
+
+    step, differences = 1e-5, []
+    for weight in weights:
+        for index in np.ndindex(weight.shape):
+            start = weight[index]
+            values = []
+            for sign in (1, -1):
+                weight[index] = start + sign * step
+                values.append(-np.mean(numpy_elbo(family, weights, mean, x)))
+            weight[index] = start
+            differences.append((values[0] - values[1]) / (2 * step))
+    gradient = flat(result.gradients)
+    np.testing.assert_allclose(gradient, differences, atol=1e-8 * np.max(np.abs(gradient)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_layer", [1, 2, 3])
+def test_elbo_is_below_the_marginal(n_layer, family):
+    model, x = tiny_model(n_layer, family), images(4)
+    gap = exact.log_marginal(model, x) - exact.elbo_and_gradient(model, x).elbo
+    assert np.all(gap > 0)
+
+
+def test_states_are_all_different():
+    states = np.concatenate(exact.all_states((2, 1, 3)), axis=1)
+    assert states.shape == (64, 6)
+    assert len(np.unique(states, axis=0)) == 64
+    assert set(np.unique(states)) == {0, 1}
+    assert [s.shape[1] for s in exact.all_states((2, 1, 3))] == [2, 1, 3]
+
+
+def test_too_many_states_are_refused():
+    assert exact.all_states((6, 6))[0].shape == (4096, 6)
+    with pytest.raises(RebarError, match=r"13 latent units: 2\^13 states are more than 4096"):
+        exact.all_states((6, 7))
+    model = SigmoidBeliefNetwork((200, 200), np.full(6, 0.5))
+    with pytest.raises(RebarError, match="400 latent units"):
+        exact.elbo_and_gradient(model, tf.zeros([1, 6]))
+    with pytest.raises(RebarError, match="400 latent units"):
+        exact.log_marginal(model, tf.zeros([1, 6]))

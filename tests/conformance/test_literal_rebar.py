@@ -1,0 +1,95 @@
+"""REBAR's shortcuts give what its formulas say: no coupled rollout, forward-mode gradients."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rebar import noise as noise_module
+from rebar.core import gradients
+from rebar.estimators.rebar import REBAR, DynamicREBAR
+from tests.conformance import literal_rebar
+from tests.conformance.cases import FAMILIES, float64, images, set_up, tensor, tiny_model
+
+__all__ = ["float64"]
+
+COUPLINGS = [(True, "switch"), (True, "all"), (False, "switch")]
+OTHERS = list(itertools.product((False, True), (3, 1), (True, False), (DynamicREBAR, REBAR)))
+CASES = [
+    (*case, *coupling, *OTHERS[7 * i % len(OTHERS)])
+    for i, (case, coupling) in enumerate(
+        itertools.product(itertools.product((1, 2, 3, 4), FAMILIES), COUPLINGS)
+    )
+]
+"""All of (n_layer, family, quadratic, coupling), without `quadratic` the couplings are one; with
+(nonlinear, n_samples, muprop_relaxation, class) in turn."""
+BATCH = 4
+
+
+def problem(n_layer, family, nonlinear, n_samples, cls=DynamicREBAR, **settings):
+    model = tiny_model(n_layer, family, nonlinear)
+    estimator = set_up(cls(**settings), model)
+    key = noise_module.key(3, "analysis", n_layer)
+    noise = noise_module.latents(key, n_samples, BATCH, model.n_units, "float64")
+    return model, estimator, tensor(images(BATCH)), noise
+
+
+def assert_close(ours, literal, names):
+    """To 1e-9 of the tensor's largest magnitude; rounding of the largest of all is allowed for."""
+    largest = max(np.max(np.abs(b)) for b in literal)
+    for a, b, name in zip(ours, literal, names, strict=True):
+        allowed = 1e-9 * np.max(np.abs(b)) + 1e-13 * largest
+        assert np.max(np.abs(a - b)) <= allowed, name
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("n_layer", "family", "quadratic", "coupling", "nonlinear", "n_samples", "muprop", "cls"), CASES
+)
+def test_equals_the_formulas(
+    n_layer, family, quadratic, coupling, nonlinear, n_samples, muprop, cls
+):
+    model, estimator, x, noise = problem(
+        n_layer,
+        family,
+        nonlinear,
+        n_samples,
+        cls,
+        quadratic=quadratic,
+        coupling=coupling,
+        muprop_relaxation=muprop,
+        temperature=0.6,
+    )
+    estimate = estimator.estimate(model, x, noise)
+    g, control = literal_rebar.estimate(estimator, model, x, noise)
+    assert_close(estimate.gradients, g, [v.path for v in model.trainable_variables])
+    assert_close(
+        estimate.control_gradients, control, [v.path for v in estimator.trainable_variables]
+    )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("coupling", ["switch", "all"])
+@pytest.mark.parametrize("n_layer", [1, 3])
+def test_control_gradients_are_those_of_the_mean_square(n_layer, coupling):
+    """By central differences, the temperature's included."""
+    model, estimator, x, noise = problem(n_layer, "unconditional", False, 2, coupling=coupling)
+
+    @tf.function(autograph=False)
+    def mean_square():
+        return gradients.mean_square(estimator.estimate(model, x, noise).gradients)
+
+    control = estimator.estimate(model, x, noise).control_gradients
+    step = 1e-5
+    for v, g in zip(estimator.trainable_variables, control, strict=True):
+        start = v.numpy()
+        direction = np.random.default_rng(0).normal(size=v.shape)
+        values = []
+        for sign in (1, -1):
+            v.assign(start + sign * step * direction)
+            values.append(float(mean_square()))
+        v.assign(start)
+        expected = (values[0] - values[1]) / (2 * step)
+        assert np.sum(g * direction) == pytest.approx(expected, rel=1e-5, abs=1e-9), v.path
+        assert expected != 0, v.path

@@ -1,0 +1,95 @@
+"""Names, labels, and what users register themselves."""
+
+import pytest
+
+from rebar import registry
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
+from rebar.estimators.nvil import NVIL
+from rebar.estimators.rebar import REBAR
+from rebar.hparams import HParams
+from tests.conformance.cases import images, tensor, tiny_model
+
+
+class Mine(Estimator):
+    """Takes one setting by its name."""
+
+    def __init__(self, temperature=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+
+@pytest.fixture(autouse=True)
+def entries(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+
+
+def test_the_names_of_2017():
+    assert registry.names()[:8] == [
+        "SBN", "SBNNVIL", "SBNSimpleMuProp", "SBNMuProp", "SBNRebar", "SBNDynamicRebar",
+        "SBNGumbel", "SBNTrackGradVariances",
+    ]  # fmt: skip
+    assert "Track" not in registry.labels()
+    for label, name in registry.labels().items():
+        assert registry.entry(name).label == label
+
+
+def test_every_name_makes_an_estimator():
+    for name in registry.names():
+        estimator = registry.make_estimator(name, HParams(model=name))
+        assert isinstance(estimator, Estimator)
+        assert (type(estimator).estimate, type(estimator).__doc__) != (Estimator.estimate, None)
+
+
+def test_settings_come_from_the_hparams():
+    hparams = HParams(temperature=0.25, quadratic=False, muprop_relaxation=False, legacy2017=True)
+    rebar = registry.make_estimator("SBNRebar", hparams)
+    assert (rebar.initial_temperature, rebar.quadratic) == (0.25, False)
+    assert (rebar.muprop_relaxation, rebar.coupling) == (False, "all")
+    assert registry.make_estimator("SBNRebar", HParams()).coupling == "switch"
+    tracked = registry.make_estimator(
+        "SBNTrackGradVariances", HParams(track=("REBAR", "NVIL"), follow="NVIL", temperature=0.3)
+    )
+    assert [type(e) for e in tracked.estimators] == [REBAR, NVIL]
+    assert (tracked.labels, tracked.follow) == (["REBAR", "NVIL"], "NVIL")
+    assert tracked.estimators[0].initial_temperature == 0.3
+
+
+@pytest.mark.parametrize(
+    "target", [Mine, "tests.test_registry:Mine", lambda hparams: Mine(hparams.temperature)]
+)
+def test_register(target):
+    registry.register("Mine", target, min_rows=3)
+    assert registry.names()[-1] == "Mine"
+    assert registry.labels()["Mine"] == "Mine"
+    assert registry.entry("Mine").min_rows == 3
+    hparams = HParams(model="Mine", temperature=0.125)
+    assert registry.make_estimator("Mine", hparams).temperature == 0.125
+
+
+def test_register_under_a_label():
+    registry.register("MyModel", Mine, label="My")
+    assert registry.labels()["My"] == "MyModel"
+    HParams(track=("My", "NVIL"), follow="My")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("SBN", None), ("SBN", "new"), ("new", "NVIL"), ("NVIL", None)]
+)
+def test_names_and_labels_that_are_taken(name, label):
+    with pytest.raises(RebarError, match="registered already"):
+        registry.register(name, Mine, label)
+    assert "new" not in registry.names()
+
+
+def test_unknown_names():
+    with pytest.raises(RebarError, match=r"unknown model 'SBNX'; known models: SBN, .*register"):
+        registry.entry("SBNX")
+    with pytest.raises(RebarError, match="unknown model"):
+        registry.make_estimator("SBNX", HParams())
+
+
+def test_an_estimator_without_an_estimate_says_so():
+    with pytest.raises(NotImplementedError, match=r"Mine must implement estimate\(\)"):
+        Mine().estimate(tiny_model(1), tensor(images(2)), None)
