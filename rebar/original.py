@@ -67,14 +67,18 @@ class SBN:
 
     def _arguments(self, x, n_samples):
         model = self.learner.model
-        x = tf.convert_to_tensor(x, model.compute_dtype)
-        if x.shape.rank != 2 or x.shape[1] != model.n_input or not x.shape[0]:
+        try:
+            x = np.asarray(x, model.compute_dtype)
+        except (TypeError, ValueError) as error:
+            raise RebarError(f"x must be an array [B, {model.n_input}]: {error}") from None
+        if x.ndim != 2 or x.shape[1] != model.n_input or not len(x):
             raise RebarError(
                 f"x must be a batch of images [B, {model.n_input}] with B >= 1, given: {x.shape}"
             )
-        if n_samples < 1:
-            raise RebarError(f"n_samples={n_samples} must be at least 1")
-        return x, tf.constant(noise.key(self._seed, "latents", self.learner.steps)), n_samples
+        if not isinstance(n_samples, int | np.integer) or n_samples < 1:
+            raise RebarError(f"n_samples={n_samples} must be an integer, at least 1")
+        step_key = noise.key(self._seed, "latents", self.learner.steps)
+        return tf.constant(x), tf.constant(step_key), int(n_samples)
 
     def partial_fit(self, x, n_samples: int = 1):
         """One training step.
@@ -111,9 +115,9 @@ class SBN:
 
     def partial_eval(self, x, n_samples: int = 5):
         """[n_samples-sample bound, ELBO, ...] in nats, means over x [B, n_input]."""
-        self._arguments(x, n_samples)
+        x, _, n_samples = self._arguments(x, n_samples)
         self._evaluations += 1
-        return list(self._evaluate(np.asarray(x), n_samples, self._evaluations).values())
+        return list(self._evaluate(x.numpy(), n_samples, self._evaluations).values())
 
 
 class SBNNVIL(SBN):
