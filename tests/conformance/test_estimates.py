@@ -1,7 +1,5 @@
 """What every registered estimator owes: jit, structure, finite gradients, a state that restores."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -114,19 +112,18 @@ def test_gradients_are_finite_at_saturated_logits(name, family):
         v.assign(40 * v)
     estimator = registered(name, model)
     x, noise = inputs(model, 4)
-    extremes = itertools.cycle([2.0**-24, 1 - 2.0**-24, None, None, None])
+    extremes = np.resize([2.0**-24, 1 - 2.0**-24, np.nan, np.nan, np.nan], [4 * BATCH, 1])
     noise = noise._replace(
         uniforms=tuple(
-            tf.stack([row if u is None else tf.fill(row.shape, u) for row, u in zip(t, extremes)])  # noqa: B905
-            for t in noise.uniforms
+            tf.where(np.isnan(extremes), u, extremes.astype(np.float32)) for u in noise.uniforms
         )
     )
     logits = np.concatenate(hard_rollout(model, x, noise).logits)
     assert logits.min() < -30
     assert logits.max() > 30
     estimate = estimator.estimate(model, x, noise)
-    for tensor_ in tf.nest.flatten(estimate._asdict()):
-        assert np.all(np.isfinite(tensor_))
+    for values in tf.nest.flatten(estimate._asdict()):
+        assert np.all(np.isfinite(values))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -154,10 +151,7 @@ def test_a_restored_run_goes_on_bit_by_bit(name, tmp_path):
     saved = states(first)
     results = first.step(*inputs(first.model, step=2))
     after = states(first)
-    for key, value in after.items():
-        # Etas of weights that the samples do not see, and the like, do stay.
-        assert "iterations" not in key or value == saved[key] + 1
-    assert any(np.any(after[key] != saved[key]) for key in saved if key.startswith("model/"))
+    assert all(np.any(after[key] != saved[key]) for key in saved if key.startswith("model/"))
 
     second = learner(1)
     for v in second.named_variables().values():
