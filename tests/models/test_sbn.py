@@ -269,6 +269,18 @@ def test_rows_are_sample_major():
             np.testing.assert_allclose(whole[row], alone[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_rollout_from_encoded_images_is_the_same(cls):
+    model, x = make(cls), tensor(images(4), tf.float32)
+    sampler = samplers.hard(draw(model, 3, 4))
+    whole = model.rollout(x, sampler, 3)
+    again = model.rollout(x, sampler, 3, encoded=model.encode(x))
+    for a, b in zip(tf.nest.flatten(whole), tf.nest.flatten(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = model.rollout(x, sampler, 3, encoded=model.encode(1 - x))
+    assert np.any(other.objective != whole.objective)
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_score_rises_to_the_log_likelihood(family):
