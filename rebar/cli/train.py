@@ -8,6 +8,7 @@ Examples:
 A run lies in WORKING_DIR/<name>; the same command goes on where it stopped.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_name
 
 _SIGNAL_STATUS = 128
+_SIGPIPE = 13
 
 
 class _YesNo(flags.BooleanParser):
@@ -79,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         rest = values(argv)[1:]
         import_plugins(values.plugins)
         if values.help:
-            print(_help(values))
+            print(_help(values), flush=True)
             return 0
         if rest:
             raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
@@ -90,6 +92,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return _SIGNAL_STATUS + 2
+    except BrokenPipeError:
+        # Nobody reads the output any more, as after `| head`; Python's flush at exit would fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGNAL_STATUS + _SIGPIPE
     return 0 if received is None else _SIGNAL_STATUS + received
 
 
@@ -115,7 +121,7 @@ def _train(values, hparams: HParams) -> int | None:
             f"leave n_input out or give n_input={pixels}"
         )
 
-    folder = Path(values.working_dir) / run_name(hparams, values.seed)
+    folder = Path(values.working_dir).expanduser() / run_name(hparams, values.seed)
     identity = {"hparams": hparams.to_dict(), "seed": values.seed}
     learner = make_learner(hparams, data.mean, task.conditional, (values.seed, hparams.trial))
     jit = learner.estimator.jit_pays if values.jit == "auto" else values.jit == "on"

@@ -114,12 +114,14 @@ class Blocks:
         return uniforms, noise.uniforms(pixel_key, [self._size, self._batch, self._data.shape[1]])
 
     def _inputs(self, data, index, uniforms, pixels, position):
-        """x [B, D] and the noise of one step."""
+        """x [B, D] and the noise of one step, of static shape (which u[position] would lose)."""
         rows = index.shape[0]
         x = tf.gather(data, index)
         if self._dynamic:
-            x = pixels[position, :rows] < x
-        latents = tuple(tf.reshape(u[position, :, :rows], [-1, u.shape[-1]]) for u in uniforms)
+            x = tf.gather(pixels, position)[:rows] < x
+        latents = tuple(
+            tf.reshape(tf.gather(u, position)[:, :rows], [-1, u.shape[-1]]) for u in uniforms
+        )
         return tf.cast(x, self._learner.model.compute_dtype), Noise(latents, self._samples)
 
     def _loop(self, data, index, uniforms, pixels, first, count):

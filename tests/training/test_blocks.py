@@ -45,6 +45,8 @@ class Watcher:
         def keep(*given):
             self.seen.append([v.numpy() for v in given])
 
+        # Estimators may look at shapes while the graph is built.
+        assert all(v.shape.is_fully_defined() for v in (x, *latents.uniforms))
         tf.py_function(keep, [x, *latents.uniforms], [])
         code = tf.reduce_sum(x[0] * 2.0 ** tf.range(float(x.shape[1])))
         number = latents.uniforms[0][0, 0]

@@ -9,10 +9,10 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.util import event_pb2
 
 from rebar import noise, registry
 from rebar.errors import RebarError
-from rebar.estimators.reinforce import Reinforce
 from rebar.training import blocks, checkpoint
 from rebar.training.records import format_eval, format_log_variance, format_step, parse_log
 from rebar.training.run import Run, Schedule
@@ -121,20 +121,35 @@ def test_lines_and_records(undisturbed):
     assert all(record["eval_samples"] == 3 for record in records[1::2])
 
 
+def test_tensorboard_scalars(tmp_path):
+    train(tmp_path, 2 * PER_EPOCH, "model=SBNDynamicRebar")
+    (file,) = tmp_path.glob("events*")
+    found = {}
+    for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        event = event_pb2.Event.FromString(content)
+        for value in event.summary.value:
+            found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    first, second = metrics(tmp_path)
+    expected = {}
+    for record in (first, second):
+        expected[record["step"], "Train ELBO"] = record["elbo"]
+        expected[record["step"], "Temperature"] = record["temperature"]
+        expected[record["step"], "log grad variance"] = record["log_variance"]
+    expected |= {(10, f"{name.title()} bound"): second[name] for name in ("valid", "test")}
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_numbers_are_means_over_the_minibatches_of_an_epoch(undisturbed):
     _, records, _ = undisturbed
     learner = tiny.learner()
     runner = blocks.Blocks(learner, DATA.train, 4)
     taken = [runner.take(*c) for c in ((0, 3), (3, 1), (4, 1), (5, 3), (8, 1), (9, 1))]
-    for name, epoch in (("first", 0), ("second", 1)):
-        parts = taken[3 * epoch : 3 * epoch + 3]
+    for record, parts in ((records[0], taken[:3]), (records[1], taken[3:])):
         elbo = np.concatenate([t.metrics["elbo"] for t in parts]).astype(np.float64)
         variance = np.concatenate([t.variances[""] for t in parts]).astype(np.float64)
         assert len(elbo) == PER_EPOCH
-        np.testing.assert_allclose(records[epoch]["elbo"], elbo.mean(), rtol=1e-12, err_msg=name)
-        np.testing.assert_allclose(
-            records[epoch]["log_variance"], np.log(variance.mean()), rtol=1e-12, err_msg=name
-        )
+        np.testing.assert_allclose(record["elbo"], elbo.mean(), rtol=1e-12)
+        np.testing.assert_allclose(record["log_variance"], np.log(variance.mean()), rtol=1e-12)
 
 
 def test_tracked_methods_have_a_line_and_a_number_each(tmp_path, capsys):
@@ -214,7 +229,7 @@ def test_records_beyond_the_checkpoint_are_cut_after_a_crash(
     tiny.assert_same(variables, expected)
 
 
-def test_metrics_without_a_checkpoint_are_those_of_a_run_that_is_lost(tmp_path):
+def test_metrics_without_a_checkpoint_are_dropped(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 5}\n')
     train(tmp_path, 3)
     assert [r["step"] for r in metrics(tmp_path)] == [3]
@@ -271,39 +286,31 @@ def test_checkpoints_are_written_now_and_then(tmp_path, monkeypatch):
     assert checkpoints(tmp_path) == ["checkpoint-10.npz", "checkpoint-9.npz"]
 
 
-class Broken(Reinforce):
-    """REINFORCE whose gradient is not a number from step 7 on: it learns what step it is."""
-
-    def setup(self, model, seed=0):
-        self.clock = self.add_weight(shape=(), initializer="zeros", name="clock")
-
-    def estimate(self, model, x, noise):
-        # Adam goes down by its rate, 10 * 0.01, at each step with a gradient of 1.
-        wrong = tf.where(tf.convert_to_tensor(self.clock) < -0.55, np.nan, 0.0)
-        estimate = super().estimate(model, x, noise)
-        return estimate._replace(
-            gradients=[g + wrong for g in estimate.gradients], control_gradients=[tf.ones([])]
-        )
+TRACKED = "model=SBNTrackGradVariances,track=[NVIL,Broken],follow=NVIL"
 
 
 @pytest.mark.parametrize(
-    ("save_seconds", "kept", "files"),
-    [(1e9, "none was written yet", []), (0, "step 5", ["checkpoint-4.npz", "checkpoint-5.npz"])],
+    ("hparams", "save_seconds", "kept", "files"),
+    [
+        ("model=Broken", 1e9, "none was written yet", []),
+        ("model=Broken", 0, "step 5", ["checkpoint-4.npz", "checkpoint-5.npz"]),
+        (TRACKED, 0, "step 5", ["checkpoint-4.npz", "checkpoint-5.npz"]),
+    ],
 )
 def test_the_first_number_that_is_not_finite_stops_the_run(
-    tmp_path, capsys, monkeypatch, save_seconds, kept, files
+    tmp_path, capsys, monkeypatch, hparams, save_seconds, kept, files
 ):
     """Step 7 is the second of the three steps of its call."""
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    registry.register("Broken", Broken)
-    run, learner = make_run(tmp_path, 20, "model=Broken", save_seconds=save_seconds, eval_freq=0)
+    registry.register("Broken", tiny.Broken)
+    run, learner = make_run(tmp_path, 20, hparams, save_seconds=save_seconds, eval_freq=0)
     with pytest.raises(RebarError, match=rf"step 7 \(step 6 was good\).* is kept: {kept}\."):
         run.train()
     assert checkpoints(tmp_path) == files
     assert [r["step"] for r in metrics(tmp_path)] == [5]
     assert [r["step"] for r in parse_log(capsys.readouterr().out)] == [5]
-    for name, array in (checkpoint.latest(tmp_path).variables if files else {}).items():
-        assert np.all(np.isfinite(array)), name
+    saved = checkpoint.latest(tmp_path).variables if files else {}
+    assert all(np.all(np.isfinite(array)) for array in saved.values())
     assert not all(np.all(np.isfinite(array)) for array in tiny.values(learner).values())
 
 

@@ -1,8 +1,10 @@
 """Tiny learners on a few random images, for tests of training."""
 
 import numpy as np
+import tensorflow as tf
 
 from rebar.data.datasets import Dataset
+from rebar.estimators.reinforce import Reinforce
 from rebar.factory import make_learner
 from rebar.hparams import HParams
 
@@ -42,3 +44,18 @@ def assert_same(first, second, **tolerance):
             np.testing.assert_allclose(value, second[name], err_msg=name, **tolerance)
         else:
             np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+class Broken(Reinforce):
+    """REINFORCE whose gradient is not a number from step 7 on: it learns what step it is."""
+
+    def setup(self, model, seed=0):
+        self.clock = self.add_weight(shape=(), initializer="zeros", name="clock")
+
+    def estimate(self, model, x, noise):
+        # Adam goes down by its rate, 10 * 0.01, at each step with a gradient of 1.
+        wrong = tf.where(tf.convert_to_tensor(self.clock) < -0.55, np.nan, 0.0)
+        estimate = super().estimate(model, x, noise)
+        return estimate._replace(
+            gradients=[g + wrong for g in estimate.gradients], control_gradients=[tf.ones([])]
+        )
