@@ -70,5 +70,8 @@ class Model(Protocol):
     def posterior_logits(self, x: tf.Tensor, samples: tuple, n_samples: int = 1) -> tuple:
         """L x [N, H] logits of q along given samples L x [N, H] (teacher forcing)."""
 
+    # A model may also offer linear_inputs(x, samples, n_samples) -> L x [N, n] inputs of q's layers
+    # if each is linear in them, else None: a fast path, see `SigmoidBeliefNetwork.linear_inputs`.
+
 
 __all__ = ["Estimate", "Model", "Noise", "Rollout", "Sampler"]

@@ -33,6 +33,7 @@ import tensorflow as tf
 
 from rebar.core import bernoulli, gradients, samplers
 from rebar.errors import RebarError
+from rebar.estimators import logit_products
 from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
 from rebar.types import Estimate
 
@@ -91,7 +92,7 @@ class REBAR(Estimator):
 
     def _estimate(self, model, x, noise, with_temperature):
         variables = model.trainable_variables
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         with tf.GradientTape() as baseline_tape:
             baseline = self.baseline(x, n_samples=noise.n_samples)
@@ -100,25 +101,37 @@ class REBAR(Estimator):
         f = tf.stop_gradient(hard.objective)
         rows = tf.cast(tf.shape(f)[0], f.dtype)
         scores = [b - tf.sigmoid(a) for b, a in zip(hard.samples, hard.logits, strict=True)]
+        etas = dict(zip(map(id, variables), tf.unstack(eta), strict=True))
 
-        f_part = gradients.score_gradient(tape, hard, [f - baseline], variables)
+        # g on q's variables: a from the f-part, c from the h-part. p's have no h-part.
+        signal = ((baseline - f) / rows)[:, tf.newaxis]
         cotangents, cotangents_dt = self._control_variate(
             model, x, noise, hard, scores, with_temperature
         )
-        h_part = gradients.gradient_or_zero(
-            tape, hard.logits, variables, [c / rows for c in cotangents]
+        q = _logit_products(
+            model,
+            x,
+            noise,
+            hard,
+            [signal * e for e in scores],
+            [c / rows for c in cotangents],
+            [etas[id(v)] for v in model.inference_variables],
         )
-        del tape
-        etas = tf.unstack(eta)
-        g = [f_v + s * h_v for f_v, s, h_v in zip(f_part, etas, h_part, strict=True)]
+        ids = [id(v) for v in model.inference_variables]
+        through_logits = dict(zip(ids, q.g, strict=True))
+        direct = gradients.gradient_or_zero(
+            tape, hard.log_joint, variables, -tf.ones_like(f) / rows
+        )
+        g = [
+            value + through_logits[id(v)] if id(v) in through_logits else value
+            for v, value in zip(variables, direct, strict=True)
+        ]
 
         # The gradient of V = mean g^2 with respect to what g is linear in.
         scale = 2 / gradients.count(variables)
-        eta_gradient = scale * tf.stack(
-            [gradients.inner([a], [b]) for a, b in zip(g, h_part, strict=True)]
-        )
-        along_g = _logit_tangents(model, x, noise, hard, g)
-        baseline_gradient = scale / rows * _row_sums(along_g, scores)
+        inner = dict(zip(ids, q.inner_with_h, strict=True))
+        eta_gradient = scale * tf.stack([inner.get(id(v), tf.zeros_like(rows)) for v in variables])
+        baseline_gradient = scale / rows * _row_sums(q.along_g, scores)
         control = [
             (self.raw_eta, eta_tape.gradient(eta, self.raw_eta, eta_gradient)),
             *zip(
@@ -130,12 +143,8 @@ class REBAR(Estimator):
             ),
         ]
         if with_temperature:
-            scaled = [s * v for s, v in zip(etas, g, strict=True)]
-            along_scaled = _logit_tangents(model, x, noise, hard, scaled)
-            temperature_gradient = (
-                scale / rows * tf.reduce_sum(_row_sums(along_scaled, cotangents_dt))
-            )
-            control.append((self.log_temperature, temperature_gradient))
+            total = tf.reduce_sum(_row_sums(q.along_scaled_g, cotangents_dt))
+            control.append((self.log_temperature, scale / rows * total))
         return Estimate(g, self.aligned(*control), f, self.metrics(model, x, noise, hard))
 
     def _control_variate(self, model, x, noise, hard, scores, with_temperature):
@@ -229,15 +238,19 @@ class DynamicREBAR(REBAR):
         return {"temperature": temperature, **super().metrics(model, x, noise, hard)}
 
 
-def _logit_tangents(model, x, noise, hard, tangents):
-    """(d logits_l / d parameters) . tangents along the hard samples: L x [N, H]."""
-    by_id = {id(v): t for v, t in zip(model.trainable_variables, tangents, strict=True)}
-    variables = model.inference_variables
-    with tf.autodiff.ForwardAccumulator(
-        [v.value for v in variables], [by_id[id(v)] for v in variables]
-    ) as accumulator:
-        logits = model.posterior_logits(x, hard.samples, noise.n_samples)
-        return [accumulator.jvp(a) for a in logits]
+def _logit_products(model, x, noise, hard, a, c, etas):
+    """Products with the Jacobian of the hard logits, by the cheaper way the model allows."""
+    linear_inputs = getattr(model, "linear_inputs", lambda *_: None)
+    inputs = linear_inputs(x, hard.samples, noise.n_samples)
+    if inputs is not None:
+        return logit_products.by_inputs(inputs, a, c, etas)
+    return logit_products.by_autodiff(
+        lambda: model.posterior_logits(x, hard.samples, noise.n_samples),
+        model.inference_variables,
+        a,
+        c,
+        etas,
+    )
 
 
 def _row_sums(a, b):

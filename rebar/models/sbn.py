@@ -131,6 +131,17 @@ class SigmoidBeliefNetwork(keras.Model):
             self.condition(x), sampler=samplers.given(samples), n_samples=n_samples
         )[1]
 
+    def linear_inputs(self, x, samples, n_samples: int = 1):
+        """Inputs L x [N, n] of q's layers along the given samples if each is a linear map of them.
+
+        None if q is not linear. Then logits_l = input_l W_l + b_l, and `inference_variables` are
+        W_0, b_0, W_1, b_1, ...
+        """
+        if any(len(t.dense) > 1 for t in self.recognition.transformations):
+            return None
+        first = tf.tile(self.condition(x), [n_samples, 1])
+        return [first, *(2 * b - 1 for b in samples[:-1])]
+
     # What people ask for.
 
     def call(self, x):

@@ -86,7 +86,11 @@ class Learner:
         }
         with tf.control_dependencies([*metrics.values(), *variances.values()]):
             self._apply(estimate)
-        return metrics, variances, _is_finite(estimate)
+            squares = self.moments.update(estimate)
+        # A sum of squares is finite only if every term is.
+        sums = [metrics["elbo"], *squares.values()]
+        sums += [tf.reduce_sum(tf.square(g)) for g in estimate.control_gradients]
+        return metrics, variances, tf.math.is_finite(tf.add_n(sums))
 
     def _apply(self, estimate: Estimate) -> None:
         by_id = {
@@ -98,16 +102,6 @@ class Learner:
             self.control_optimizer.apply(
                 estimate.control_gradients, self.estimator.trainable_variables
             )
-        self.moments.update(estimate)
-
-
-def _is_finite(estimate: Estimate) -> tf.Tensor:
-    """A sum of squares is finite only if every term is."""
-    sums = [
-        tf.reduce_sum(estimate.objective),
-        *(tf.reduce_sum(tf.square(g)) for g in (*estimate.gradients, *estimate.control_gradients)),
-    ]
-    return tf.math.is_finite(tf.add_n([tf.cast(s, tf.float32) for s in sums]))
 
 
 def _adam(learning_rate, beta2, variables):

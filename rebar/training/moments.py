@@ -77,11 +77,13 @@ class Moments:
             )
         return variances, {**deviations, "log_mean_square": tf.math.log(mu_square)}
 
-    def update(self, estimate: Estimate) -> None:
-        """Take one estimate into the averages."""
+    def update(self, estimate: Estimate) -> dict:
+        """Take one estimate into the averages; returns label (or "") -> its mean(g^2)."""
         tracked = estimate.tracked or {"": estimate.gradients}
+        squares = {label: gradients.mean_square(g) for label, g in tracked.items()}
         for label, gradient in tracked.items():
             for average, value in zip(self.first[label], gradient, strict=True):
                 average.assign_sub((1 - DECAY) * (average - value))
             second = self.second[label]
-            second.assign_sub((1 - DECAY) * (second - gradients.mean_square(gradient)))
+            second.assign_sub((1 - DECAY) * (second - squares[label]))
+        return squares
