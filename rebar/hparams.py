@@ -86,7 +86,9 @@ class HParams:
     )
     n_samples: int = _hparam(1, "Samples drawn for each example.", allowed=_AT_LEAST_ONE)
     batch_size: int = _hparam(24, "Examples in a minibatch.", allowed=_AT_LEAST_ONE)
-    trial: int = _hparam(1, "Number of a repeat; with --seed it determines all randomness of the run.")
+    trial: int = _hparam(
+        1, "Number of a repeat; with --seed it determines all randomness of the run."
+    )
     muprop_relaxation: bool = _hparam(
         True, "Relax as in the REBAR paper's MuProp limit; false: the plain Concrete relaxation."
     )

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -99,6 +100,11 @@ def permutation(seed: int | Sequence[int], epoch: int, n: int) -> np.ndarray:
 def initializer_seed(seed: int | Sequence[int], name: str) -> int:
     """A seed for the initial value of the variable `name`."""
     return int(key(seed, "initialise", zlib.crc32(name.encode()))[0].astype(np.uint32))
+
+
+def truncated_normal(seed: int, shape, deviation: float, dtype=None):
+    """Initial weights: normal with standard deviation `deviation`, cut at two of them."""
+    return keras.random.truncated_normal(shape, stddev=deviation, dtype=dtype, seed=seed)
 
 
 def numpy_stream(seed: int) -> np.random.RandomState:

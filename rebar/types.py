@@ -56,16 +56,25 @@ class Estimate(NamedTuple):
 
 
 class Model(Protocol):
-    """What an estimator may ask of a model: `rebar.models` holds two families."""
+    """What estimators, training and evaluation ask of a model."""
 
+    n_units: tuple
+    """Widths of the latent layers: L integers, the shapes of the noise."""
+    compute_dtype: str
+    """"float32" or "float64": of inputs, noise and results."""
     trainable_variables: list
     inference_variables: list
     """Those of q: the only ones on which the samples depend."""
     input_mean: Any
     """[D] mean of the training set, which centres inputs."""
 
-    def rollout(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> Rollout:
-        """One pass for x [B, D] with n_samples rows an example."""
+    def rollout(
+        self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: Any = None
+    ) -> Rollout:
+        """One pass for x [B, D] with n_samples rows an example; `encoded` as from `encode`."""
+
+    def encode(self, x: tf.Tensor) -> tf.Tensor:
+        """What `rollout` needs of x [B, D] and evaluation computes once; None if nothing."""
 
     def posterior_logits(self, x: tf.Tensor, samples: tuple, n_samples: int = 1) -> tuple:
         """L x [N, H] logits of q along given samples L x [N, H] (teacher forcing)."""

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import samplers
-from rebar.models.networks import FanInInitializer
+from rebar.initializers import FanInInitializer
 from rebar.noise import Noise
 from rebar.types import Estimate, Model, Rollout
 

@@ -5,33 +5,13 @@ l, p_l maps latent layer l to the logits of what lies under it, a hidden layer o
 transformation is called q_l_nonlinear_1 and so on.
 """
 
-import math
-
 import keras
 import tensorflow as tf
 
 from rebar import noise
 from rebar.core import bernoulli
+from rebar.initializers import FanInInitializer
 from rebar.types import Sampler
-
-
-@keras.saving.register_keras_serializable("rebar")
-class FanInInitializer(keras.initializers.Initializer):
-    """Truncated normal with standard deviation sqrt(1.3 * 2 / fan_in), cut at two of them.
-
-    The 2017 code's initializer (slim's variance scaling with factor 2, "FAN_IN"); the factor 1.3
-    roughly undoes what the cut takes from the variance.
-    """
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def __call__(self, shape, dtype=None):
-        deviation = math.sqrt(1.3 * 2 / shape[0])
-        return keras.random.truncated_normal(shape, stddev=deviation, dtype=dtype, seed=self.seed)
-
-    def get_config(self):
-        return {"seed": self.seed}
 
 
 @keras.saving.register_keras_serializable("rebar")

@@ -12,8 +12,9 @@ from rebar import noise as noise_module
 from rebar.analysis import exact
 from rebar.core import samplers
 from rebar.errors import RebarError
+from rebar.initializers import FanInInitializer
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
-from rebar.models.networks import FanInInitializer, GeneratorNetwork, LearnedPrior, Transformation
+from rebar.models.networks import GeneratorNetwork, LearnedPrior, Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
 from rebar.noise import Noise
 from tests.conformance.cases import FAMILIES, float64, images, randomize, tensor, tiny_model
