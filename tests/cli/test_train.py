@@ -241,6 +241,12 @@ def test_ctrl_c_before_training_starts(run, monkeypatch, capsys):
     assert capsys.readouterr().err == "\ninterrupted\n"
 
 
+@pytest.mark.parametrize(("number", "status"), [(None, 0), (2, 130), (15, 143)])
+def test_a_signal_is_told_by_the_exit_status(run, monkeypatch, number, status):
+    monkeypatch.setattr("rebar.training.run.Run.train", lambda self: number)
+    assert run("model=SBNNVIL,task=digits,n_hidden=2") == status
+
+
 @pytest.mark.real_data
 @pytest.mark.skipif(
     not (SOURCE and Path(SOURCE).is_dir()),
