@@ -50,10 +50,13 @@ def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
     words = [seed] if isinstance(seed, int | np.integer) else list(seed)
     if stream not in STREAMS:
         raise RebarError(f"unknown noise stream {stream!r}; known: {', '.join(STREAMS)}")
-    if any(word < 0 for word in words):
-        raise RebarError(f"seed {seed} is negative; give an integer >= 0, e.g. --seed=0")
-    entropy = [len(words), *words, STREAMS.index(stream), *position]
-    return np.random.SeedSequence(entropy).generate_state(2).view(np.int32)
+    if not all(0 <= word < 2**32 for word in words):
+        raise RebarError(f"seed {seed} must be an integer from 0 to 2**32 - 1, e.g. --seed=0")
+    # The spawn key keeps positions of different lengths apart, trailing zeros included.
+    sequence = np.random.SeedSequence(
+        words, spawn_key=(len(words), STREAMS.index(stream), *position)
+    )
+    return sequence.generate_state(2).view(np.int32)
 
 
 def uniforms(key: tf.Tensor, shape, dtype=tf.float32) -> tf.Tensor:

@@ -197,7 +197,7 @@ def test_wrong_numbers_of_samples_are_refused(n_samples):
 def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(RebarError, match="n_input=5, but mean_xs has 6 values"):
         make(hparams="n_input=5")
-    with pytest.raises(RebarError, match=r"seed .* is negative"):
+    with pytest.raises(RebarError, match=r"seed \(-1, 1\) must be an integer from 0"):
         make(seed=-1)
     with pytest.raises(RebarError, match="mean of the training images"):
         rebar.SBN(rebar.HParams(), np.full((2, 3), 0.5))

@@ -5,11 +5,11 @@ takes all gradients before any update, as the 2017 code did, and reports what he
 update. It knows neither names of estimators nor those of models.
 """
 
-import keras
 import tensorflow as tf
 
 from rebar.estimators.base import Estimator
 from rebar.noise import Noise
+from rebar.training.adam import FusedAdam
 from rebar.training.moments import Moments
 from rebar.types import Estimate
 
@@ -105,9 +105,8 @@ class Learner:
 
 
 def _adam(learning_rate, beta2, variables):
-    """TensorFlow 1's Adam: the epsilon is added to sqrt(v), before bias correction of v."""
     if not variables:
         return None
-    optimizer = keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
+    optimizer = FusedAdam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
     optimizer.build(variables)
     return optimizer
