@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from rebar.types import Rollout
 
+STRIPS = 8
+
 
 def score_gradient(
     tape: tf.GradientTape,
@@ -69,4 +71,17 @@ def count(values: Sequence[tf.Tensor]) -> int:
 
 def mean_square(values: Sequence[tf.Tensor]) -> tf.Tensor:
     """Mean of the squares of all components; a scalar."""
-    return tf.add_n([2 * tf.nn.l2_loss(v) for v in values]) / count(values)
+    return tf.add_n([_sum_of_squares(v) for v in values]) / count(values)
+
+
+def _sum_of_squares(value: tf.Tensor) -> tf.Tensor:
+    """Sum of squares of a tensor of known shape.
+
+    XLA does not reorder additions, so on a CPU it reduces one number at a time. Adding strips of a
+    large tensor first, which it does many at a time, is nine times as fast there.
+    """
+    size = count([value])
+    if size % STRIPS or size < 1000 * STRIPS:
+        return 2 * tf.nn.l2_loss(value)
+    strips = tf.unstack(tf.reshape(tf.square(value), [STRIPS, size // STRIPS]))
+    return tf.reduce_sum(tf.add_n(strips))
