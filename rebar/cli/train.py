@@ -14,8 +14,10 @@ from pathlib import Path
 
 from absl import flags
 
+from rebar import registry
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
+from rebar.cli.threads import choose_threads
 from rebar.data import ensure, load
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
@@ -48,6 +50,7 @@ def _define_flags() -> flags.FlagValues:
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0)
     define("integer", "training_steps", 2_000_000, "Steps to train in all.", lower_bound=1)
     define("integer", "epochs", 0, "Epochs to train in all; 0: as training_steps.", lower_bound=0)
+    define("integer", "threads", 0, "Threads an operation; 0: by size.", lower_bound=0)
     define("boolean", "download", True, "Fetch missing data sets; --download=no forbids it.")
     values["download"].parser = _YesNo()
     define("string", "source", None, "Take missing data from this folder or base URL only.")
@@ -123,14 +126,19 @@ def _train(values, hparams: HParams) -> int | None:
 
     folder = Path(values.working_dir).expanduser() / run_name(hparams, values.seed)
     identity = {"hparams": hparams.to_dict(), "seed": values.seed}
+    jit = values.jit == "on"
+    if values.jit == "auto":
+        jit = registry.make_estimator(hparams.model, hparams).jit_pays
+    rows = hparams.batch_size * hparams.n_samples
+    threads = choose_threads(values.threads, jit, rows, hparams.n_hidden)
     learner = make_learner(hparams, data.mean, task.conditional, (values.seed, hparams.trial))
-    jit = learner.estimator.jit_pays if values.jit == "auto" else values.jit == "on"
     about = {
         "objective": learner.model.objective_name,
         "unbiased": learner.estimator.unbiased,
         "coupling": hparams.effective_coupling,
         "data": data.description,
         "jit": jit,
+        "threads": threads,
     }
     print(hparams.to_dict())
     for name, value in about.items():

@@ -3,10 +3,12 @@
     bound = mean_x log 1/S sum_s exp f(x, b_s),    b_s ~ q(. | x)
 
 Images are taken a batch at a time and samples a chunk at a time, so a pass holds at most ROWS rows
-whatever S is; each image is encoded once.
+whatever S is, and at most WORKERS passes run at once; each image is encoded once.
 """
 
+import concurrent.futures
 import math
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +20,9 @@ from rebar.noise import Noise
 
 ROWS = 4000
 """Rows (images * samples) of a pass: 12.5 MB a [rows, 784] tensor of float32."""
+
+WORKERS = max(1, min(4, os.cpu_count() or 1))
+"""Passes at once."""
 
 CHUNK = 100
 """Samples of a pass, an image."""
@@ -63,13 +68,18 @@ class Evaluator:
             )
         chunk = min(n_samples, CHUNK)
         batch = max(1, ROWS // chunk)
-        totals: dict = {}
-        for start in range(0, len(images), batch):
+
+        def evaluate(start):
             x = tf.constant(images[start : start + batch])
             values = self._batch(x, n_samples, chunk, (stream, start))
-            for name, value in values.items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(x) / len(images)
-        return totals
+            return {name: float(value) * len(x) / len(images) for name, value in values.items()}
+
+        # TensorFlow leaves Python's lock while it works, so threads share out the batches.
+        first, *rest = range(0, len(images), batch)
+        parts = [evaluate(first)]
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            parts += pool.map(evaluate, rest)
+        return {name: sum(part[name] for part in parts) for name in parts[0]}
 
     def _batch(self, x, n_samples, chunk, position):
         """Bound, ELBO and metrics of a batch, over chunks of samples."""
