@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "original": ["data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"],
     "restore": ["data.sources", "errors", "factory", "hparams", "models", "registry", "training"],
     "analysis": ["core", "errors", "noise", "training.records"],
-    "cli": ["analysis", "data", "errors", "factory", "hparams", "restore", "training"],
+    "cli": ["analysis", "data", "errors", "factory", "hparams", "registry", "restore", "training"],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or
 a folder of `rebar/`; what it may import stands above it. `rebar/__init__.py` names the public

@@ -9,13 +9,13 @@ import tensorflow as tf
 
 
 def softplus(a: tf.Tensor) -> tf.Tensor:
-    """log(1 + exp(a)), finite for any a, to about 1e-7 (float32) absolutely; same shape.
+    """log(1 + exp(a)), finite for any a; same shape.
 
-    (a + |a|) / 2 - log sigmoid(|a|) takes half the time of tf.nn.softplus, which matters: this is
-    most of a step's elementwise work. The gradient comes out as sigmoid(a), also at a = 0.
+    (a + |a|) / 2 + log(1 + exp(-|a|)) takes half the time of tf.nn.softplus, which matters: this
+    is most of a step's elementwise work. The gradient comes out as sigmoid(a), also at a = 0.
     """
     magnitude = tf.abs(a)
-    return 0.5 * (a + magnitude) - tf.math.log(tf.sigmoid(magnitude))
+    return 0.5 * (a + magnitude) + tf.math.log1p(tf.exp(-magnitude))
 
 
 def log_prob(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
