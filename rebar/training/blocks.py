@@ -15,6 +15,9 @@ from rebar.errors import RebarError
 from rebar.noise import Noise
 from rebar.training.learner import Learner
 
+RESERVED = {"bound", "elbo", "epoch", "finite", "log_variance", "seconds", "step", "test", "valid"}
+"""Names that an estimator's metrics must not have: columns of training's own records."""
+
 
 class Records(NamedTuple):
     """What happened in consecutive steps.
@@ -146,6 +149,12 @@ class Blocks:
         pixels = tf.zeros([1, *index.shape, self._data.shape[1]])
         x, latents = self._inputs(self._data, tf.constant(index), uniforms, pixels, 0)
         estimate = self._learner.estimator.estimate(self._learner.model, x, latents)
+        taken = RESERVED & set(estimate.metrics)
+        if taken:
+            raise RebarError(
+                f"the estimator reports metrics named {', '.join(sorted(taken))}, which training "
+                "uses itself; rename them in its estimate() and metrics()"
+            )
         variances, metrics = self._learner.moments.values()
         return ("elbo", *estimate.metrics, *metrics), tuple(variances)
 

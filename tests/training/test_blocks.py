@@ -235,3 +235,14 @@ def test_compiled_steps_equal_interpreted_ones_to_rounding():
         results.append((table(taken), tiny.values(learner)))
     np.testing.assert_allclose(results[1][0], results[0][0], rtol=2e-4, atol=1e-6)
     tiny.assert_same(results[1][1], results[0][1], rtol=2e-3, atol=2e-5)
+
+
+def test_a_metric_with_a_name_of_training_is_refused():
+    learner = tiny.learner()
+    estimate = learner.estimator.estimate
+    learner.estimator.estimate = lambda *arguments: estimate(*arguments)._replace(
+        metrics={"epoch": 1.0}
+    )
+    blocks = Blocks(learner, tiny.images(8), 4)
+    with pytest.raises(RebarError, match=r"metrics named epoch, .* rename"):
+        blocks.take(0, 1)
