@@ -15,6 +15,7 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=[
         "absl-py>=2.1",
+        "keras>=3.10,<4",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "scikit-learn>=1.4",

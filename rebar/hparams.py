@@ -32,6 +32,7 @@ def _hparam(default, text, choices=None, allowed=None):
 
 
 _AT_LEAST_ONE = (lambda v: v >= 1, "at least 1")
+_MOST_NOISE = 2**28
 _POSITIVE = (lambda v: 0 < v < math.inf, "above 0 and finite")
 
 
@@ -87,7 +88,9 @@ class HParams:
     n_samples: int = _hparam(1, "Samples drawn for each example.", allowed=_AT_LEAST_ONE)
     batch_size: int = _hparam(24, "Examples in a minibatch.", allowed=_AT_LEAST_ONE)
     trial: int = _hparam(
-        1, "Number of a repeat; with --seed it determines all randomness of the run."
+        1,
+        "Number of a repeat; with --seed it determines all randomness of the run.",
+        allowed=(lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1"),
     )
     muprop_relaxation: bool = _hparam(
         True, "Relax as in the REBAR paper's MuProp limit; false: the plain Concrete relaxation."
@@ -174,15 +177,6 @@ class HParams:
         """A copy with some values changed. Raises RebarError for unknown names and bad values."""
         _refuse("cannot replace", [_unknown(name) for name in changes if name not in _FIELDS])
         return dataclasses.replace(self, **changes)
-
-    def validate(self) -> "HParams":
-        """Check again (the registry may have changed since) and return self.
-
-        Raises:
-          RebarError: names every problem.
-        """
-        _refuse("these hyperparameters cannot be used", list(_problems(vars(self), set())))
-        return self
 
     def format(self, all: bool = False) -> str:
         """The --hparams string of these values: parse(h.format()) == h.
@@ -303,6 +297,14 @@ def _problems(values: Mapping[str, Any], bad: set[str]) -> Iterator[str]:
             f"n_input={values['n_input']} with task={values['task']}: the image is split into two "
             "halves, so n_input must be even (0 follows the data set)"
         )
+    sizes = ("batch_size", "n_samples", "n_hidden", "n_layer")
+    if known(*sizes):
+        noise = math.prod(max(1, values[name]) for name in sizes)
+        if noise > _MOST_NOISE:
+            yield (
+                f"{' * '.join(sizes)} = {noise:.3g} numbers of noise a step; at most "
+                f"{_MOST_NOISE} (a gigabyte) are allowed, so make one of them smaller"
+            )
     if known("model", "track", "batch_size", "n_samples"):
         yield from _too_few_rows(values)
 

@@ -47,7 +47,7 @@ def _define_flags() -> flags.FlagValues:
     define("string", "data_dir", "data", "Folder of the data sets.")
     define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
     define("integer", "eval_samples", 100, "Samples of the evaluated bound.", lower_bound=1)
-    define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0)
+    define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
     define("integer", "training_steps", 2_000_000, "Steps to train in all.", lower_bound=1)
     define("integer", "epochs", 0, "Epochs to train in all; 0: as training_steps.", lower_bound=0)
     define("integer", "threads", 0, "Threads an operation; 0: by size.", lower_bound=0)

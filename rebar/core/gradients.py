@@ -1,5 +1,6 @@
 """Gradients as lists of tensors: inner products, and the score-function estimator's shape."""
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -30,6 +31,8 @@ def score_gradient(
     Returns:
       Gradients aligned with `variables`, zeros where nothing depends on one.
     """
+    for signal in signals:
+        signal.shape.assert_has_rank(1)
     rows = tf.cast(tf.shape(rollout.objective)[0], rollout.objective.dtype)
     if len(signals) == 1:
         signals = list(signals) * len(rollout.log_q)
@@ -60,13 +63,7 @@ def inner(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def count(values: Sequence[tf.Tensor]) -> int:
     """P, the number of components of a list of tensors or variables of known shape."""
-    total = 0
-    for value in values:
-        size = 1
-        for n in value.shape:
-            size *= n
-        total += size
-    return total
+    return sum(math.prod(value.shape) for value in values)
 
 
 def mean_square(values: Sequence[tf.Tensor]) -> tf.Tensor:

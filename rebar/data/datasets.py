@@ -42,7 +42,7 @@ class Dataset:
     description: str
 
 
-def load(task: str, data_dir: str | os.PathLike, dynamic: bool = False) -> Dataset:
+def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False) -> Dataset:
     """Load the data of a task from DATA_DIR/DATA SET/FILE.
 
     Args:

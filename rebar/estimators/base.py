@@ -6,6 +6,7 @@ keeps the model. What it learns (baselines, scales, temperatures) are its own Ke
 which it returns gradients of an objective of its choice.
 """
 
+import dataclasses
 import inspect
 
 import keras
@@ -42,8 +43,9 @@ class Estimator(keras.layers.Layer):
         Where an hparam can say "auto", its `effective_` value counts.
         """
         values = {}
+        known = {field.name for field in dataclasses.fields(hparams)}
         for name in inspect.signature(cls.__init__).parameters:
-            if hasattr(hparams, name):
+            if name in known:
                 values[name] = getattr(hparams, f"effective_{name}", getattr(hparams, name))
         return cls(**values)
 

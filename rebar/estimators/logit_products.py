@@ -74,7 +74,7 @@ def by_inputs(inputs, a, c, etas) -> Products:
         d = a_l + eta_w * c_l
         g_w = tf.matmul(matrix, d, transpose_a=True)
         g_b = tf.reduce_sum(a_l + eta_b * c_l, axis=0)
-        if matrix.shape[0] < d.shape[1]:
+        if matrix.shape[0] is not None and matrix.shape[0] < d.shape[1]:
             through_w = tf.matmul(tf.matmul(matrix, matrix, transpose_b=True), d)
         else:
             through_w = tf.matmul(matrix, g_w)

@@ -58,10 +58,13 @@ class Tracked(Estimator):
             estimator.setup(model, seed)
         self.unbiased = dict(zip(self.labels, self.estimators, strict=True))[self.follow].unbiased
 
-    def unbiased_labels(self):
-        """Labels of the unbiased estimators."""
+    def averaged_labels(self):
+        """Labels whose mean gradients estimate one number: those not biased by design.
+
+        REBAR with 2017's coupling is among them, as it was in 2017.
+        """
         pairs = zip(self.labels, self.estimators, strict=True)
-        return [label for label, estimator in pairs if estimator.unbiased]
+        return [label for label, estimator in pairs if type(estimator).unbiased]
 
     def estimate(self, model, x, noise):
         """Estimate with every method; x [B, D]."""

@@ -15,7 +15,10 @@ from rebar.errors import RebarError
 from rebar.noise import Noise
 from rebar.training.learner import Learner
 
-RESERVED = {"bound", "elbo", "epoch", "finite", "log_variance", "seconds", "step", "test", "valid"}
+RESERVED = {
+    *("bound", "elbo", "epoch", "eval_samples", "finite", "log_variance", "nonfinite"),
+    *("seconds", "step", "test", "valid"),
+}
 """Names that an estimator's metrics must not have: columns of training's own records."""
 
 

@@ -37,14 +37,13 @@ class Evaluator:
       seed: non-negative integer or several. The noise is a function of it, of the name of the
         image set and of the images' position: every evaluation of a run, and every estimator
         with the same seed, sees the same noise.
-      jit: compile with XLA.
     """
 
-    def __init__(self, model, estimator=None, seed=0, jit=False):
+    def __init__(self, model, estimator=None, seed=0):
         self._model = model
         self._estimator = estimator
         self._seed = seed
-        self._pass = tf.function(self._bounds, autograph=False, jit_compile=jit or None)
+        self._pass = tf.function(self._bounds, autograph=False)
 
     def __call__(self, images, n_samples: int = 100, stream: int = 0) -> dict:
         """Evaluate a set of images.

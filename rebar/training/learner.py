@@ -7,6 +7,7 @@ update. It knows neither names of estimators nor those of models.
 
 import tensorflow as tf
 
+from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
 from rebar.noise import Noise
 from rebar.training.adam import FusedAdam
@@ -44,8 +45,8 @@ class Learner:
             CONTROL_RATE * learning_rate, beta2, estimator.trainable_variables
         )
         self.labels = list(getattr(estimator, "labels", ()))
-        unbiased = estimator.unbiased_labels() if self.labels else ()
-        self.moments = Moments(model.trainable_variables, self.labels, unbiased)
+        averaged = estimator.averaged_labels() if self.labels else ()
+        self.moments = Moments(model.trainable_variables, self.labels, averaged)
 
     @property
     def steps(self) -> int:
@@ -78,6 +79,7 @@ class Learner:
           finite: whether the ELBO and all gradients are finite, a boolean scalar.
         """
         estimate = self.estimator.estimate(self.model, x, noise)
+        self._check(estimate)
         variances, moment_metrics = self.moments.values()
         metrics = {
             "elbo": tf.reduce_mean(estimate.objective),
@@ -91,6 +93,25 @@ class Learner:
         sums = [metrics["elbo"], *squares.values()]
         sums += [tf.reduce_sum(tf.square(g)) for g in estimate.control_gradients]
         return metrics, variances, tf.math.is_finite(tf.add_n(sums))
+
+    def _check(self, estimate: Estimate) -> None:
+        """Refuse shapes that would broadcast or misalign silently."""
+        if estimate.objective.shape.rank != 1:
+            raise RebarError(
+                f"an estimate's objective must be [N], given: {estimate.objective.shape}; "
+                "squeeze or reduce it, [N, 1] would broadcast to [N, N]"
+            )
+        for variables, gradients, owner in (
+            (self.model.trainable_variables, estimate.gradients, "gradients"),
+            (self.estimator.trainable_variables, estimate.control_gradients, "control_gradients"),
+        ):
+            expected = [tuple(v.shape) for v in variables]
+            given = [tuple(g.shape) for g in gradients]
+            if expected != given:
+                raise RebarError(
+                    f"an estimate's {owner} must have the variables' shapes {expected}, in their "
+                    f"order; given: {given}"
+                )
 
     def _apply(self, estimate: Estimate) -> None:
         by_id = {

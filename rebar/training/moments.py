@@ -7,8 +7,8 @@ debiased,
 
 is the mean over components of E[g^2] - E[g]^2 (the 2017 code kept m2 as a vector; its mean is
 linear, so a scalar gives the same number). It mixes the noise of the estimator with that of the
-minibatches. For several methods on one trajectory m1 is replaced by its average over the unbiased
-ones, whose expected gradients agree.
+minibatches. For several methods on one trajectory m1 is replaced by its average over those that
+estimate the same gradient; one that is biased by design keeps its own.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ class Moments:
     Args:
       variables: the model's trainable variables.
       labels: of the tracked methods; empty for a single, unnamed gradient.
-      unbiased: those labels whose first moments are averaged; the others are compared with their
+      averaged: those labels whose first moments are averaged; the others are compared with their
         own. Ignored for a single gradient.
     """
 
-    def __init__(self, variables: Sequence, labels: Sequence[str] = (), unbiased=()):
+    def __init__(self, variables: Sequence, labels: Sequence[str] = (), averaged=()):
         self.labels = list(labels)
-        self._shared = [label for label in self.labels if label in set(unbiased)]
+        self._shared = [label for label in self.labels if label in set(averaged)]
         names = self.labels or [""]
         self.first = {
             label: [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in variables]
@@ -41,7 +41,6 @@ class Moments:
         }
         dtype = variables[0].dtype
         self.second = {label: tf.Variable(tf.zeros([], dtype), trainable=False) for label in names}
-        self._paths = [v.path for v in variables]
 
     def named_variables(self) -> dict:
         """Name -> variable, for checkpoints."""
@@ -49,7 +48,7 @@ class Moments:
         for label, firsts in self.first.items():
             prefix = f"moments/{label}/" if label else "moments/"
             named[f"{prefix}second"] = self.second[label]
-            named |= {f"{prefix}first/{p}": v for p, v in zip(self._paths, firsts, strict=True)}
+            named |= {f"{prefix}first/{i}": v for i, v in enumerate(firsts)}
         return named
 
     def values(self) -> tuple[dict, dict]:

@@ -8,8 +8,11 @@ are those before the step's update, `step` counts the steps done. A run that end
 an epoch prints the means over the part that is done; going on later, the epoch counts as a whole.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import math
+import os
 import platform
 import signal
 import time
@@ -92,7 +95,12 @@ class Run:
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
-        self._resume()
+        self._lock = _Lock(self._folder)
+        try:
+            self._resume()
+        except BaseException:
+            self._lock.close()
+            raise
 
     @property
     def steps(self) -> int:
@@ -100,15 +108,15 @@ class Run:
         return self._learner.steps
 
     def _resume(self):
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RebarError(
-                f"cannot make the folder {self._folder}: {error.strerror}; choose another "
-                "--working_dir"
-            ) from error
         found = checkpoint.restore(self._folder, self._learner.named_variables(), self._identity)
         if found is not None:
+            mean = found.extra["input_mean"]
+            if not np.array_equal(mean, self._learner.model.input_mean):
+                raise RebarError(
+                    f"{found.path} was trained on other data: the mean of the training images "
+                    "differs. Give the old --data_dir to go on, or another --working_dir to start "
+                    "a new run"
+                )
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
             self._say(f"resuming at step {found.step} from {found.path}")
@@ -129,6 +137,7 @@ class Run:
         if self._schedule.epochs:
             last = min(last, self._schedule.epochs * per_epoch)
         if self.steps >= last:
+            self._lock.close()
             self._say(
                 f"nothing left to do: {self.steps} steps done, {last} asked for; to go on, give "
                 "more --training_steps or --epochs"
@@ -136,6 +145,7 @@ class Run:
             return None
         self._started = time.monotonic()
         with (
+            contextlib.closing(self._lock),
             Interrupt() as interrupt,
             records.Scalars(self._folder) as self._scalars,
             records.Progress(last, self.steps) as self._progress,
@@ -180,19 +190,17 @@ class Run:
         names, labels = self._columns
         metrics = dict(zip(names, means, strict=False))
         variances = dict(zip(labels, means[len(names) :], strict=True))
-        log_variances = {k: math.log(v) if v > 0 else -math.inf for k, v in variances.items()}
+        log_variances = {k: _log(v) for k, v in variances.items()}
         log_variance = log_variances.get("", log_variances)
         self._progress.print(records.format_step(step, list(metrics.values())))
         self._progress.print(records.format_log_variance(log_variance))
-        now = time.monotonic()
         record = {
             "step": step,
             "epoch": step / self._blocks.steps_per_epoch,
             **metrics,
             "log_variance": log_variance,
-            "seconds": now - self._started,
+            "seconds": time.monotonic() - self._started,
         }
-        self._started = now
         scalars = {"Train ELBO": metrics["elbo"]}
         if "temperature" in metrics:
             scalars["Temperature"] = metrics["temperature"]
@@ -203,6 +211,7 @@ class Run:
             record |= self._evaluation(step, scalars)
         self._metrics.append(record)
         self._scalars.write(step, scalars)
+        self._started = time.monotonic()
 
     def _evaluation(self, step, scalars):
         """Print and return the bounds of the validation and the test images."""
@@ -237,3 +246,41 @@ def versions() -> dict:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+
+
+def _log(variance: float) -> float:
+    """log of a variance: -inf for 0, nan where rounding or a shared mean makes it negative."""
+    if variance == 0:
+        return -math.inf
+    return math.log(variance) if variance > 0 else math.nan
+
+
+class _Lock:
+    """Holds a folder for this process; flock works on the folder itself, so no file is needed.
+
+    Raises:
+      RebarError: another process trains in this folder, or it cannot be made.
+    """
+
+    def __init__(self, folder: Path):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise RebarError(
+                f"cannot make the folder {folder}: {error.strerror}; choose another --working_dir"
+            ) from error
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise RebarError(
+                f"another process trains in {folder}; wait for it, or choose another "
+                "--working_dir, --seed or trial for a run of its own"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

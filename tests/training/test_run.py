@@ -334,3 +334,18 @@ def test_a_file_in_place_of_the_folder(tmp_path):
         with pytest.raises(RebarError, match=r"cannot make the folder .*file.*--working_dir"):
             make_run(folder, 5)
     assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    first, _ = make_run(tmp_path, 2)
+    with pytest.raises(RebarError, match=r"another process trains in .*--working_dir"):
+        make_run(tmp_path, 2)
+    first.train()
+    make_run(tmp_path, 3)[0].train()
+
+
+def test_other_data_is_refused(tmp_path):
+    train(tmp_path, 2)
+    other = tiny.learner(mean=np.full(tiny.PIXELS, 0.25))
+    with pytest.raises(RebarError, match="trained on other data"):
+        Run(other, DATA, tmp_path, IDENTITY, batch_size=4)
