@@ -23,7 +23,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 @st.composite
 def hparams(draw):
     """Any valid HParams of the estimators that come with the package."""
-    at_least_one = st.integers(1, 10**6)
+    at_least_one = st.integers(1, 120)
     positive = st.floats(0, exclude_min=True, allow_infinity=False)
     track = draw(st.lists(st.sampled_from(LABELS), min_size=1, unique=True))
     return HParams(
@@ -35,8 +35,8 @@ def hparams(draw):
         learning_rate=draw(positive),
         temperature=draw(positive),
         n_samples=draw(at_least_one),
-        batch_size=draw(st.integers(2, 10**6)),
-        trial=draw(st.integers()),
+        batch_size=draw(st.integers(2, 120)),
+        trial=draw(st.integers(0, 2**32 - 1)),
         muprop_relaxation=draw(st.booleans()),
         dynamic_b=draw(st.booleans()),
         quadratic=draw(st.booleans()),
@@ -196,3 +196,13 @@ def test_run_name_of_a_registered_model_is_safe_for_a_file_system(monkeypatch):
 def test_a_string_is_checked_without_tensorflow():
     code = "import sys, rebar.hparams; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_sizes_that_no_machine_holds_are_refused():
+    with pytest.raises(RebarError, match=r"numbers of noise a step; at most 268435456"):
+        HParams(n_samples=10**9)
+
+
+def test_a_trial_that_is_no_seed_is_refused():
+    with pytest.raises(RebarError, match=r"trial=-1: must be from 0"):
+        HParams(trial=-1)

@@ -38,7 +38,7 @@ def test_any_text_parses_or_is_refused_in_one_way(text):
         ("n_layer=2,", {"n_layer": 2}),
         ("n_layer = 2 ,  task  =  omni  ", {"n_layer": 2, "task": "omni"}),
         ("\n n_layer=2,\n task=omni\n", {"n_layer": 2, "task": "omni"}),
-        ("trial=-3", {"trial": -3}),
+        ("n_input=+4", {"n_input": 4}),
         ("trial=1_000", {"trial": 1000}),
         ("learning_rate=3", {"learning_rate": 3.0}),
         ("learning_rate=1e-4", {"learning_rate": 1e-4}),
