@@ -5,7 +5,7 @@
     lhat, grad_variance, step, temperature = sbn.partial_fit(batch)
 
 There is no session any more: `initialize` is gone. Steps run as compiled graphs, one call a step;
-`rebar_train.py` takes many steps a call and is several times as fast.
+`rebar_train.py` takes many steps a call, which saves that overhead.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Draw what a trained model has learned: samples, and test images beside their reconstructions.
 
 Examples:
-  python -m rebar.cli.draw /tmp/rebar/SBNDynamicRebar-sbn-2x200-lr0.0003-s0-e26786e978
-  python -m rebar.cli.draw RUN_FOLDER --output=samples.pdf --seed=1
+  rebar-draw /tmp/rebar/SBNDynamicRebar-sbn-2x200-lr0.0003-s0-e26786e978
+  rebar-draw RUN_FOLDER --output=samples.pdf --seed=1
 
 RUN_FOLDER is that of a run, which the train command prints after "run:". A model of the lower half
 of an image (tasks sp, sp_digits) is drawn completing test images.
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             given = f"{len(folders)}: {' '.join(folders)}" if folders else "none"
             raise RebarError(
                 f"give the folder of one run, given: {given}; e.g. "
-                "python -m rebar.cli.draw /tmp/rebar/NAME_OF_THE_RUN"
+                "rebar-draw /tmp/rebar/NAME_OF_THE_RUN"
             )
         print(_draw(Path(folders[0]), values))
     except (flags.Error, RebarError) as error:

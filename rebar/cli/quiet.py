@@ -1,6 +1,7 @@
 """TensorFlow's start-up lines, kept off the terminal."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -17,6 +18,8 @@ def quiet_start():
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # Its warnings of retracing, too: a run has a handful of shapes, each traced once.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:

@@ -2,7 +2,7 @@
 
 Steps of the usual size (24 images, 200 units) are hundreds of small operations. Left to itself
 TensorFlow splits each of them over all cores, which costs more than it gains: one thread an
-operation, two operations at once, is about four times as fast. Steps compiled with XLA, and large
+operation, two operations at once, is two to four times as fast. Steps compiled with XLA, and large
 ones, do gain from all cores (docs/performance.md has the measurements).
 """
 

@@ -50,7 +50,14 @@ def _define_flags() -> flags.FlagValues:
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
     define("integer", "training_steps", 2_000_000, "Steps to train in all.", lower_bound=1)
     define("integer", "epochs", 0, "Epochs to train in all; 0: as training_steps.", lower_bound=0)
-    define("integer", "threads", 0, "Threads an operation; 0: by size.", lower_bound=0)
+    define(
+        "integer",
+        "threads",
+        0,
+        "Threads an operation; 0: by size.",
+        lower_bound=0,
+        upper_bound=1024,
+    )
     define("boolean", "download", True, "Fetch missing data sets; --download=no forbids it.")
     values["download"].parser = _YesNo()
     define("string", "source", None, "Take missing data from this folder or base URL only.")
@@ -143,7 +150,12 @@ def _train(values, hparams: HParams) -> int | None:
     print(hparams.to_dict())
     for name, value in about.items():
         print(f"{name}: {value}")
-    print(f"run: {folder}", flush=True)
+    print(f"run: {folder}")
+    if jit:
+        print(
+            "compiling the first steps takes about ten seconds, tracking several methods a minute"
+        )
+    sys.stdout.flush()
     run = Run(
         learner,
         data,

@@ -11,9 +11,9 @@ import tensorflow as tf
 def softplus(a: tf.Tensor) -> tf.Tensor:
     """log(1 + exp(a)), finite for |a| up to 1e38; same shape.
 
-    (a + |a|) / 2 + log(1 + exp(-|a|)) takes half the time of tf.nn.softplus, which matters: this
-    is most of a step's elementwise work. The gradient comes out as sigmoid(a), also at a = 0; a
-    second derivative comes out right except at exactly 0, where it is 0 instead of .25.
+    (a + |a|) / 2 + log(1 + exp(-|a|)) takes half the time of tf.nn.softplus
+    (docs/performance.md). The gradient comes out as sigmoid(a), also at a = 0; a second
+    derivative comes out right except at exactly 0, where it is 0 instead of .25.
     """
     magnitude = tf.abs(a)
     return 0.5 * (a + magnitude) + tf.math.log1p(tf.exp(-magnitude))

@@ -253,7 +253,8 @@ def _fetch(
         log(f"{final}: fetched; {_verdict(data_set, found)}")
         return found
     hint = (
-        f"--{data_set.url_flag}=URL or --source=FOLDER_OR_URL names another place to take it from"
+        f"--source=FOLDER_OR_URL, or download_data.py --{data_set.url_flag}=URL, names another "
+        "place to take it from"
     )
     reasons = "".join(f"\n  {failure}" for failure in failures)
     raise RebarError(f"could not fetch {data_set.name}/{file.name}; {hint}. Tried:{reasons}")

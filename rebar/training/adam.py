@@ -4,7 +4,7 @@
     w <- w - lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon)
 
 Kingma & Ba 2015, the form at the end of section 2, in which epsilon is not bias-corrected. Keras'
-Adam has the same form; its update takes about ten passes over memory where it is not compiled.
+Adam has the same form; its update takes twice as long where it is not compiled.
 """
 
 import keras
