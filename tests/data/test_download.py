@@ -206,7 +206,7 @@ def test_the_next_mirror_is_tried_and_all_failures_are_listed(
     assert f"{bases[0]}{NAME}.gz: HTTP 404" in text
     assert f"{bases[1]}{NAME}.gz: what came does not start like an IDX file" in text
     assert f"{bases[2]}{NAME}.gz: HTTP 404" in text
-    assert "--mnist_url=URL or --source=" in text
+    assert "--source=FOLDER_OR_URL, or download_data.py --mnist_url=URL" in text
     assert names_in(path.parent) == []
 
 

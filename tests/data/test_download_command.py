@@ -34,7 +34,8 @@ def test_one_failure_does_not_stop_the_other_data_sets(small, tmp_path, capsys):
     assert run(*flags) == 2
     assert len(list((tmp_path / "mnist").iterdir())) == 4
     err = capsys.readouterr().err
-    assert err.startswith("error: could not fetch omniglot/chardata.mat; --omniglot_url=")
+    assert err.startswith("error: could not fetch omniglot/chardata.mat; --source=")
+    assert "--omniglot_url=URL" in err.splitlines()[0]
     assert "Traceback" not in err
 
 
