@@ -38,8 +38,20 @@ def _require_images(x):
         raise RebarError("a conditional model samples given images: type sample(noise, x=images)")
 
 
+class _HalvedImages(SigmoidBeliefNetwork):
+    """What both conditional models do with an image: see its upper half, predict its lower one."""
+
+    def upper_half(self, x):
+        """The centred upper half [B, D / 2]."""
+        return (x - self.input_mean)[:, : self.half]
+
+    def targets(self, x):
+        """The lower half [B, D / 2]."""
+        return x[:, self.half :]
+
+
 @keras.saving.register_keras_serializable("rebar")
-class ConditionalSBN(SigmoidBeliefNetwork):
+class ConditionalSBN(_HalvedImages):
     """p(lower half | upper half) with L stochastic layers and a conditional prior network.
 
     Arguments and errors are those of `SigmoidBeliefNetwork`; n_input must be even.
@@ -68,11 +80,7 @@ class ConditionalSBN(SigmoidBeliefNetwork):
 
     def prior_logits(self, x):
         """Logits [B, H] of p(b_L | upper half of x)."""
-        return self.prior((x - self.input_mean)[:, : self.half])
-
-    def targets(self, x):
-        """The lower half [B, D / 2]."""
-        return x[:, self.half :]
+        return self.prior(self.upper_half(x))
 
     def sample(self, noise: Noise, x=None):
         """Pixel probabilities [N, D / 2] of the lower half, for images x [B, D] (required)."""
@@ -81,7 +89,7 @@ class ConditionalSBN(SigmoidBeliefNetwork):
 
 
 @keras.saving.register_keras_serializable("rebar")
-class SingleLayerConditional(SigmoidBeliefNetwork):
+class SingleLayerConditional(_HalvedImages):
     """The 2017 conditional model: b ~ p(b | upper half), f = log p(lower half | b_L).
 
     The network that draws b is called `recognition` because samples come from it, as in 2017; it
@@ -104,11 +112,7 @@ class SingleLayerConditional(SigmoidBeliefNetwork):
 
     def condition(self, x):
         """The centred upper half [B, D / 2]."""
-        return (x - self.input_mean)[:, : self.half]
-
-    def targets(self, x):
-        """The lower half [B, D / 2]."""
-        return x[:, self.half :]
+        return self.upper_half(x)
 
     def log_joint(self, x, samples, n_samples: int = 1):
         """log p(y | b_L) [N] in nats: what the generator's own gradient follows."""
