@@ -29,11 +29,19 @@ def make_model(hparams: HParams, mean, conditional: bool, seed=0) -> SigmoidBeli
 
 
 def make_learner(
-    hparams: HParams, mean, conditional: bool, seed=0, freeze_generator: bool = False
+    hparams: HParams,
+    mean,
+    conditional: bool,
+    seed=0,
+    freeze_generator: bool = False,
+    estimator=None,
 ) -> Learner:
-    """A model, its estimator set up for it, and their training state; see `make_model`."""
+    """A model, its estimator set up for it, and their training state; see `make_model`.
+
+    `estimator` is what `registry.make_estimator` returned for these hparams, if it was called.
+    """
     model = make_model(hparams, mean, conditional, seed)
-    estimator = registry.make_estimator(hparams.model, hparams)
+    estimator = estimator or registry.make_estimator(hparams.model, hparams)
     estimator.setup(model, noise.initializer_seed(seed, "estimator"))
     return Learner(
         model,

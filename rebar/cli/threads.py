@@ -6,6 +6,8 @@ operation, two operations at once, is two to four times as fast. Steps compiled 
 ones, do gain from all cores (docs/performance.md has the measurements).
 """
 
+import os
+
 SMALL = 20_000
 """Rows times units up to which a step counts as small."""
 
@@ -25,7 +27,7 @@ def choose_threads(threads: int, jit: bool, rows: int, units: int) -> dict:
     import tensorflow as tf
 
     if not threads and not jit and rows * units <= SMALL:
-        chosen = {"intra_op": 1, "inter_op": 2}
+        chosen = {"intra_op": 1, "inter_op": min(2, _cores())}
     else:
         chosen = {"intra_op": threads, "inter_op": 0}
     config = tf.config.threading
@@ -39,3 +41,11 @@ def choose_threads(threads: int, jit: bool, rows: int, units: int) -> dict:
             "inter_op": config.get_inter_op_parallelism_threads(),
         }
     return chosen
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

@@ -133,12 +133,17 @@ def _train(values, hparams: HParams) -> int | None:
 
     folder = Path(values.working_dir).expanduser() / run_name(hparams, values.seed)
     identity = {"hparams": hparams.to_dict(), "seed": values.seed}
-    jit = values.jit == "on"
-    if values.jit == "auto":
-        jit = registry.make_estimator(hparams.model, hparams).jit_pays
+    estimator = registry.make_estimator(hparams.model, hparams)
+    jit = values.jit == "on" or (values.jit == "auto" and estimator.jit_pays)
     rows = hparams.batch_size * hparams.n_samples
     threads = choose_threads(values.threads, jit, rows, hparams.n_hidden)
-    learner = make_learner(hparams, data.mean, task.conditional, (values.seed, hparams.trial))
+    learner = make_learner(
+        hparams,
+        data.mean,
+        task.conditional,
+        (values.seed, hparams.trial),
+        estimator=estimator,
+    )
     about = {
         "objective": learner.model.objective_name,
         "unbiased": learner.estimator.unbiased,
@@ -152,9 +157,7 @@ def _train(values, hparams: HParams) -> int | None:
         print(f"{name}: {value}")
     print(f"run: {folder}")
     if jit:
-        print(
-            "compiling the first steps takes about ten seconds, tracking several methods a minute"
-        )
+        print("compiling the first steps takes a few seconds, tracking many methods more")
     sys.stdout.flush()
     run = Run(
         learner,

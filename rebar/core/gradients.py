@@ -68,11 +68,11 @@ def count(values: Sequence[tf.Tensor]) -> int:
 
 def mean_square(values: Sequence[tf.Tensor]) -> tf.Tensor:
     """Mean of the squares of all components; a scalar."""
-    return tf.add_n([_sum_of_squares(v) for v in values]) / count(values)
+    return tf.add_n([sum_of_squares(v) for v in values]) / count(values)
 
 
-def _sum_of_squares(value: tf.Tensor) -> tf.Tensor:
-    """Sum of squares of a tensor of known shape.
+def sum_of_squares(value: tf.Tensor) -> tf.Tensor:
+    """Sum of the squares of a tensor of known shape; a scalar.
 
     XLA does not reorder additions, so on a CPU it reduces one number at a time. Adding strips of a
     large tensor first, which it does many at a time, is nine times as fast there.

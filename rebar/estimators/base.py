@@ -26,11 +26,15 @@ class Estimator(keras.layers.Layer):
       unbiased: whether the expected gradient is that of E_q f.
       evaluations: evaluations of f per row and step, a number or a formula in L.
       jit_pays: whether compiling its steps with XLA is worth the time (docs/performance.md).
+      generator_at_hard: whether the gradient of p's variables, on which the samples do not
+        depend, is - mean d log_joint at the hard samples of the noise. A tracker then computes
+        and remembers it once for all estimators that say so.
     """
 
     unbiased = True
     evaluations: int | str = 1
-    jit_pays = False
+    jit_pays = True
+    generator_at_hard = False
 
     def __init__(self, name=None, **kwargs):
         # Keras would number the instances of a process; names must not depend on history.

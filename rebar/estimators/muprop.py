@@ -30,6 +30,7 @@ class SimpleMuProp(Estimator):
     """See the module's docstring. Metrics: mean-field ELBO in nats."""
 
     unbiased = True
+    generator_at_hard = True
     evaluations = 2
 
     def setup(self, model, seed=0):
@@ -63,6 +64,7 @@ class MuProp(Estimator):
     """See the module's docstring. Metrics: mean-field ELBO in nats."""
 
     unbiased = True
+    generator_at_hard = True
     evaluations = 2
 
     def setup(self, model, seed=0):

@@ -20,6 +20,7 @@ class NVIL(Estimator):
     """See the module's docstring. Metrics: none."""
 
     unbiased = True
+    generator_at_hard = True
     evaluations = 1
 
     def setup(self, model, seed=0):

@@ -53,8 +53,8 @@ class REBAR(Estimator):
     """
 
     unbiased = True
+    generator_at_hard = True
     evaluations = "1 + L relaxed"
-    jit_pays = True
 
     def __init__(
         self,

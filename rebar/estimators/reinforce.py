@@ -26,6 +26,7 @@ class Reinforce(Estimator):
     """See the module's docstring. Metrics: RMS of the learning signal, in nats."""
 
     unbiased = True
+    generator_at_hard = True
     evaluations = 1
 
     def estimate(self, model, x, noise):

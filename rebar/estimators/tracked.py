@@ -41,7 +41,6 @@ class Tracked(Estimator):
         self.follow = follow
         self.estimators = list(estimators.values())
         self.unbiased = estimators[follow].unbiased
-        self.jit_pays = any(estimator.jit_pays for estimator in self.estimators)
 
     @classmethod
     def from_hparams(cls, hparams):
@@ -66,9 +65,23 @@ class Tracked(Estimator):
         pairs = zip(self.labels, self.estimators, strict=True)
         return [label for label, estimator in pairs if type(estimator).unbiased]
 
+    def common_gradients(self, model):
+        """Labels, and positions of variables, whose gradients are the same for those labels."""
+        pairs = zip(self.labels, self.estimators, strict=True)
+        inference = set(map(id, model.inference_variables))
+        return (
+            [label for label, estimator in pairs if estimator.generator_at_hard],
+            [i for i, v in enumerate(model.trainable_variables) if id(v) not in inference],
+        )
+
     def estimate(self, model, x, noise):
         """Estimate with every method; x [B, D]."""
         estimates = [e.estimate(model, x, noise) for e in self.estimators]
+        gradients = dict(zip(self.labels, [list(e.gradients) for e in estimates], strict=True))
+        labels, indices = self.common_gradients(model)
+        for label in labels[1:]:
+            for i in indices:
+                gradients[label][i] = gradients[labels[0]][i]
         followed = estimates[self.labels.index(self.follow)]
         control = [
             pair
@@ -76,11 +89,11 @@ class Tracked(Estimator):
             for pair in zip(estimator.trainable_variables, estimate.control_gradients, strict=True)
         ]
         return Estimate(
-            followed.gradients,
+            gradients[self.follow],
             self.aligned(*control),
             followed.objective,
             self._temperature_metrics(estimates),
-            {k: e.gradients for k, e in zip(self.labels, estimates, strict=True)},
+            gradients,
         )
 
     def metrics(self, model, x, noise, hard):

@@ -14,6 +14,18 @@ import tensorflow as tf
 class FusedAdam(keras.optimizers.Adam):
     """Keras' Adam with the update done by TensorFlow's kernel; same arguments, same state."""
 
+    _factor: tf.Tensor | float = 1.0
+
+    def apply_after(self, finite, gradients, variables):
+        """Apply, but only once `finite`, a boolean scalar, is known; with rate 0 if it is false.
+
+        `finite` should depend on all that reads the variables. XLA orders by data alone, and copies
+        a variable whose update it cannot place after the last use of the old value.
+        """
+        self._factor = tf.cast(finite, variables[0].dtype)
+        self.apply(gradients, variables)
+        self._factor = 1.0
+
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable and its moments."""
         index = self._get_variable_index(variable)
@@ -26,7 +38,7 @@ class FusedAdam(keras.optimizers.Adam):
             v=self._velocities[index].value.handle,
             beta1_power=tf.pow(beta_1, step),
             beta2_power=tf.pow(beta_2, step),
-            lr=tf.cast(learning_rate, dtype),
+            lr=self._factor * tf.cast(learning_rate, dtype),
             beta1=beta_1,
             beta2=beta_2,
             epsilon=tf.cast(self.epsilon, dtype),

@@ -15,12 +15,6 @@ from rebar.errors import RebarError
 from rebar.noise import Noise
 from rebar.training.learner import Learner
 
-RESERVED = {
-    *("bound", "elbo", "epoch", "eval_samples", "finite", "log_variance", "nonfinite"),
-    *("seconds", "step", "test", "valid"),
-}
-"""Names that an estimator's metrics must not have: columns of training's own records."""
-
 
 class Records(NamedTuple):
     """What happened in consecutive steps.
@@ -65,6 +59,7 @@ class Blocks:
         self._names: tuple = ()
         self._order = (-1, None)
         self._draw = tf.function(self._draw_block, autograph=False)
+        self._step = tf.function(self._row, autograph=False)
         self._run = tf.function(self._loop, autograph=False, jit_compile=jit or None)
         self._run_rest = tf.function(self._loop, autograph=False)
 
@@ -94,8 +89,8 @@ class Blocks:
             np.stack([noise.key(self._seed, "latents", epoch, block, i) for i in layers]),
             noise.key(self._seed, "binarize", epoch, block),
         )
-        if not self._names:
-            self._names = self._record_names(index[0], uniforms)
+        if first == 0:
+            self._learner.begin_block()
         table = run(self._data, index, uniforms, pixels, tf.constant(first), tf.constant(count))
         return self._records(table.numpy()[:count])
 
@@ -128,38 +123,31 @@ class Blocks:
         latents = tuple(
             tf.reshape(tf.gather(u, position)[:, :rows], [-1, u.shape[-1]]) for u in uniforms
         )
-        return tf.cast(x, self._learner.model.compute_dtype), Noise(latents, self._samples)
+        return tf.cast(x, self._learner.model.compute_dtype), latents
+
+    def _row(self, x, latents):
+        """Take one step; what is recorded of it, [columns]. Tracing it learns their names."""
+        metrics, variances, finite = self._learner.step(x, Noise(latents, self._samples))
+        self._names = tuple(metrics), tuple(variances)
+        row = [*metrics.values(), *variances.values(), finite]
+        return tf.stack([tf.cast(v, tf.float32) for v in row])
 
     def _loop(self, data, index, uniforms, pixels, first, count):
         """Records of `count` steps as a table [size, columns]."""
-        rows = index.shape[0]
-        records = tf.TensorArray(tf.float32, rows, element_shape=[self._columns()])
+        size, rows = index.shape
+        dtype = self._learner.model.compute_dtype
+        latents = tuple(tf.TensorSpec([self._samples * rows, u.shape[-1]], dtype) for u in uniforms)
+        step = self._step.get_concrete_function(
+            tf.TensorSpec([rows, data.shape[1]], dtype), latents
+        )
+        records = tf.TensorArray(tf.float32, size, element_shape=step.output_shapes)
 
         def body(i, records):
             x, latents = self._inputs(data, index[i], uniforms, pixels, first + i)
-            metrics, variances, finite = self._learner.step(x, latents)
-            row = [*metrics.values(), *variances.values(), finite]
-            return i + 1, records.write(i, tf.stack([tf.cast(v, tf.float32) for v in row]))
+            return i + 1, records.write(i, step(x, latents))
 
         _, records = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), records))
         return records.stack()
-
-    def _columns(self):
-        return len(self._names[0]) + len(self._names[1]) + 1
-
-    def _record_names(self, index, uniforms):
-        """Names of the metrics and variances, from one estimate whose gradients are not used."""
-        pixels = tf.zeros([1, *index.shape, self._data.shape[1]])
-        x, latents = self._inputs(self._data, tf.constant(index), uniforms, pixels, 0)
-        estimate = self._learner.estimator.estimate(self._learner.model, x, latents)
-        taken = RESERVED & set(estimate.metrics)
-        if taken:
-            raise RebarError(
-                f"the estimator reports metrics named {', '.join(sorted(taken))}, which training "
-                "uses itself; rename them in its estimate() and metrics()"
-            )
-        variances, metrics = self._learner.moments.values()
-        return ("elbo", *estimate.metrics, *metrics), tuple(variances)
 
     def _records(self, table):
         metrics, variances = self._names

@@ -7,6 +7,7 @@ update. It knows neither names of estimators nor those of models.
 
 import tensorflow as tf
 
+from rebar.core import gradients
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
 from rebar.noise import Noise
@@ -16,6 +17,12 @@ from rebar.types import Estimate
 
 CONTROL_RATE = 10
 """How many times faster the control variates learn than the model (2017)."""
+
+RESERVED = {
+    *("bound", "elbo", "epoch", "eval_samples", "finite", "log_variance", "nonfinite"),
+    *("seconds", "step", "test", "valid"),
+}
+"""Names that an estimator's metrics must not have: columns of training's own records."""
 
 
 class Learner:
@@ -45,8 +52,13 @@ class Learner:
             CONTROL_RATE * learning_rate, beta2, estimator.trainable_variables
         )
         self.labels = list(getattr(estimator, "labels", ()))
-        averaged = estimator.averaged_labels() if self.labels else ()
-        self.moments = Moments(model.trainable_variables, self.labels, averaged)
+        groups = (
+            (self.labels, estimator.averaged_labels(), *estimator.common_gradients(model))
+            if self.labels
+            else ()
+        )
+        self.moments = Moments(model.trainable_variables, *groups)
+        self._rescale = tf.function(self.moments.rescale, autograph=False)
 
     @property
     def steps(self) -> int:
@@ -86,42 +98,55 @@ class Learner:
             **estimate.metrics,
             **moment_metrics,
         }
-        with tf.control_dependencies([*metrics.values(), *variances.values()]):
-            self._apply(estimate)
-            squares = self.moments.update(estimate)
+        tracked = estimate.tracked or {"": estimate.gradients}
+        squares = {label: gradients.mean_square(g) for label, g in tracked.items()}
         # A sum of squares is finite only if every term is.
         sums = [metrics["elbo"], *squares.values()]
-        sums += [tf.reduce_sum(tf.square(g)) for g in estimate.control_gradients]
-        return metrics, variances, tf.math.is_finite(tf.add_n(sums))
+        sums += [gradients.sum_of_squares(g) for g in estimate.control_gradients]
+        finite = tf.math.is_finite(tf.add_n(sums))
+        with tf.control_dependencies([*metrics.values(), *variances.values()]):
+            self._apply(estimate, finite)
+            self.moments.update(tracked, squares)
+        return metrics, variances, finite
+
+    def begin_block(self) -> None:
+        """To be called before the first step of each block of many; see `Moments.rescale`."""
+        self._rescale()
 
     def _check(self, estimate: Estimate) -> None:
-        """Refuse shapes that would broadcast or misalign silently."""
+        """Refuse metrics that would be overwritten, shapes that would broadcast or misalign."""
+        taken = RESERVED & set(estimate.metrics)
+        if taken:
+            raise RebarError(
+                f"the estimator reports metrics named {', '.join(sorted(taken))}, which training "
+                "uses itself; rename them in its estimate() and metrics()"
+            )
         if estimate.objective.shape.rank != 1:
             raise RebarError(
                 f"an estimate's objective must be [N], given: {estimate.objective.shape}; "
                 "squeeze or reduce it, [N, 1] would broadcast to [N, N]"
             )
-        for variables, gradients, owner in (
+        for variables, values, owner in (
             (self.model.trainable_variables, estimate.gradients, "gradients"),
             (self.estimator.trainable_variables, estimate.control_gradients, "control_gradients"),
         ):
             expected = [tuple(v.shape) for v in variables]
-            given = [tuple(g.shape) for g in gradients]
+            given = [tuple(g.shape) for g in values]
             if expected != given:
                 raise RebarError(
                     f"an estimate's {owner} must have the variables' shapes {expected}, in their "
                     f"order; given: {given}"
                 )
 
-    def _apply(self, estimate: Estimate) -> None:
+    def _apply(self, estimate: Estimate, finite: tf.Tensor) -> None:
         by_id = {
             id(v): g
             for v, g in zip(self.model.trainable_variables, estimate.gradients, strict=True)
         }
-        self.optimizer.apply([by_id[id(v)] for v in self._updated], self._updated)
+        self.optimizer.apply_after(finite, [by_id[id(v)] for v in self._updated], self._updated)
         if self.control_optimizer is not None:
-            self.control_optimizer.apply(
-                estimate.control_gradients, self.estimator.trainable_variables
+            self.control_optimizer.apply_after(
+                finite, estimate.control_gradients, self.estimator.trainable_variables
             )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from rebar import registry
 from rebar.cli import train
+from rebar.estimators.reinforce import Reinforce
 from rebar.hparams import HParams
 from rebar.training.blocks import Blocks
 from rebar.training.records import parse_log
@@ -149,7 +150,9 @@ def test_seeds_have_folders_and_numbers_of_their_own(run, tmp_path, capsys):
     assert ["-s0-" in names[0], "-s1-" in names[1]] == [True, True]
 
 
-def test_compiled_by_choice_of_the_estimator_or_of_the_user(run, tmp_path, capsys, monkeypatch):
+def test_compiled_by_choice_of_the_estimator_or_of_the_user(
+    run, capsys, monkeypatch, own_estimators
+):
     """auto: as the estimator says. Nothing is compiled here: the choice is looked at."""
     chosen = []
 
@@ -158,7 +161,8 @@ def test_compiled_by_choice_of_the_estimator_or_of_the_user(run, tmp_path, capsy
         return Blocks(learner, train, batch_size, n_samples, seed, False)
 
     monkeypatch.setattr("rebar.training.run.Blocks", blocks)
-    for model, flag in (("SBNNVIL", "auto"), ("SBNRebar", "auto"), ("SBNNVIL", "on")):
+    registry.register("Interpreted", type("Interpreted", (Reinforce,), {"jit_pays": False}))
+    for model, flag in (("Interpreted", "auto"), ("SBNRebar", "auto"), ("Interpreted", "on")):
         hparams = f"model={model},task=digits,n_hidden=2"
         assert run(hparams, f"--jit={flag}", "--training_steps=1") == 0
     assert run("model=SBNRebar,task=digits,n_hidden=2", "--jit=off", "--training_steps=2") == 0

@@ -99,7 +99,7 @@ def test_three_steps(stem):
         order = learner.labels or [""]
         for label in order:
             prefix = f"{at}/ema/{METHODS[label]}" if label else f"{at}/ema"
-            first = np.concatenate([np.ravel(v.numpy()) for v in learner.moments.first[label]])
+            first = np.concatenate([np.ravel(v.numpy()) for v in learner.moments.first(label)])
             second = np.mean(golden[f"{prefix}/second_moment"])
             close(first, golden[f"{prefix}/first_moment"], 5e-3 * taken, f"first moment {label}")
             close(learner.moments.second[label], second, 2e-3 * taken, f"second moment {label}")

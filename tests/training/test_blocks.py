@@ -7,7 +7,6 @@ import tensorflow as tf
 from rebar import noise
 from rebar.errors import RebarError
 from rebar.training.blocks import Blocks
-from rebar.types import Estimate
 
 from . import tiny
 
@@ -27,19 +26,13 @@ class Watcher:
         def __init__(self, n_units):
             self.n_units = n_units
 
-    class Moments:
-        def values(self):
-            return {"": tf.constant(0.5)}, {}
-
-    class Estimator:
-        def estimate(self, model, x, noise):
-            return Estimate([], [], x[:, 0], {"image": 0.0, "noise": 0.0})
-
     def __init__(self, n_units=(2, 4)):
         self.model = self.Model(n_units)
-        self.moments = self.Moments()
-        self.estimator = self.Estimator()
         self.seen = []
+        self.blocks = []
+
+    def begin_block(self):
+        self.blocks.append(len(self.seen))
 
     def step(self, x, latents):
         def keep(*given):
@@ -117,6 +110,14 @@ def test_a_new_process_goes_on_at_any_step(short_blocks, first):
     for expected, seen in zip(whole.seen[first:], part.seen, strict=True):
         for a, b in zip(expected, seen, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("most", [1, 2, 10**9])
+def test_blocks_begin_at_the_same_steps_however_many_a_call_takes(short_blocks, most):
+    """Five minibatches an epoch in blocks of three: rounding must not depend on the calls."""
+    watcher = Watcher()
+    advance(Blocks(watcher, tiny.images(18), 4), 0, 10, most)
+    assert watcher.blocks == [0, 3, 5, 8]
 
 
 def test_records_are_those_of_the_steps_in_order(short_blocks):

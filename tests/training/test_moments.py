@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rebar.core.gradients import mean_square
 from rebar.training.moments import DECAY, Moments
-from rebar.types import Estimate
 
 SHAPES = ((2, 3), (3,), ())
 COUNT = 10
@@ -36,10 +36,10 @@ def average(history):
     return total
 
 
-def estimate(gradients, tracked=None):
-    tensors = [tf.constant(g) for g in gradients]
-    tracked = {k: [tf.constant(g) for g in v] for k, v in (tracked or {}).items()}
-    return Estimate(tensors, [], tf.zeros([4]), {}, tracked)
+def take(moments, tracked):
+    """One update with label (or "") -> gradients."""
+    tensors = {k: [tf.constant(g) for g in v] for k, v in tracked.items()}
+    moments.update(tensors, {k: mean_square(v) for k, v in tensors.items()})
 
 
 def test_a_single_gradient(variables):
@@ -53,7 +53,7 @@ def test_a_single_gradient(variables):
         assert metrics == {}
         np.testing.assert_allclose(values[""], expected, rtol=1e-12, atol=1e-300)
         gradients = gradient(rng)
-        moments.update(estimate(gradients))
+        take(moments, {"": gradients})
         history.append(flat(gradients))
 
 
@@ -64,7 +64,7 @@ def test_several_methods_share_the_average_of_the_unbiased_ones(variables, unbia
     history = {label: [] for label in "ABC"}
     for _ in range(4):
         gradients = {label: gradient(rng) for label in "ABC"}
-        moments.update(estimate(gradients["C"], gradients))
+        take(moments, gradients)
         for label in "ABC":
             history[label].append(flat(gradients[label]))
     first = {label: average(history[label]) for label in "ABC"}
@@ -95,12 +95,62 @@ def test_named_variables_are_all_that_changes(variables, labels):
     """Copied by name into fresh moments, they give the same values."""
     rng = np.random.default_rng(2)
     old, new = Moments(variables, labels, labels), Moments(variables, labels, labels)
-    gradients = {label: gradient(rng) for label in labels or ["followed"]}
-    old.update(estimate(next(iter(gradients.values())), gradients if labels else None))
+    take(old, {label: gradient(rng) for label in labels or [""]})
     named = new.named_variables()
-    assert len(named) == (len(SHAPES) + 1) * max(1, len(labels))
+    vectors = len(SHAPES) * (3 if labels else 1)  # two labels and their mean
+    assert len(named) == vectors + max(1, len(labels)) + 2
     for name, variable in old.named_variables().items():
         named[name].assign(variable)
     for was, now in zip(old.values(), new.values(), strict=True):
         assert {k: float(v) for k, v in was.items()} == {k: float(v) for k, v in now.items()}
     assert float(next(iter(new.values()[0].values()))) != 0
+
+
+@pytest.mark.parametrize("averaged", [("A", "B", "C"), ("A", "B")])
+def test_labels_with_common_gradients_share_what_is_remembered_of_them(variables, averaged):
+    """The same numbers, from fewer vectors."""
+    rng = np.random.default_rng(3)
+    apart = Moments(variables, "ABC", averaged)
+    together = Moments(variables, "ABC", averaged, ("A", "C"), (0, 2))
+    for _ in range(3):
+        gradients = {label: gradient(rng) for label in "ABC"}
+        for i in (0, 2):
+            gradients["C"][i] = gradients["A"][i]
+        take(apart, gradients)
+        take(together, gradients)
+    assert len(apart.named_variables()) - len(together.named_variables()) == 2
+    for was, now in zip(apart.values(), together.values(), strict=True):
+        assert list(was) == list(now)
+        np.testing.assert_allclose(list(was.values()), list(now.values()), rtol=1e-12)
+    for label in "ABC":
+        for was, now in zip(apart.first(label), together.first(label), strict=True):
+            np.testing.assert_allclose(was, now, rtol=1e-12)
+
+
+def test_all_labels_may_be_one_gradient(variables):
+    """Then nothing deviates."""
+    moments = Moments(variables, "AB", "AB", "AB", range(len(SHAPES)))
+    same = gradient(np.random.default_rng(4))
+    take(moments, {"A": same, "B": same})
+    variances, metrics = moments.values()
+    expected = np.mean(average([flat(same) ** 2]) - average([flat(same)]) ** 2)
+    np.testing.assert_allclose([variances["A"], variances["B"]], expected, rtol=1e-12)
+    assert float(metrics["deviation/A"]) == float(metrics["deviation/B"]) == 0
+
+
+@pytest.mark.parametrize("labels", [(), ("A", "B")])
+def test_rescaling_changes_no_moment(variables, labels):
+    rng = np.random.default_rng(5)
+    plain, rescaled = Moments(variables, labels, labels), Moments(variables, labels, labels)
+    for _ in range(4):
+        gradients = {label: gradient(rng) for label in labels or [""]}
+        take(plain, gradients)
+        take(rescaled, gradients)
+        rescaled.rescale()
+        assert float(rescaled.named_variables()["moments/scale"]) == 1
+    np.testing.assert_allclose(plain.named_variables()["moments/scale"], DECAY**4, rtol=1e-12)
+    for label in gradients:
+        for was, now in zip(plain.first(label), rescaled.first(label), strict=True):
+            np.testing.assert_allclose(was, now, rtol=1e-12)
+    for was, now in zip(plain.values(), rescaled.values(), strict=True):
+        np.testing.assert_allclose(list(was.values()), list(now.values()), rtol=1e-12)
