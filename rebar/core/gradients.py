@@ -56,6 +56,25 @@ def gradient_or_zero(tape: tf.GradientTape, targets, variables: Sequence, cotang
     ]
 
 
+def transpose(pullback, shapes: Sequence[tf.Tensor], tangents: Sequence[tf.Tensor]) -> list:
+    """J t for a Jacobian J, from the program of its products J' u: d <J' u, t> / du.
+
+    What depends on u alone is never computed in a graph, since J' u is linear in u. TensorFlow's
+    ForwardAccumulator does the same operation by operation, and there multiplies the weights by
+    zeros wherever only the inputs of a matrix product have a tangent, or the reverse.
+
+    Args:
+      pullback: u -> J' u, lists of tensors aligned with `shapes` and `tangents`.
+      shapes: tensors shaped as J's outputs.
+      tangents: t, shaped as J's inputs.
+    """
+    u = [tf.zeros_like(value) for value in shapes]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(u)
+        products = pullback(u)
+    return gradient_or_zero(tape, products, u, tangents)
+
+
 def inner(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:
     """<a, b> over all components of two aligned lists; a scalar."""
     return tf.add_n([tf.reduce_sum(x * y) for x, y in zip(a, b, strict=True)])

@@ -4,7 +4,7 @@ REBAR's gradient is g = J' (a + eta c) for cotangents a, c of the logits (L x [N
 eta for each weight tensor, and the gradient of mean g^2 needs J g (docs/design.md). Two ways to the
 same numbers:
 
-  by_autodiff   any network: reverse mode for J', forward mode for J
+  by_autodiff   any network: reverse mode for J', twice reverse for J
   by_inputs     linear maps of known inputs A: J' d = A' d, and J J' d = (A A') d needs only
                 products of the size of the batch, none of the size of the parameters
 """
@@ -43,21 +43,17 @@ def by_autodiff(logits_of, variables, a, c, etas) -> Products:
     """
     with tf.GradientTape(persistent=True) as tape:
         logits = logits_of()
-    f_part = gradients.gradient_or_zero(tape, logits, variables, a)
-    h_part = gradients.gradient_or_zero(tape, logits, variables, c)
-    del tape
+
+    def pullback(cotangents):
+        return gradients.gradient_or_zero(tape, logits, variables, cotangents)
+
+    f_part, h_part = pullback(a), pullback(c)
     g = [f + eta * h for f, eta, h in zip(f_part, etas, h_part, strict=True)]
     scaled = [eta * value for eta, value in zip(etas, g, strict=True)]
     inner = [gradients.inner([u], [v]) for u, v in zip(g, h_part, strict=True)]
-    return Products(
-        g, inner, _tangents(logits_of, variables, g), _tangents(logits_of, variables, scaled)
-    )
-
-
-def _tangents(logits_of, variables, tangents):
-    """J tangents, in forward mode: L x [N, H]."""
-    with tf.autodiff.ForwardAccumulator([v.value for v in variables], tangents) as accumulator:
-        return [accumulator.jvp(logits) for logits in logits_of()]
+    along = [gradients.transpose(pullback, logits, tangents) for tangents in (g, scaled)]
+    del tape
+    return Products(g, inner, *along)
 
 
 def by_inputs(inputs, a, c, etas) -> Products:

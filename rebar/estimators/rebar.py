@@ -21,7 +21,7 @@ k's noise z_k differs, and that noise depends on the hard logits alone (docs/des
 
 Three evaluations of f a row for one layer, in the papers' count; here 1 + L and L derivatives.
 Learns eta, c and (DynamicREBAR) log T by gradient descent on mean_components g^2, the variance up
-to a constant, as in the 2017 code; the gradients are forward-mode products (docs/design.md).
+to a constant, as in the 2017 code; their gradients are products with Jacobians (docs/design.md).
 
 Source: Tucker et al. 2017 (arXiv 1703.07370), equations 6-10 and section 3.2-3.3.
 """
@@ -162,9 +162,9 @@ class REBAR(Estimator):
             for k in switches
         }
         log_t = self.log_temperature_value()
-        tangent = tf.ones_like(log_t)
         values, derivatives = {}, {}
-        with tf.autodiff.ForwardAccumulator(log_t, tangent) as accumulator:
+        with tf.GradientTape(watch_accessed_variables=False) as temperature_tape:
+            temperature_tape.watch(log_t)
             temperature = tf.exp(log_t)
             for k in switches:
                 own = [tf.identity(v) for v in z]
@@ -181,15 +181,20 @@ class REBAR(Estimator):
                         strict=True,
                     )
                 )
-            if with_temperature:
-                values_dt = {k: accumulator.jvp(values[k]) for k in switches}
-                derivatives_dt = {
-                    k: {i: accumulator.jvp(d) for i, d in derivatives[k].items()} for k in switches
-                }
         r = [
             bernoulli.coupling_derivative(b, u, a)
             for b, u, a in zip(hard.samples, noise.uniforms, hard.logits, strict=True)
         ]
+
+        def d_log_temperature(tensors):
+            """Their derivatives, of the same structure."""
+            flat = tf.nest.flatten(tensors)
+
+            def pullback(cotangents):
+                return [temperature_tape.gradient(flat, log_t, cotangents)]
+
+            tangents = gradients.transpose(pullback, flat, [tf.ones_like(log_t)])
+            return tf.nest.pack_sequence_as(tensors, tangents)
 
         def assemble(values, derivatives):
             return [
@@ -200,7 +205,7 @@ class REBAR(Estimator):
 
         return (
             assemble(values, derivatives),
-            assemble(values_dt, derivatives_dt) if with_temperature else None,
+            assemble(*d_log_temperature((values, derivatives))) if with_temperature else None,
         )
 
     def metrics(self, model, x, noise, hard):

@@ -90,3 +90,26 @@ def test_samplers():
         tf.sigmoid((logits + z[0]) / 0.5 + logits * (0.5 / 1.5)),
         rtol=1e-6,
     )
+
+
+def test_transposed_products_are_those_with_the_jacobian():
+    """J t for y = (sin(a) * b, sum b), which does not depend on c."""
+    a, b, c = (tf.constant(v, tf.float64) for v in ([0.3, 0.7], [2.0, -1.0], [5.0]))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([a, b, c])
+        y = [tf.sin(a) * b, tf.reduce_sum(b)]
+
+    def pullback(u):
+        return gradients.gradient_or_zero(tape, y, [a, b, c], u)
+
+    tangents = [tf.constant(v, tf.float64) for v in ([1.5, -2.0], [0.5, 3.0], [7.0])]
+    first, second = gradients.transpose(pullback, y, tangents)
+    expected = tf.cos(a) * b * tangents[0] + tf.sin(a) * tangents[1]
+    np.testing.assert_allclose(first, expected, rtol=1e-14)
+    np.testing.assert_allclose(second, 3.5, rtol=1e-14)
+
+
+def test_transposed_products_are_zero_where_nothing_depends_on_the_input():
+    x = tf.constant(2.0)
+    products = gradients.transpose(lambda u: [tf.zeros([])], [x], [tf.constant(1.0)])
+    assert [float(v) for v in products] == [0.0]
