@@ -13,10 +13,10 @@ Images are random: the time of a step does not depend on them.
 """
 
 import argparse
-import multiprocessing
-import os
+import itertools
 import statistics
-import time
+
+import common
 
 # Units a step of the 2017 code: (pinned to one core, two cores), two layers unless said.
 UNITS_2017 = {
@@ -26,93 +26,31 @@ UNITS_2017 = {
     ("SBNDynamicRebar", 2, True): (415, 315),
     ("SBNTrackGradVariances", 2, False): (525, 370),
 }
-PIXELS = 784
-UNITS = 200
-BATCH = 24
-STEPS = 100
-
-
-def unit_worker(pipe):
-    """Answers each message with the milliseconds of one unit, on one thread."""
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    a, b = tf.random.normal([BATCH, PIXELS]), tf.random.normal([PIXELS, UNITS])
-
-    @tf.function
-    def loop():
-        total = tf.zeros([BATCH, UNITS])
-        for i in tf.range(1000):
-            total += tf.matmul(a + tf.cast(i, tf.float32), b)
-        return total
-
-    loop()
-    while pipe.recv():
-        start = time.perf_counter()
-        loop().numpy()
-        pipe.send(time.perf_counter() - start)
 
 
 def case_worker(pipe, model, n_layer, nonlinear, jit, generic):
     """Sends mode and seconds of the first call, then for each message the milliseconds a step."""
-    import numpy as np
-
-    from rebar import registry
-    from rebar.cli.threads import choose_threads
-    from rebar.factory import make_learner
     from rebar.hparams import HParams
-    from rebar.training.blocks import Blocks
 
-    images = (np.random.RandomState(0).rand(BATCH * STEPS, PIXELS) < 0.13).astype(np.uint8)
     hparams = HParams(
-        model=model, n_layer=n_layer, nonlinear=nonlinear, learning_rate=3e-4, batch_size=BATCH
+        model=model,
+        n_layer=n_layer,
+        nonlinear=nonlinear,
+        learning_rate=3e-4,
+        batch_size=common.BATCH,
+        n_hidden=common.UNITS,
     )
-    compiled = jit == "on" or (jit == "auto" and registry.make_estimator(model, hparams).jit_pays)
-    choose_threads(0, compiled, BATCH, UNITS)
-    learner = make_learner(hparams, images.mean(0), conditional=False)
+    training = common.Training(hparams, jit)
     if generic:
-        learner.model.linear_inputs = lambda *_: None
-    blocks = Blocks(learner, images, BATCH, jit=compiled)
-    start = time.perf_counter()
-    blocks.take(0, STEPS)
-    pipe.send(("jit" if compiled else "ops", time.perf_counter() - start))
-    step = STEPS
+        training.learner.model.linear_inputs = lambda *_: None
+    pipe.send((training.mode, training.measure() * training.block / 1000))
     while pipe.recv():
-        start = time.perf_counter()
-        blocks.take(step, STEPS)
-        step += STEPS
-        pipe.send(1000 * (time.perf_counter() - start) / STEPS)
-
-
-class Worker:
-    """A process that measures when told to."""
-
-    def __init__(self, target, *arguments):
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=target, args=(other, *arguments), daemon=True)
-        self._process.start()
-        other.close()
-
-    def receive(self):
-        """What the process sends next."""
-        return self._pipe.recv()
-
-    def measure(self):
-        """One measurement."""
-        self._pipe.send(True)
-        return self._pipe.recv()
-
-    def stop(self):
-        """End the process."""
-        self._pipe.send(False)
-        self._process.join()
+        pipe.send(training.measure())
 
 
 def measure(unit_clock, case, arguments):
     """The record of one case: (model, n_layer, nonlinear)."""
-    worker = Worker(case_worker, *case, arguments.jit, arguments.generic)
+    worker = common.Worker(case_worker, *case, arguments.jit, arguments.generic)
     mode, first_call = worker.receive()
     worker.measure()
     times, units = [], []
@@ -138,15 +76,14 @@ def measure(unit_clock, case, arguments):
 
 
 def _arguments():
-    from rebar import registry
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", default=",".join(registry.names()), help="comma list")
-    parser.add_argument("--layers", default="1,2", help="comma list of n_layer")
-    parser.add_argument("--nets", default="linear,nonlinear", help="linear, nonlinear or both")
+    parser.add_argument("--models", **common.models())
+    parser.add_argument("--layers", default="1,2", type=common.integers, help="comma list")
+    nets = common.words(["linear", "nonlinear"])
+    parser.add_argument("--nets", default="linear,nonlinear", type=nets, help="one or both")
     parser.add_argument("--jit", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--generic", action="store_true", help="without the linear fast path")
-    parser.add_argument("--rounds", type=int, default=15, help="blocks timed for each case")
+    parser.add_argument("--rounds", type=common.integer, default=15, help="blocks timed for each")
     parser.add_argument("--pin", action="store_true", help="use one core")
     parser.add_argument("--json", help="file to write the records to")
     return parser.parse_args()
@@ -156,32 +93,30 @@ def main():
     """Measure, print a table, write the records."""
     arguments = _arguments()
     if arguments.pin:
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    unit_clock = Worker(unit_worker)
+        common.pin()
+    unit_clock = common.Worker(common.unit_worker)
     unit_clock.measure()
-    cores = len(os.sched_getaffinity(0))
-    print(f"{cores} cores, batch {BATCH}, {UNITS} units, {PIXELS} pixels, medians of blocks")
+    print(
+        f"{common.cores()} cores, batch {common.BATCH}, {common.UNITS} units, "
+        f"{common.PIXELS} pixels, medians of blocks"
+    )
     print("| model | layers | net | mode | ms | min | unit us | units | x 2017 | first call s |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     records = []
-    for model in arguments.models.split(","):
-        for n_layer in map(int, arguments.layers.split(",")):
-            for net in arguments.nets.split(","):
-                r = measure(unit_clock, (model, n_layer, net == "nonlinear"), arguments)
-                records.append(r)
-                print(
-                    f"| {model} | {n_layer} | {net} | {r['mode']} | {r['ms']:.2f} | "
-                    f"{r['ms_min']:.2f} | {r['unit_us']:.0f} | {r['units']:.1f} | "
-                    f"{r['ratio_2017'] or ''} | {r['first_call_s']:.1f} |",
-                    flush=True,
-                )
+    for model, n_layer, net in itertools.product(
+        arguments.models, arguments.layers, arguments.nets
+    ):
+        r = measure(unit_clock, (model, n_layer, net == "nonlinear"), arguments)
+        records.append(r)
+        print(
+            f"| {model} | {n_layer} | {net} | {r['mode']} | {r['ms']:.2f} | "
+            f"{r['ms_min']:.2f} | {r['unit_us']:.0f} | {r['units']:.1f} | "
+            f"{r['ratio_2017'] or ''} | {r['first_call_s']:.1f} |",
+            flush=True,
+        )
     unit_clock.stop()
-    if arguments.json:
-        from rebar.training.records import write_json
-
-        write_json(arguments.json, {"cores": cores, "pinned": arguments.pin, "records": records})
+    common.write_records(arguments.json, arguments.pin, records=records)
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

@@ -52,7 +52,6 @@ def by_autodiff(logits_of, variables, a, c, etas) -> Products:
     scaled = [eta * value for eta, value in zip(etas, g, strict=True)]
     inner = [gradients.inner([u], [v]) for u, v in zip(g, h_part, strict=True)]
     along = [gradients.transpose(pullback, logits, tangents) for tangents in (g, scaled)]
-    del tape
     return Products(g, inner, *along)
 
 
