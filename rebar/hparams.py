@@ -16,9 +16,10 @@ import json
 import math
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rebar import hparams_checks as checks
 from rebar import hparams_grammar as grammar
 from rebar import registry
 from rebar.data.sources import TASKS
@@ -32,7 +33,6 @@ def _hparam(default, text, choices=None, allowed=None):
 
 
 _AT_LEAST_ONE = (lambda v: v >= 1, "at least 1")
-_MOST_NOISE = 2**28
 _POSITIVE = (lambda v: 0 < v < math.inf, "above 0 and finite")
 
 
@@ -122,6 +122,20 @@ class HParams:
         "else switch.",
         choices=lambda: ("auto", "switch", "all"),
     )
+    continuation: str = _hparam(
+        "shared",
+        "Noise of the layers above the one where the two chains of a pair part (ARM, DisARM): "
+        "that of the main chain, or independent.",
+        choices=lambda: ("shared", "independent"),
+    )
+    symmetrized: bool = _hparam(
+        True, "LocalDisARM: average over both members of a pair in the role of the sample."
+    )
+    multi_sample: bool = _hparam(
+        False,
+        "Follow the multi-sample bound of n_samples instead of the ELBO, for estimators that can "
+        "do both.",
+    )
     legacy2017: bool = _hparam(
         False, "Repeat the known errors of the 2017 code, where not set one by one."
     )
@@ -144,7 +158,7 @@ class HParams:
             except (TypeError, OverflowError) as error:
                 problems.append(f"{field.name}: {error}")
                 bad.add(field.name)
-        problems += _problems(values, bad)
+        problems += checks.problems(_FIELDS, values, bad)
         _refuse("these hyperparameters cannot be used", problems)
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -168,7 +182,7 @@ class HParams:
             values |= changes
             problems += wrong
             bad |= unreadable
-        problems += _problems(values, bad)
+        problems += checks.problems(_FIELDS, values, bad)
         given = " ".join(f'--hparams="{string}"' for string in strings)
         _refuse(f"cannot use {given}", problems)
         return cls(**values)
@@ -258,71 +272,6 @@ def run_name(hparams: HParams, seed: int) -> str:
     shape = f"{hparams.n_layer}x{hparams.n_hidden}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
     return f"{model}-{hparams.task}-{shape}-lr{hparams.learning_rate!r}-s{seed}-{digest}"
-
-
-def _problems(values: Mapping[str, Any], bad: set[str]) -> Iterator[str]:
-    """What is wrong with typed values; rules that involve a name in `bad` are left out."""
-
-    def known(*names):
-        return bad.isdisjoint(names)
-
-    for name, field in _FIELDS.items():
-        if not known(name):
-            continue
-        value, allowed = values[name], field.metadata["allowed"]
-        if allowed and not allowed[0](value):
-            yield f"{name}={value!r}: must be {allowed[1]}"
-        choices = field.metadata["choices"]
-        for item in value if isinstance(value, tuple) else (value,):
-            if choices and item not in choices():
-                yield f"{name}={item!r}: choose from {', '.join(choices())}"
-            elif isinstance(item, str) and re.search(r"[,\[\]\s]", item):
-                yield f"{name}={item!r}: a name cannot hold a comma, bracket or space"
-
-    if known("track"):
-        twice = sorted({label for label in values["track"] if values["track"].count(label) > 1})
-        if twice:
-            yield f"track names {', '.join(twice)} more than once; name each estimator once"
-    if known("track", "follow"):
-        follow, track = values["follow"], values["track"]
-        # Labels that do not exist are reported above.
-        if follow not in track and {follow, *track} <= registry.labels().keys():
-            yield (
-                f"follow={follow} is not in track={grammar.write(track)}; "
-                "add it to track or follow one of those"
-            )
-    task = TASKS.get(values["task"]) if known("task", "n_input") else None
-    if task and task.conditional and values["n_input"] % 2:
-        yield (
-            f"n_input={values['n_input']} with task={values['task']}: the image is split into two "
-            "halves, so n_input must be even (0 follows the data set)"
-        )
-    sizes = ("batch_size", "n_samples", "n_hidden", "n_layer")
-    if known(*sizes):
-        noise = math.prod(max(1, values[name]) for name in sizes)
-        if noise > _MOST_NOISE:
-            yield (
-                f"{' * '.join(sizes)} = {noise:.3g} numbers of noise a step; at most "
-                f"{_MOST_NOISE} (a gigabyte) are allowed, so make one of them smaller"
-            )
-    if known("model", "track", "batch_size", "n_samples"):
-        yield from _too_few_rows(values)
-
-
-def _too_few_rows(values: Mapping[str, Any]) -> Iterator[str]:
-    """A message where an estimator in use needs more rows than one minibatch has."""
-    names = [values["model"]] if values["model"] in registry.names() else []
-    if names and registry.entry(names[0]).label == "Track":
-        labels = registry.labels()
-        names += [labels[label] for label in values["track"] if label in labels]
-    rows = values["batch_size"] * values["n_samples"]
-    for name in dict.fromkeys(names):
-        if 1 <= rows < registry.entry(name).min_rows:
-            yield (
-                f"{name} needs batch_size * n_samples of at least {registry.entry(name).min_rows}, "
-                f"but batch_size={values['batch_size']} and n_samples={values['n_samples']} give "
-                f"{rows}: it compares each row with the mean of the others (leave-one-out)"
-            )
 
 
 def _unknown(name: str) -> str:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from rebar.errors import RebarError
 
-STREAMS = ("latents", "binarize", "evaluate", "initialise", "order", "analysis")
+STREAMS = ("latents", "binarize", "evaluate", "initialise", "order", "analysis", "branches")
 """What randomness is for: each stream is independent of the others."""
 
 MAX_BLOCK_STEPS = 100
@@ -30,10 +30,13 @@ class Noise(NamedTuple):
       uniforms: L tensors [N, H] of uniforms in (0, 1), one a latent layer, first layer first;
         N = S * B rows, sample-major.
       n_samples: S, the number of samples an example.
+      branches: what estimators with `branches = True` continue a chain with that leaves the main
+        one at layer l: branches[l][i] is [N, H] of layer l + 1 + i. Empty for the others.
     """
 
     uniforms: tuple
     n_samples: int = 1
+    branches: tuple = ()
 
 
 def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
@@ -84,6 +87,32 @@ def latents(key, n_samples: int, batch: int, widths: Sequence[int], dtype=tf.flo
     parts = tf.split(flat, [rows * width for width in widths])
     layers = tuple(tf.reshape(p, [rows, w]) for p, w in zip(parts, widths, strict=True))
     return Noise(layers, n_samples)
+
+
+def branch_widths(widths: Sequence[int]) -> list[int]:
+    """Widths of all tensors of `Noise.branches`, one layer's after the other's."""
+    return [above for layer in range(len(widths)) for above in widths[layer + 1 :]]
+
+
+def group_branches(tensors: Sequence[tf.Tensor], n_layer: int) -> tuple:
+    """`Noise.branches` from its tensors in a row, as `branch_widths` has them."""
+    rest = iter(tensors)
+    return tuple(tuple(next(rest) for _ in range(layer + 1, n_layer)) for layer in range(n_layer))
+
+
+def with_branches(noise: Noise, key) -> Noise:
+    """The same noise with branches.
+
+    Args:
+      noise: of the main chain.
+      key: from `key`, stream "branches".
+    """
+    rows, dtype = noise.uniforms[0].shape[0], noise.uniforms[0].dtype
+    widths = branch_widths([u.shape[1] for u in noise.uniforms])
+    flat = uniforms(key, [rows * sum(widths)], dtype)
+    parts = tf.split(flat, [rows * width for width in widths]) if widths else []
+    tensors = [tf.reshape(p, [rows, w]) for p, w in zip(parts, widths, strict=True)]
+    return noise._replace(branches=group_branches(tensors, len(noise.uniforms)))
 
 
 def block_steps(elements_per_step: int) -> int:

@@ -54,15 +54,18 @@ class SBN:
         self._evaluate = Evaluator(self.learner.model, self.learner.estimator, self._seed)
         self._evaluations = 0
 
-    def _noise(self, step_key, rows, n_samples):
+    def _noise(self, keys, rows, n_samples):
         model = self.learner.model
-        return noise.latents(step_key, n_samples, rows, model.n_units, model.compute_dtype)
+        latents = noise.latents(keys[0], n_samples, rows, model.n_units, model.compute_dtype)
+        if self.learner.estimator.branches:
+            return noise.with_branches(latents, keys[1])
+        return latents
 
-    def _fit(self, x, step_key, n_samples):
-        return self.learner.step(x, self._noise(step_key, x.shape[0], n_samples))
+    def _fit(self, x, keys, n_samples):
+        return self.learner.step(x, self._noise(keys, x.shape[0], n_samples))
 
-    def _estimate(self, x, step_key, n_samples):
-        latents = self._noise(step_key, x.shape[0], n_samples)
+    def _estimate(self, x, keys, n_samples):
+        latents = self._noise(keys, x.shape[0], n_samples)
         return self.learner.estimator.estimate(self.learner.model, x, latents).gradients
 
     def _arguments(self, x, n_samples):
@@ -77,8 +80,9 @@ class SBN:
             )
         if not isinstance(n_samples, int | np.integer) or n_samples < 1:
             raise RebarError(f"n_samples={n_samples} must be an integer, at least 1")
-        step_key = noise.key(self._seed, "latents", self.learner.steps)
-        return tf.constant(x), tf.constant(step_key), int(n_samples)
+        streams = ("latents", "branches")
+        keys = np.stack([noise.key(self._seed, stream, self.learner.steps) for stream in streams])
+        return tf.constant(x), tf.constant(keys), int(n_samples)
 
     def partial_fit(self, x, n_samples: int = 1):
         """One training step.

@@ -21,11 +21,15 @@ class Entry:
         an estimator.
       label: the name in `track=[...]`, `follow=...`, logs and figures.
       min_rows: the fewest rows (batch_size * n_samples) that the estimator works with.
+      min_samples: the fewest samples of an example (n_samples) that it works with.
+      samples: n_samples must be a multiple of this.
     """
 
     target: str | Callable[[Any], Any]
     label: str
     min_rows: int = 1
+    min_samples: int = 1
+    samples: int = 1
 
 
 _ENTRIES: dict[str, Entry] = {
@@ -36,6 +40,12 @@ _ENTRIES: dict[str, Entry] = {
     "SBNRebar": Entry("rebar.estimators.rebar:REBAR", "REBAR"),
     "SBNDynamicRebar": Entry("rebar.estimators.rebar:DynamicREBAR", "DynamicREBAR"),
     "SBNGumbel": Entry("rebar.estimators.gumbel:GumbelSoftmax", "Gumbel"),
+    "SBNReinforceLOO": Entry("rebar.estimators.reinforce:LeaveOneOut", "LOO", min_samples=2),
+    "SBNARM": Entry("rebar.estimators.antithetic:ARM", "ARM"),
+    "SBNDisARM": Entry("rebar.estimators.antithetic:DisARM", "DisARM"),
+    "SBNRelax": Entry("rebar.estimators.relax:RELAX", "RELAX"),
+    "SBNVIMCO": Entry("rebar.estimators.vimco:VIMCO", "VIMCO", min_samples=2),
+    "SBNLocalDisARM": Entry("rebar.estimators.local_disarm:LocalDisARM", "LocalDisARM", samples=2),
     "SBNTrackGradVariances": Entry("rebar.estimators.tracked:Tracked", "Track"),
 }
 
@@ -62,7 +72,12 @@ def entry(name: str) -> Entry:
 
 
 def register(
-    name: str, target: str | Callable[[Any], Any], label: str | None = None, min_rows: int = 1
+    name: str,
+    target: str | Callable[[Any], Any],
+    label: str | None = None,
+    min_rows: int = 1,
+    min_samples: int = 1,
+    samples: int = 1,
 ) -> None:
     """Make an estimator known as `model=name`.
 
@@ -70,7 +85,7 @@ def register(
       name: what users type after `model=`.
       target: an `Estimator` subclass, a "module:Class" string, or a callable HParams -> Estimator.
       label: its name in `track=[...]` and in logs; `name` if not given.
-      min_rows: the fewest rows (batch_size * n_samples) that it works with.
+      min_rows, min_samples, samples: see `Entry`.
 
     Raises:
       RebarError: the name or the label is taken.
@@ -78,7 +93,7 @@ def register(
     label = label or name
     if name in _ENTRIES or label in labels():
         raise RebarError(f"model {name!r} (label {label!r}) is registered already; choose another")
-    _ENTRIES[name] = Entry(target, label, min_rows)
+    _ENTRIES[name] = Entry(target, label, min_rows, min_samples, samples)
 
 
 def make_estimator(name: str, hparams: Any) -> Any:

@@ -44,6 +44,29 @@ def score_gradient(
     return gradient_or_zero(tape, targets, variables, cotangents)
 
 
+def logit_gradient(
+    tape: tf.GradientTape, rollout: Rollout, cotangents: Sequence[tf.Tensor], variables: Sequence
+) -> list:
+    """- mean_n [ sum_l cotangent_l . d logits_l  +  d log_joint ].
+
+    Args:
+      tape: that recorded `rollout`.
+      rollout: at hard samples, N rows.
+      cotangents: L x [N, H], estimates of the derivative of E f by the logits, for ascent.
+      variables: what to differentiate.
+
+    Returns:
+      Gradients aligned with `variables`, zeros where nothing depends on one.
+    """
+    rows = tf.cast(tf.shape(rollout.objective)[0], rollout.objective.dtype)
+    return gradient_or_zero(
+        tape,
+        [*rollout.logits, rollout.log_joint],
+        variables,
+        [*(-c / rows for c in cotangents), -tf.ones_like(rollout.log_joint) / rows],
+    )
+
+
 def gradient_or_zero(tape: tf.GradientTape, targets, variables: Sequence, cotangents=None) -> list:
     """tape.gradient with zeros for variables on which the targets do not depend.
 

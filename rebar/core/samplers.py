@@ -16,6 +16,31 @@ def hard(noise: Noise) -> Sampler:
     )
 
 
+def antithetic(noise: Noise, layer: int, below: tuple) -> Sampler:
+    """The samples `below` under a layer, in it 1 - u for u, and hard samples above.
+
+    The layers above see noise.branches[layer] where there are branches, else the noise of the main
+    chain, so that the two chains of a pair differ by what the layer does and nothing else.
+
+    Args:
+      noise: of the main chain.
+      layer: where the chain leaves the main one.
+      below: the main chain's samples of the layers under it, [N, H] each.
+    """
+
+    def sample(i: int, logits: tf.Tensor) -> tf.Tensor:
+        if i < layer:
+            return below[i]
+        u = noise.uniforms[i]
+        if i == layer:
+            return bernoulli.hard_sample(logits, -bernoulli.logistic(u))
+        if noise.branches:
+            u = noise.branches[layer][i - layer - 1]
+        return bernoulli.hard_sample(logits, bernoulli.logistic(u))
+
+    return sample
+
+
 def mean() -> Sampler:
     """Mean-field: every unit takes its mean sigmoid(logits)."""
     return lambda layer, logits: tf.sigmoid(logits)

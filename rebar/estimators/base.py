@@ -24,7 +24,8 @@ class Estimator(keras.layers.Layer):
 
     Class attributes:
       unbiased: whether the expected gradient is that of E_q f.
-      evaluations: evaluations of f per row and step, a number or a formula in L.
+      branches: whether `noise.branches` are needed.
+      objective: what it follows: "elbo", or "bound", the multi-sample bound of n_samples.
       jit_pays: whether compiling its steps with XLA is worth the time (docs/performance.md).
       generator_at_hard: whether the gradient of p's variables, on which the samples do not
         depend, is - mean d log_joint at the hard samples of the noise. A tracker then computes
@@ -32,7 +33,8 @@ class Estimator(keras.layers.Layer):
     """
 
     unbiased = True
-    evaluations: int | str = 1
+    branches = False
+    objective = "elbo"
     jit_pays = True
     generator_at_hard = False
 
@@ -52,6 +54,10 @@ class Estimator(keras.layers.Layer):
             if name in known:
                 values[name] = getattr(hparams, f"effective_{name}", getattr(hparams, name))
         return cls(**values)
+
+    def evaluations(self, n_layer: int) -> int:
+        """Evaluations of f per row of the noise and step: full passes, hard or relaxed."""
+        return 1
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create what the estimator learns. Called once, before `estimate`."""

@@ -31,7 +31,10 @@ class SimpleMuProp(Estimator):
 
     unbiased = True
     generator_at_hard = True
-    evaluations = 2
+
+    def evaluations(self, n_layer):
+        """One hard, one at the means."""
+        return 2
 
     def setup(self, model, seed=0):
         """Create the scale of f(mu) and the baseline."""
@@ -65,7 +68,10 @@ class MuProp(Estimator):
 
     unbiased = True
     generator_at_hard = True
-    evaluations = 2
+
+    def evaluations(self, n_layer):
+        """One hard, one at the means."""
+        return 2
 
     def setup(self, model, seed=0):
         """Create a scale of f(mu), a scale of the linear term and a baseline for each layer."""

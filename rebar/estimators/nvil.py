@@ -21,7 +21,6 @@ class NVIL(Estimator):
 
     unbiased = True
     generator_at_hard = True
-    evaluations = 1
 
     def setup(self, model, seed=0):
         """Create the baseline."""

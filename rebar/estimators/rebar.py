@@ -54,7 +54,6 @@ class REBAR(Estimator):
 
     unbiased = True
     generator_at_hard = True
-    evaluations = "1 + L relaxed"
 
     def __init__(
         self,
@@ -71,6 +70,10 @@ class REBAR(Estimator):
         self.quadratic = quadratic
         self.muprop_relaxation = muprop_relaxation
         self.coupling = coupling
+
+    def evaluations(self, n_layer):
+        """One hard, and a relaxed one for each switch layer."""
+        return 1 + (n_layer if self.quadratic else 1)
 
     def setup(self, model, seed=0):
         """Create the scales and the baseline."""

@@ -27,7 +27,6 @@ class Reinforce(Estimator):
 
     unbiased = True
     generator_at_hard = True
-    evaluations = 1
 
     def estimate(self, model, x, noise):
         """Estimate the gradient; x [B, D]."""

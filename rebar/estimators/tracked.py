@@ -28,8 +28,6 @@ class Tracked(Estimator):
       RebarError: `follow` is not among the estimators.
     """
 
-    evaluations = "the sum over the estimators"
-
     def __init__(self, estimators, follow, **kwargs):
         super().__init__(**kwargs)
         if follow not in estimators:
@@ -41,6 +39,8 @@ class Tracked(Estimator):
         self.follow = follow
         self.estimators = list(estimators.values())
         self.unbiased = estimators[follow].unbiased
+        self.objective = estimators[follow].objective
+        self.branches = any(estimator.branches for estimator in self.estimators)
 
     @classmethod
     def from_hparams(cls, hparams):
@@ -51,6 +51,10 @@ class Tracked(Estimator):
         }
         return cls(estimators, hparams.follow)
 
+    def evaluations(self, n_layer):
+        """The sum over the estimators, though what they share is computed once."""
+        return sum(e.evaluations(n_layer) for e in self.estimators)
+
     def setup(self, model, seed=0):
         """Set up every estimator."""
         for estimator in self.estimators:
@@ -58,12 +62,17 @@ class Tracked(Estimator):
         self.unbiased = dict(zip(self.labels, self.estimators, strict=True))[self.follow].unbiased
 
     def averaged_labels(self):
-        """Labels whose mean gradients estimate one number: those not biased by design.
+        """Labels whose mean gradients estimate one number: those not biased by design that follow
+        the objective of the one followed.
 
         REBAR with 2017's coupling is among them, as it was in 2017.
         """
         pairs = zip(self.labels, self.estimators, strict=True)
-        return [label for label, estimator in pairs if type(estimator).unbiased]
+        return [
+            label
+            for label, estimator in pairs
+            if type(estimator).unbiased and estimator.objective == self.objective
+        ]
 
     def common_gradients(self, model):
         """Labels, and positions of variables, whose gradients are the same for those labels."""

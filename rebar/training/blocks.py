@@ -53,7 +53,10 @@ class Blocks:
         self._samples = n_samples
         self._full, self._rest = divmod(len(train), self._batch)
         self.steps_per_epoch = self._full + (self._rest > 0)
-        widths = learner.model.n_units
+        widths = list(learner.model.n_units)
+        if learner.estimator.branches:
+            widths += noise.branch_widths(learner.model.n_units)
+        self._widths = widths
         elements = self._batch * (n_samples * sum(widths) + self._dynamic * train.shape[1])
         self._size = noise.block_steps(elements)
         self._names: tuple = ()
@@ -84,9 +87,16 @@ class Blocks:
         for i in range(count):
             start = (position + i) * self._batch
             index[i] = order[start : start + rows]
-        layers = range(len(self._learner.model.n_units))
+        n_layer = len(self._learner.model.n_units)
         uniforms, pixels = self._draw(
-            np.stack([noise.key(self._seed, "latents", epoch, block, i) for i in layers]),
+            np.stack(
+                [
+                    noise.key(self._seed, "latents", epoch, block, i)
+                    if i < n_layer
+                    else noise.key(self._seed, "branches", epoch, block, i - n_layer)
+                    for i in range(len(self._widths))
+                ]
+            ),
             noise.key(self._seed, "binarize", epoch, block),
         )
         if first == 0:
@@ -100,7 +110,7 @@ class Blocks:
         return self._order[1]
 
     def _draw_block(self, latent_keys, pixel_key):
-        """Uniforms of a block: L x [size, S, B, H], and [size, B, D] to binarize with, or None."""
+        """Uniforms of a block: [size, S, B, H] each, and [size, B, D] to binarize with, or None."""
         model = self._learner.model
         uniforms = tuple(
             noise.uniforms(
@@ -108,7 +118,7 @@ class Blocks:
                 [self._size, self._samples, self._batch, width],
                 model.compute_dtype,
             )
-            for layer, width in enumerate(model.n_units)
+            for layer, width in enumerate(self._widths)
         )
         if not self._dynamic:
             return uniforms, None
@@ -127,7 +137,13 @@ class Blocks:
 
     def _row(self, x, latents):
         """Take one step; what is recorded of it, [columns]. Tracing it learns their names."""
-        metrics, variances, finite = self._learner.step(x, Noise(latents, self._samples))
+        n_layer = len(self._learner.model.n_units)
+        branches = ()
+        if self._learner.estimator.branches:
+            branches = noise.group_branches(latents[n_layer:], n_layer)
+        metrics, variances, finite = self._learner.step(
+            x, Noise(latents[:n_layer], self._samples, branches)
+        )
         self._names = tuple(metrics), tuple(variances)
         row = [*metrics.values(), *variances.values(), finite]
         return tf.stack([tf.cast(v, tf.float32) for v in row])

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from rebar import noise
 from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
 from rebar.training.blocks import Blocks
 
 from . import tiny
@@ -28,6 +29,7 @@ class Watcher:
 
     def __init__(self, n_units=(2, 4)):
         self.model = self.Model(n_units)
+        self.estimator = Estimator()
         self.seen = []
         self.blocks = []
 

@@ -1,0 +1,97 @@
+"""ARM and DisARM: the score of a layer from a pair of antithetic samples (SBNARM, SBNDisARM).
+
+Along the main chain b_1 ... b_L with uniforms u_l, b_l = 1[u_l > 1 - p_l], let f~_l be f of the
+chain that is the main one below layer l, has b~_l = 1[u_l < p_l] in it, and goes on from there:
+
+    ARM      g = - mean_n [ sum_l ( (f - f~_l) (u_l - 1/2) ) . d logits_l  +  d log p ]
+    DisARM   g = - mean_n [ sum_l ( 1/2 (f - f~_l) (-1)^b~_l 1[b_l != b~_l] sigmoid(|logits_l|) )
+                            . d logits_l  +  d log p ]
+
+Unbiased: given the layers under it, f and f~_l are values of one function of layer l's sample (the
+mean over what follows) at b_l and b~_l, whatever noise the two chains share above it, and both
+formulas are unbiased for the derivative of its mean by the logits. DisARM is ARM averaged over all
+u with the same pair, so its variance is never larger; units whose pair agrees contribute nothing.
+
+1 + L evaluations of f a row (2 for one layer). Learn nothing.
+
+Source: Yin & Zhou 2019 (arXiv 1807.11143), equation 7; Dong, Mnih & Tucker 2020 (arXiv
+2006.10680), equation 7 and section 3.3. Differences from the latter's code: the two chains share
+the noise above layer l by default (`continuation="independent"` draws it anew, as there), the main
+chain serves as the first member of every layer's pair instead of being continued anew, and p
+follows log p at the main chain.
+"""
+
+import tensorflow as tf
+
+from rebar.core import gradients, logit_gradients, samplers
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator, hard_rollout
+from rebar.types import Estimate
+
+
+def antithetic_objective(model, x, noise, hard, layer: int) -> tuple:
+    """f~ [N] and b~ [N, H] of the chain that leaves the main one at a layer; no gradient."""
+    sampler = samplers.antithetic(noise, layer, hard.samples[:layer])
+    rollout = model.rollout(x, sampler, noise.n_samples)
+    return tf.stop_gradient(rollout.objective), rollout.samples[layer]
+
+
+class _Pairs(Estimator):
+    """What both have in common.
+
+    Args:
+      continuation: noise of the layers above the one where a pair parts: "shared" or "independent".
+    """
+
+    unbiased = True
+    generator_at_hard = True
+
+    def __init__(self, continuation="shared", **kwargs):
+        super().__init__(**kwargs)
+        if continuation not in ("shared", "independent"):
+            raise RebarError(
+                f"continuation must be 'shared' or 'independent', given: {continuation!r}"
+            )
+        self.branches = continuation == "independent"
+
+    def evaluations(self, n_layer):
+        """The main chain, and one for each layer."""
+        return 1 + n_layer
+
+    def estimate(self, model, x, noise):
+        """Estimate the gradient; x [B, D]."""
+        if self.branches and len(model.n_units) > 1 and not noise.branches:
+            raise RebarError("continuation=independent needs noise with branches")
+        if not self.branches:
+            noise = noise._replace(branches=())
+        with tf.GradientTape() as tape:
+            hard = hard_rollout(model, x, noise)
+        f = tf.stop_gradient(hard.objective)
+        cotangents = [
+            self._logit_gradient(
+                f,
+                *antithetic_objective(model, x, noise, hard, layer),
+                u=noise.uniforms[layer],
+                b=hard.samples[layer],
+                logits=tf.stop_gradient(hard.logits[layer]),
+            )
+            for layer in range(len(hard.logits))
+        ]
+        gradient = gradients.logit_gradient(tape, hard, cotangents, model.trainable_variables)
+        return Estimate(gradient, [], f, {})
+
+
+class ARM(_Pairs):
+    """See the module's docstring. Metrics: none."""
+
+    @staticmethod
+    def _logit_gradient(f, f_antithetic, b_antithetic, u, b, logits):
+        return logit_gradients.arm(f, f_antithetic, u)
+
+
+class DisARM(_Pairs):
+    """See the module's docstring. Metrics: none."""
+
+    @staticmethod
+    def _logit_gradient(f, f_antithetic, b_antithetic, u, b, logits):
+        return logit_gradients.disarm(f, f_antithetic, b, b_antithetic, logits)

@@ -1,0 +1,96 @@
+"""Rules for hyperparameters beyond their types: ranges, choices, and how they go together."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rebar import hparams_grammar as grammar
+from rebar import registry
+from rebar.data.sources import TASKS
+
+MOST_NOISE = 2**28
+"""Numbers of noise a step: a gigabyte."""
+
+
+def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Iterator[str]:
+    """What is wrong with typed values; rules that involve a name in `bad` are left out.
+
+    Args:
+      fields: name -> dataclass field of `HParams`, whose metadata say what is allowed.
+      values: name -> value of the field's type.
+      bad: names whose value could not be read.
+    """
+
+    def known(*names):
+        return bad.isdisjoint(names)
+
+    for name, field in fields.items():
+        if not known(name):
+            continue
+        value, allowed = values[name], field.metadata["allowed"]
+        if allowed and not allowed[0](value):
+            yield f"{name}={value!r}: must be {allowed[1]}"
+        choices = field.metadata["choices"]
+        for item in value if isinstance(value, tuple) else (value,):
+            if choices and item not in choices():
+                yield f"{name}={item!r}: choose from {', '.join(choices())}"
+            elif isinstance(item, str) and re.search(r"[,\[\]\s]", item):
+                yield f"{name}={item!r}: a name cannot hold a comma, bracket or space"
+
+    if known("track"):
+        twice = sorted({label for label in values["track"] if values["track"].count(label) > 1})
+        if twice:
+            yield f"track names {', '.join(twice)} more than once; name each estimator once"
+    if known("track", "follow"):
+        follow, track = values["follow"], values["track"]
+        # Labels that do not exist are reported above.
+        if follow not in track and {follow, *track} <= registry.labels().keys():
+            yield (
+                f"follow={follow} is not in track={grammar.write(track)}; "
+                "add it to track or follow one of those"
+            )
+    task = TASKS.get(values["task"]) if known("task", "n_input") else None
+    if task and task.conditional and values["n_input"] % 2:
+        yield (
+            f"n_input={values['n_input']} with task={values['task']}: the image is split into two "
+            "halves, so n_input must be even (0 follows the data set)"
+        )
+    sizes = ("batch_size", "n_samples", "n_hidden", "n_layer")
+    if known(*sizes):
+        noise = math.prod(max(1, values[name]) for name in sizes)
+        if noise > MOST_NOISE:
+            yield (
+                f"{' * '.join(sizes)} = {noise:.3g} numbers of noise a step; at most "
+                f"{MOST_NOISE} (a gigabyte) are allowed, so make one of them smaller"
+            )
+    if known("model", "track", "batch_size", "n_samples"):
+        yield from _too_few(values)
+
+
+def _too_few(values: Mapping[str, Any]) -> Iterator[str]:
+    """A message where an estimator in use needs more rows or samples than a minibatch has."""
+    names = [values["model"]] if values["model"] in registry.names() else []
+    if names and registry.entry(names[0]).label == "Track":
+        labels = registry.labels()
+        names += [labels[label] for label in values["track"] if label in labels]
+    batch, samples = values["batch_size"], values["n_samples"]
+    for name in dict.fromkeys(names):
+        entry = registry.entry(name)
+        if 1 <= batch * samples < entry.min_rows:
+            yield (
+                f"{name} needs batch_size * n_samples of at least {entry.min_rows}, "
+                f"but batch_size={batch} and n_samples={samples} give "
+                f"{batch * samples}: it compares each row with the mean of the others "
+                "(leave-one-out)"
+            )
+        if samples >= 1 and samples % entry.samples:
+            yield (
+                f"{name} takes the samples of an example {entry.samples} at a time, but "
+                f"n_samples={samples}; give n_samples={entry.samples * -(-samples // entry.samples)}"
+            )
+        elif 1 <= samples < entry.min_samples:
+            yield (
+                f"{name} compares the samples of an example with one another, but "
+                f"n_samples={samples}; give n_samples={entry.min_samples} or more"
+            )
