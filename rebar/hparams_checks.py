@@ -85,9 +85,10 @@ def _too_few(values: Mapping[str, Any]) -> Iterator[str]:
                 "(leave-one-out)"
             )
         if samples >= 1 and samples % entry.samples:
+            more = samples + entry.samples - samples % entry.samples
             yield (
                 f"{name} takes the samples of an example {entry.samples} at a time, but "
-                f"n_samples={samples}; give n_samples={entry.samples * -(-samples // entry.samples)}"
+                f"n_samples={samples}; give n_samples={more}"
             )
         elif 1 <= samples < entry.min_samples:
             yield (
