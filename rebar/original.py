@@ -18,6 +18,9 @@ from rebar.factory import make_learner
 from rebar.hparams import HParams
 from rebar.training.evaluate import Evaluator
 
+BLOCK = 100
+"""Steps after which the moments' scale is written into their vectors."""
+
 
 class SBN:
     """REINFORCE with leave-one-out centring; base of the other seven.
@@ -97,6 +100,8 @@ class SBN:
           step: steps done, this one included.
           temperature: float, before this step.
         """
+        if self.learner.steps % BLOCK == 0:
+            self.learner.begin_block()
         metrics, variances, _ = self._step(*self._arguments(x, n_samples))
         values = {name: float(value) for name, value in metrics.items()}
         variances = {label: float(value) for label, value in variances.items()}

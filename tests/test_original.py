@@ -97,6 +97,17 @@ def test_reported_values_are_those_before_the_step():
     assert len(set(temperatures)) == 3
 
 
+def test_the_scale_of_the_moments_does_not_shrink_for_ever(monkeypatch):
+    """After 88,000 steps it would be 0 in float32."""
+    monkeypatch.setattr("rebar.original.BLOCK", 3)
+    sbn = make("SBNNVIL")
+    scales = []
+    for _ in range(7):
+        sbn.partial_fit(X)
+        scales.append(float(sbn.learner.moments.named_variables()["moments/scale"]))
+    np.testing.assert_allclose(scales, [0.999 ** (1 + i % 3) for i in range(7)], rtol=1e-6)
+
+
 def test_variances_of_tracked_methods():
     sbn = make("SBNTrackGradVariances", "track=[REINFORCE,NVIL],follow=NVIL")
     sbn.partial_fit(X)

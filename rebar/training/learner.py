@@ -83,7 +83,7 @@ class Learner:
         return named | self.moments.named_variables()
 
     def step(self, x: tf.Tensor, noise: Noise) -> tuple[dict, dict, tf.Tensor]:
-        """Estimate, update, remember; x [B, D].
+        """Estimate, update, remember; x [B, D]. See `begin_block`, too.
 
         Returns:
           metrics: name -> scalar, "elbo" first, then the estimator's, then the moments'.
@@ -110,7 +110,7 @@ class Learner:
         return metrics, variances, finite
 
     def begin_block(self) -> None:
-        """To be called before the first step of each block of many; see `Moments.rescale`."""
+        """To be called before the first of every hundred steps or so; see `Moments.rescale`."""
         self._rescale()
 
     def _check(self, estimate: Estimate) -> None:
