@@ -40,7 +40,7 @@ _ENTRIES: dict[str, Entry] = {
     "SBNRebar": Entry("rebar.estimators.rebar:REBAR", "REBAR"),
     "SBNDynamicRebar": Entry("rebar.estimators.rebar:DynamicREBAR", "DynamicREBAR"),
     "SBNGumbel": Entry("rebar.estimators.gumbel:GumbelSoftmax", "Gumbel"),
-    "SBNReinforceLOO": Entry("rebar.estimators.reinforce:LeaveOneOut", "LOO", min_samples=2),
+    "SBNReinforceLOO": Entry("rebar.estimators.leave_one_out:LeaveOneOut", "LOO", min_samples=2),
     "SBNARM": Entry("rebar.estimators.antithetic:ARM", "ARM"),
     "SBNDisARM": Entry("rebar.estimators.antithetic:DisARM", "DisARM"),
     "SBNRelax": Entry("rebar.estimators.relax:RELAX", "RELAX"),
