@@ -88,7 +88,7 @@ def _too_few(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{batch * samples}: it compares each row with the mean of the others "
                 "(leave-one-out)"
             )
-        wanted = entry.samples * math.ceil(max(samples, entry.min_samples) / entry.samples)
+        wanted = entry.n_samples(samples)
         if 1 <= samples != wanted:
             what = (
                 f"takes the samples of an example {entry.samples} at a time"

@@ -6,6 +6,7 @@ names (help texts, error messages) does not import TensorFlow.
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,10 @@ class Entry:
     min_rows: int = 1
     min_samples: int = 1
     samples: int = 1
+
+    def n_samples(self, least: int) -> int:
+        """The smallest number of samples of an example, `least` or more, that it works with."""
+        return self.samples * math.ceil(max(least, self.min_samples) / self.samples)
 
 
 _ENTRIES: dict[str, Entry] = {
