@@ -30,11 +30,13 @@ UNITS_2017 = {
 
 def case_worker(pipe, model, n_layer, nonlinear, jit, generic):
     """Sends mode and seconds of the first call, then for each message the milliseconds a step."""
+    from rebar import registry
     from rebar.hparams import HParams
 
     hparams = HParams(
         model=model,
         n_layer=n_layer,
+        n_samples=registry.entry(model).n_samples(1),
         nonlinear=nonlinear,
         learning_rate=3e-4,
         batch_size=common.BATCH,
