@@ -9,7 +9,8 @@ machines and runs by is the time of one float32 product [24, 784] x [784, 200] i
 on one thread; it is measured between the blocks of steps, so that a busy spell of the machine hits
 both. `x 2017` says how many times faster than the 2017 code in these units.
 
-Images are random: the time of a step does not depend on them.
+Images are random: the time of a step does not depend on them. Each model has as few samples an
+example as it takes.
 """
 
 import argparse
