@@ -35,12 +35,13 @@ def uniforms(logits):
 def states(logits):
     """All states [2^H, H] of H units, and their probabilities."""
     b = product(*[(0.0, 1.0)] * len(logits))
-    p = sigmoid(logits)
-    return b, np.where(b == 1, p, 1 - p).prod(axis=1)
+    logits = np.asarray(logits)
+    return b, np.where(b == 1, sigmoid(logits), sigmoid(-logits)).prod(axis=1)
 
 
 def moments(values, weights):
     """Mean and variance [H] of values [n, H] with weights [n] that sum to 1."""
     assert np.isclose(weights.sum(), 1, rtol=0, atol=1e-12)
+    values = np.asarray(values)
     mean = weights @ values
     return mean, weights @ np.square(values - mean)

@@ -25,6 +25,7 @@ WEIGHTS = {
     ("unconditional", 2, False): (76, 1.0),
     ("unconditional", 2, True): (118, 1.0),
     ("unconditional", 3, False): (77, 1.0),
+    ("unconditional", 4, False): (22, 1.0),
     ("multilayer", 1, False): (47, 1.0),
     ("multilayer", 2, False): (14, 1.0),
     ("multilayer", 3, False): (71, 1.0),

@@ -75,7 +75,7 @@ def test_equals_the_formulas(n_layer, family, cls, continuation):
 def test_the_continuation_matters_above_one_layer_only(family):
     for n_layer, same in [(1, True), (2, False)]:
         shared, independent = DisARM(), DisARM(continuation="independent")
-        model, x, noise = problem(independent, n_layer, family)
+        model, x, noise = problem(independent, n_layer, family, n_samples=20)
         found = [e.estimate(model, x, noise).gradients for e in (shared, independent)]
         differ = [not np.array_equal(a, b) for a, b in zip(*found, strict=True)]
         assert any(differ) != same

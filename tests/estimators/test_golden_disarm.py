@@ -203,4 +203,6 @@ def test_fault_no_mask_where_the_pair_agrees(monkeypatch):
         test_logit_gradients_of_pairs()
     mean, variance = moments(*estimates(recorded_f(0), TINY["logits"][0])["disarm"])
     np.testing.assert_allclose(mean, TINY["exact_grad"][0], rtol=1e-9)
-    assert np.all(variance > 1.2 * TINY["exact_var_disarm"][0])
+    larger = variance / TINY["exact_var_disarm"][0]
+    assert np.all(larger > 1.02)
+    assert np.any(larger > 5)
