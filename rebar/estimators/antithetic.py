@@ -61,7 +61,10 @@ class _Pairs(Estimator):
     def estimate(self, model, x, noise):
         """Estimate the gradient; x [B, D]."""
         if self.branches and len(model.n_units) > 1 and not noise.branches:
-            raise RebarError("continuation=independent needs noise with branches")
+            raise RebarError(
+                "continuation='independent' continues a chain with noise.branches, but there are "
+                "none; add them with rebar.noise.with_branches"
+            )
         if not self.branches:
             noise = noise._replace(branches=())
         with tf.GradientTape() as tape:

@@ -1,11 +1,13 @@
 """Tiny problems for every registered estimator: models, data and weights that are not special."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from rebar import registry
+from rebar import noise, registry
 from rebar.factory import make_model
 from rebar.hparams import HParams
 
@@ -23,6 +25,7 @@ WEIGHTS = {
     ("unconditional", 2, False): (76, 1.0),
     ("unconditional", 2, True): (118, 1.0),
     ("unconditional", 3, False): (77, 1.0),
+    ("unconditional", 4, False): (22, 1.0),
     ("multilayer", 1, False): (47, 1.0),
     ("multilayer", 2, False): (14, 1.0),
     ("multilayer", 3, False): (71, 1.0),
@@ -57,10 +60,40 @@ def images(count: int, seed: int = 0) -> np.ndarray:
     return x.astype(np.float64)
 
 
+def samples_of(*names: str, least: int = 1) -> int:
+    """The smallest n_samples, `least` or more, that estimators take together.
+
+    Args:
+      *names: model names or labels, of registered estimators.
+      least: wanted at least.
+    """
+    labels = registry.labels()
+    entries = [registry.entry(labels.get(name, name)) for name in names]
+    return next(
+        n for n in itertools.count(least) if all(entry.n_samples(n) == n for entry in entries)
+    )
+
+
 def hparams(name: str, n_layer: int, family: str = "unconditional", **changes) -> HParams:
-    """Hyperparameters of a tiny case."""
+    """Hyperparameters of a tiny case, with as few samples as the estimators in it take."""
     values = {"n_layer": n_layer, "n_hidden": N_HIDDEN, "conditional": FAMILIES[family][1]}
+    values["n_samples"] = samples_of(name, *changes.get("track", ()))
     return HParams(model=name, **{**values, **changes})
+
+
+def noise_keys(seed: int, position: int) -> np.ndarray:
+    """Keys [2, 2] of one estimate's noise: of the main chain, and of the branches."""
+    return np.stack([noise.key(seed, "analysis", position), noise.key(seed, "branches", position)])
+
+
+def draw(estimator, model, keys, n_samples: int, batch: int, dtype=tf.float32) -> noise.Noise:
+    """Noise for one estimate, with branches where the estimator needs them.
+
+    Args:
+      keys: [2, 2] from `noise_keys`.
+    """
+    main = noise.latents(keys[0], n_samples, batch, model.n_units, dtype)
+    return noise.with_branches(main, keys[1]) if estimator.branches else main
 
 
 def tiny_model(n_layer: int, family: str = "unconditional", nonlinear=False):

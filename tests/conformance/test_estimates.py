@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rebar import noise as noise_module
 from rebar import registry
 from rebar.estimators.base import hard_rollout
 from rebar.factory import make_learner
@@ -13,22 +12,27 @@ from rebar.training import checkpoint
 from tests.conformance.cases import (
     FAMILIES,
     N_INPUT,
+    draw,
     hparams,
     images,
+    noise_keys,
     randomize,
     registered,
+    samples_of,
     tensor,
     tiny_model,
 )
 
 NAMES = registry.names()
+P_ELSEWHERE = {"SBNGumbel", "SBNVIMCO", "SBNLocalDisARM"}
+"""Whose gradient of p is at relaxed samples, or that of the multi-sample bound."""
+
 BATCH = 5
 
 
-def inputs(model, n_samples=1, step=0):
+def inputs(estimator, model, n_samples, step=0):
     """Images [BATCH, D] and noise in float32."""
-    key = noise_module.key(11, "analysis", step)
-    noise = noise_module.latents(key, n_samples, BATCH, model.n_units)
+    noise = draw(estimator, model, noise_keys(11, step), n_samples, BATCH)
     return tensor(images(BATCH), tf.float32), noise
 
 
@@ -45,18 +49,19 @@ def test_jit_gives_what_eager_gives(name):
     family = list(FAMILIES)[NAMES.index(name) % len(FAMILIES)]
     model = tiny_model(2, family)
     estimator = registered(name, model)
-    x, noise = inputs(model, n_samples=2)
+    x, noise = inputs(estimator, model, samples_of(name, least=2))
     eager = estimator.estimate(model, x, noise)
     compiled = tf.function(estimator.estimate, jit_compile=True, autograph=False)(model, x, noise)
     assert largest_difference(eager._asdict(), compiled._asdict()) < 2e-5
 
 
-@pytest.mark.parametrize(("family", "n_samples"), [*zip(FAMILIES, (1, 3, 2), strict=True)])
+@pytest.mark.parametrize(("family", "least"), [*zip(FAMILIES, (1, 3, 2), strict=True)])
 @pytest.mark.parametrize("name", NAMES)
-def test_structure(name, family, n_samples):
+def test_structure(name, family, least):
     model = tiny_model(2, family)
     estimator = registered(name, model)
-    x, noise = inputs(model, n_samples)
+    n_samples = samples_of(name, least=least)
+    x, noise = inputs(estimator, model, n_samples)
     estimate = estimator.estimate(model, x, noise)
     rows = n_samples * BATCH
 
@@ -90,7 +95,7 @@ def test_the_tracking_estimator_returns_what_each_returns_alone():
     tracked = registry.make_estimator("SBNTrackGradVariances", settings)
     tracked.setup(model, 2)
     randomize(tracked.trainable_variables, 3, 0.3)
-    x, noise = inputs(model, 2)
+    x, noise = inputs(tracked, model, settings.n_samples)
     estimate = tracked.estimate(model, x, noise)
     assert list(estimate.tracked) == list(registry.labels())
     control = []
@@ -110,8 +115,9 @@ def test_gradients_are_finite_at_saturated_logits(name, family):
     for v in model.trainable_variables:
         v.assign(40 * v)
     estimator = registered(name, model)
-    x, noise = inputs(model, 4)
-    extremes = np.resize([2.0**-24, 1 - 2.0**-24, np.nan, np.nan, np.nan], [4 * BATCH, 1])
+    n_samples = samples_of(name, least=4)
+    x, noise = inputs(estimator, model, n_samples)
+    extremes = np.resize([2.0**-24, 1 - 2.0**-24, np.nan, np.nan, np.nan], [n_samples * BATCH, 1])
     noise = noise._replace(
         uniforms=tuple(
             tf.where(np.isnan(extremes), u, extremes.astype(np.float32)) for u in noise.uniforms
@@ -127,19 +133,19 @@ def test_gradients_are_finite_at_saturated_logits(name, family):
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "SBNTrackGradVariances"])
 def test_who_says_that_p_follows_the_hard_samples_does_so(name):
-    """A tracker computes these gradients once; Gumbel's, at relaxed samples, are others."""
+    """A tracker computes these gradients once; P_ELSEWHERE names those that follow others."""
     model = tiny_model(2)
-    x, noise = inputs(model, n_samples=2)
+    estimator = registered(name, model)
+    x, noise = inputs(estimator, model, samples_of(name, least=2))
     with tf.GradientTape() as tape:
         log_joint = hard_rollout(model, x, noise).log_joint
         loss = -tf.reduce_mean(log_joint)
     inference = {id(v) for v in model.inference_variables}
     mine = [i for i, v in enumerate(model.trainable_variables) if id(v) not in inference]
     expected = tape.gradient(loss, [model.trainable_variables[i] for i in mine])
-    estimator = registered(name, model)
     gradients = estimator.estimate(model, x, noise).gradients
     difference = largest_difference(expected, [gradients[i] for i in mine])
-    assert estimator.generator_at_hard == (name != "SBNGumbel")
+    assert estimator.generator_at_hard == (name not in P_ELSEWHERE)
     assert difference < 1e-5 if estimator.generator_at_hard else difference > 1e-2
 
 
@@ -162,11 +168,14 @@ def test_a_restored_run_goes_on_bit_by_bit(name, tmp_path):
     def states(of):
         return {key: v.numpy() for key, v in of.named_variables().items()}
 
+    def take(of, step):
+        return of.step(*inputs(of.estimator, of.model, samples_of(name), step))
+
     for step in (0, 1):
-        first.step(*inputs(first.model, step=step))
+        take(first, step)
     checkpoint.save(tmp_path, 2, names, {}, {})
     saved = states(first)
-    results = first.step(*inputs(first.model, step=2))
+    results = take(first, 2)
     after = states(first)
     assert all(np.any(after[key] != saved[key]) for key in saved if key.startswith("model/"))
 
@@ -174,7 +183,7 @@ def test_a_restored_run_goes_on_bit_by_bit(name, tmp_path):
     for v in second.named_variables().values():
         v.assign(keras.ops.full_like(v, 3))
     assert checkpoint.restore(tmp_path, second.named_variables(), {}).step == 2
-    again = second.step(*inputs(second.model, step=2))
+    again = take(second, 2)
     for a, b in zip(tf.nest.flatten(results), tf.nest.flatten(again), strict=True):
         np.testing.assert_array_equal(a, b)
     for key, value in states(second).items():
