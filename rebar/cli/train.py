@@ -121,7 +121,7 @@ def _train(values, hparams: HParams) -> int | None:
     )
     with quiet_start():
         from rebar.factory import make_learner
-        from rebar.training import records
+        from rebar.training.files import write_json
         from rebar.training.run import Run, Schedule, versions
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]
@@ -177,7 +177,7 @@ def _train(values, hparams: HParams) -> int | None:
         ),
     )
     # Only now: a checkpoint of another configuration would have been refused.
-    records.write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
+    write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     return run.train()
 
 

@@ -20,7 +20,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import numpy as np
 import tqdm
 
 from rebar.errors import RebarError
+from rebar.training.files import cannot_write, write_file
 
 # Set one by one, so that a caller's own print options do not change the log.
 _PRINT_OPTIONS = {
@@ -133,59 +133,6 @@ def _log_variance_at(text: str, position: int) -> float | dict[str, float] | Non
     return tracked or None
 
 
-def write_file(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name beside it, synced, then renamed.
-
-    Its folder is made if missing.
-
-    Raises:
-      RebarError: it cannot be written (names path and reason); what was there before is intact.
-    """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut, where the system can sync a folder."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _cannot_write(path: Path, error: OSError) -> RebarError:
-    return RebarError(
-        f"cannot write {path}: {error.strerror or error}; make room or give the rights to write "
-        "there, or choose another --working_dir"
-    )
-
-
-def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Write strict, indented JSON, whole or not at all.
-
-    Raises:
-      RebarError: it cannot be written; names path and reason.
-      ValueError: a number is not finite.
-    """
-    write_file(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
 class MetricsFile:
     """metrics.jsonl: one strict JSON object a line, each on disk before `append` returns.
 
@@ -217,7 +164,7 @@ class MetricsFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
 
     def read(self) -> list[dict[str, Any]]:
         """All records in order; a line cut off at the end is passed over. [] without a file.
