@@ -11,6 +11,7 @@ The printed lines are those of the 2017 script, so that one reader serves its lo
 First the mean of the objective and the metrics over the epoch, then the logarithm of the mean
 gradient variance; a run that tracks several methods prints a pair for each instead, sorted by
 name: `('DynamicREBAR', -3.725339889526367)`. Ours never wrap an array; the 2017 script's did.
+Where a run measures the variance of its estimators alone, a line for each comes next.
 """
 
 import ast
@@ -84,6 +85,23 @@ def format_eval(name: str, step: int, values: Sequence[float]) -> str:
     """
     line = f"{name} {step}: {format_values(values)}"
     return {"Valid": f"\n{line}", "Test": f"{line}\n"}[name]
+
+
+def format_estimator_variance(step: int, label: str, record: Mapping[str, Any]) -> str:
+    """The line of a measured variance: "Variance 2084 DisARM: ...".
+
+    Args:
+      step: steps done.
+      label: of the estimator.
+      record: from `estimator_variance.Measured.record`.
+    """
+    errors, product = record["standard_error"], record["times_evaluations"]
+    parts = ", ".join(f"{n} {record[n]:.4g} +- {errors[n]:.1g}" for n in errors)
+    products = ", ".join(f"{n} {product[n]:.4g}" for n in ("total", "q") if n in product)
+    return (
+        f"Variance {step} {label}: {parts}; {record['evaluations']} evaluations of f, "
+        f"{record['milliseconds']:.3g} ms (measured); variance x evaluations: {products}"
+    )
 
 
 def parse_log(text: str) -> list[dict[str, Any]]:
