@@ -145,7 +145,7 @@ class VarianceMeter:
           seed: non-negative integer or several.
           position: non-negative integers, such as a step: a measurement elsewhere in the run has
             other noise.
-          groups: into how many groups the draws are cut; fewer if they had not two draws each.
+          groups: into how many the draws are cut, from 2 on; fewer where not all had two draws.
 
         Returns:
           label -> `Measured`.
@@ -164,7 +164,7 @@ class VarianceMeter:
         parts = variables_by_part(self._model, x)
         sizes = [math.prod(v.shape) for v in variables]
         keys = np.stack([_keys(seed, *position, draw) for draw in range(n_draws + 1)])
-        draws = np.array_split(keys[1:], min(groups, n_draws // 2))
+        draws = np.array_split(keys[1:], max(2, min(groups, n_draws // 2)))
         zeros = [tf.zeros(v.shape, x.dtype) for v in variables]
         evaluations = self._samples * len(x)
         result = {}
