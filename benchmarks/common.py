@@ -248,10 +248,10 @@ def unit_worker(pipe):
 
 def write_file(path, content):
     """Write bytes to a file, whole or not at all."""
-    from rebar.training import records
+    from rebar.training import files
 
     try:
-        records.write_file(path, content)
+        files.write_file(path, content)
     except RebarError as error:
         # Its own message speaks of the folder of a run.
         raise RebarError(f"cannot write {path!r}: {error.__cause__}; give another file") from error

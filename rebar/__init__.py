@@ -21,6 +21,7 @@ _HOMES = {
     "SBNRebar": "rebar.original:SBNRebar",
     "SBNSimpleMuProp": "rebar.original:SBNSimpleMuProp",
     "SBNTrackGradVariances": "rebar.original:SBNTrackGradVariances",
+    "estimator_variance": "rebar.training.estimator_variance:estimator_variance",
     "load_data": "rebar.data:load",
     "load_model": "rebar.restore:load_model",
     "register": "rebar.registry:register",

@@ -70,14 +70,43 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
             )
     if known("model", "track", "batch_size", "n_samples"):
         yield from _too_few(values)
+        yield from _tracked_samples(values)
+
+
+def _tracked(values: Mapping[str, Any]) -> list[str]:
+    """Names of the models in `track`, if the model is the one that tracks."""
+    model = values["model"]
+    if model not in registry.names() or registry.entry(model).label != "Track":
+        return []
+    labels = registry.labels()
+    return [labels[label] for label in values["track"] if label in labels]
+
+
+def _tracked_samples(values: Mapping[str, Any]) -> Iterator[str]:
+    """One message where n_samples does not suit all that is tracked, with a number that does."""
+    samples = values["n_samples"]
+    entries = [registry.entry(name) for name in _tracked(values)]
+    wrong = []
+    for entry in entries if samples >= 1 else ():
+        if samples % entry.samples:
+            wrong.append(f"{entry.label} needs a multiple of {entry.samples}")
+        elif samples < entry.min_samples:
+            wrong.append(f"{entry.label} needs at least {entry.min_samples}")
+    if wrong:
+        step = math.lcm(*(entry.samples for entry in entries))
+        least = max(samples, *(entry.min_samples for entry in entries))
+        yield (
+            f"the estimators in track share the samples of an example, and n_samples={samples} "
+            f"does not suit all of them: {', '.join(wrong)}; give "
+            f"n_samples={math.ceil(least / step) * step}, or leave them out of track"
+        )
 
 
 def _too_few(values: Mapping[str, Any]) -> Iterator[str]:
     """A message where an estimator in use needs more rows or samples than a minibatch has."""
     names = [values["model"]] if values["model"] in registry.names() else []
-    if names and registry.entry(names[0]).label == "Track":
-        labels = registry.labels()
-        names += [labels[label] for label in values["track"] if label in labels]
+    tracked = _tracked(values)
+    names += tracked
     batch, samples = values["batch_size"], values["n_samples"]
     for name in dict.fromkeys(names):
         entry = registry.entry(name)
@@ -88,6 +117,8 @@ def _too_few(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{batch * samples}: it compares each row with the mean of the others "
                 "(leave-one-out)"
             )
+        if name in tracked:
+            continue  # All of them share n_samples, so one message is for all.
         wanted = entry.n_samples(samples)
         if 1 <= samples != wanted:
             what = (

@@ -16,7 +16,16 @@ import tensorflow as tf
 
 from rebar.errors import RebarError
 
-STREAMS = ("latents", "binarize", "evaluate", "initialise", "order", "analysis", "branches")
+STREAMS = (
+    "latents",
+    "binarize",
+    "evaluate",
+    "initialise",
+    "order",
+    "analysis",
+    "branches",
+    "variance",
+)
 """What randomness is for: each stream is independent of the others."""
 
 MAX_BLOCK_STEPS = 100

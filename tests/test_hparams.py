@@ -216,3 +216,26 @@ def test_noise_of_branches_counts():
 def test_a_trial_that_is_no_seed_is_refused():
     with pytest.raises(RebarError, match=r"trial=-1: must be from 0"):
         HParams(trial=-1)
+
+
+@pytest.mark.parametrize(
+    ("hparams", "message"),
+    [
+        ("track=[NVIL,LOO,VIMCO],follow=LOO", "LOO needs at least 2, VIMCO needs at least 2; "
+         "give n_samples=2, or leave them out of track"),
+        ("track=[Threes,LOO,ARM],follow=ARM", "Threes needs a multiple of 3, LOO needs at least 2; "
+         "give n_samples=3, or leave them out of track"),
+        ("track=[Threes,LocalDisARM],follow=Threes,n_samples=9", "n_samples=9 does not suit all of "
+         "them: LocalDisARM needs a multiple of 2; give n_samples=12, or"),
+    ],
+)  # fmt: skip
+def test_samples_that_do_not_suit_all_that_is_tracked(monkeypatch, hparams, message):
+    """One message, which names a number that does."""
+    entry = registry.Entry("a:b", "Threes", samples=3)
+    monkeypatch.setitem(registry._ENTRIES, "Threes", entry)
+    with pytest.raises(RebarError) as caught:
+        HParams.parse(f"model=SBNTrackGradVariances,{hparams}")
+    assert message in str(caught.value)
+    assert "problems:" not in str(caught.value)
+    enough = re.search(r"give (n_samples=\d+)", str(caught.value))[1]
+    assert HParams.parse(f"model=SBNTrackGradVariances,{hparams}", enough).n_samples > 1

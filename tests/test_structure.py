@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "factory": ["hparams", "models", "noise", "registry", "training.learner"],
     "original": ["data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"],
     "restore": ["data.sources", "errors", "factory", "hparams", "models", "registry", "training"],
-    "analysis": ["core", "errors", "noise", "training.records"],
+    "analysis": ["core", "errors", "noise", "training.files"],
     "cli": ["analysis", "data", "errors", "factory", "hparams", "registry", "restore", "training"],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

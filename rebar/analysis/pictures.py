@@ -19,7 +19,7 @@ import numpy as np
 
 from rebar import noise
 from rebar.errors import RebarError
-from rebar.training.records import write_file
+from rebar.training.files import write_file
 
 SUFFIXES = (".png", ".pdf")
 _HEIGHT = 5.0

@@ -25,6 +25,10 @@ from rebar.hparams import HParams, describe, run_name
 
 _SIGNAL_STATUS = 128
 _SIGPIPE = 13
+_VARIANCE_FREQ = (
+    "Epochs between measurements of the variance of the estimators alone, at fixed parameters and "
+    "images; 0: never."
+)
 
 
 class _YesNo(flags.BooleanParser):
@@ -47,6 +51,8 @@ def _define_flags() -> flags.FlagValues:
     define("string", "data_dir", "data", "Folder of the data sets.")
     define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
     define("integer", "eval_samples", 100, "Samples of the evaluated bound.", lower_bound=1)
+    define("integer", "variance_freq", 0, _VARIANCE_FREQ, lower_bound=0)
+    define("integer", "variance_draws", 100, "Draws of the noise for it.", lower_bound=4)
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
     define("integer", "training_steps", 2_000_000, "Steps to train in all.", lower_bound=1)
     define("integer", "epochs", 0, "Epochs to train in all; 0: as training_steps.", lower_bound=0)
@@ -121,7 +127,7 @@ def _train(values, hparams: HParams) -> int | None:
     )
     with quiet_start():
         from rebar.factory import make_learner
-        from rebar.training import records
+        from rebar.training.files import write_json
         from rebar.training.run import Run, Schedule, versions
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]
@@ -168,16 +174,19 @@ def _train(values, hparams: HParams) -> int | None:
         n_samples=hparams.n_samples,
         seed=(values.seed, hparams.trial),
         jit=jit,
+        label=registry.entry(hparams.model).label,
         schedule=Schedule(
             training_steps=values.training_steps,
             epochs=values.epochs,
             eval_freq=values.eval_freq,
             eval_samples=values.eval_samples,
+            variance_freq=values.variance_freq,
+            variance_draws=values.variance_draws,
             save_seconds=values.save_seconds,
         ),
     )
     # Only now: a checkpoint of another configuration would have been refused.
-    records.write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
+    write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     return run.train()
 
 

@@ -22,7 +22,9 @@ class Tracked(Estimator):
       estimators: label -> estimator.
       follow: the label whose gradient trains the model.
 
-    Metrics: where a temperature is learned: temperature, its gradient, and that squared (2017).
+    Metrics: temperature, its gradient and that squared (2017), for each estimator that learns one,
+    by a weight that is called `log_temperature`. Where there are several, the names end in the
+    label: "temperature/DynamicREBAR".
 
     Raises:
       RebarError: `follow` is not among the estimators.
@@ -106,20 +108,26 @@ class Tracked(Estimator):
         )
 
     def metrics(self, model, x, noise, hard):
-        """The temperature, where one is learned."""
-        for estimator in self.estimators:
-            if hasattr(estimator, "log_temperature"):
-                return {"temperature": tf.exp(estimator.log_temperature_value())}
-        return {}
+        """The temperatures that are learned."""
+        return {f"temperature{end}": self._temperature(i) for i, end in self._temperature_owners()}
+
+    def _temperature(self, i):
+        return tf.exp(tf.convert_to_tensor(self.estimators[i].log_temperature))
+
+    def _temperature_owners(self):
+        """(position, end of its metrics' names) of each estimator that learns a temperature."""
+        owners = [i for i, e in enumerate(self.estimators) if hasattr(e, "log_temperature")]
+        return [(i, f"/{self.labels[i]}" if len(owners) > 1 else "") for i in owners]
 
     def _temperature_metrics(self, estimates):
-        for estimator, estimate in zip(self.estimators, estimates, strict=True):
-            if hasattr(estimator, "log_temperature"):
-                ids = [id(v) for v in estimator.trainable_variables]
-                gradient = estimate.control_gradients[ids.index(id(estimator.log_temperature))]
-                return {
-                    "temperature": estimate.metrics["temperature"],
-                    "temperature_gradient": gradient,
-                    "temperature_gradient_squared": gradient * gradient,
-                }
-        return {}
+        metrics = {}
+        for i, end in self._temperature_owners():
+            estimator = self.estimators[i]
+            ids = [id(v) for v in estimator.trainable_variables]
+            gradient = estimates[i].control_gradients[ids.index(id(estimator.log_temperature))]
+            metrics |= {
+                f"temperature{end}": self._temperature(i),
+                f"temperature_gradient{end}": gradient,
+                f"temperature_gradient_squared{end}": gradient * gradient,
+            }
+        return metrics

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rebar.errors import RebarError
-from rebar.training.records import write_file
+from rebar.training.files import write_file
 
 _KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d+)\.npz")

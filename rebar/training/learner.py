@@ -19,8 +19,8 @@ CONTROL_RATE = 10
 """How many times faster the control variates learn than the model (2017)."""
 
 RESERVED = {
-    *("bound", "elbo", "epoch", "eval_samples", "finite", "log_variance", "nonfinite"),
-    *("seconds", "step", "test", "valid"),
+    *("bound", "elbo", "epoch", "estimator_variance", "eval_samples", "finite", "log_variance"),
+    *("nonfinite", "seconds", "step", "test", "valid", "variance_draws"),
 }
 """Names that an estimator's metrics must not have: columns of training's own records."""
 

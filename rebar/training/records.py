@@ -11,6 +11,7 @@ The printed lines are those of the 2017 script, so that one reader serves its lo
 First the mean of the objective and the metrics over the epoch, then the logarithm of the mean
 gradient variance; a run that tracks several methods prints a pair for each instead, sorted by
 name: `('DynamicREBAR', -3.725339889526367)`. Ours never wrap an array; the 2017 script's did.
+Where a run measures the variance of its estimators alone, a line for each comes next.
 """
 
 import ast
@@ -20,7 +21,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import numpy as np
 import tqdm
 
 from rebar.errors import RebarError
+from rebar.training.files import cannot_write, write_file
 
 # Set one by one, so that a caller's own print options do not change the log.
 _PRINT_OPTIONS = {
@@ -86,6 +87,23 @@ def format_eval(name: str, step: int, values: Sequence[float]) -> str:
     return {"Valid": f"\n{line}", "Test": f"{line}\n"}[name]
 
 
+def format_estimator_variance(step: int, label: str, record: Mapping[str, Any]) -> str:
+    """The line of a measured variance: "Variance 2084 DisARM: ...".
+
+    Args:
+      step: steps done.
+      label: of the estimator.
+      record: from `estimator_variance.Measured.record`.
+    """
+    errors, product = record["standard_error"], record["times_evaluations"]
+    parts = ", ".join(f"{n} {record[n]:.4g} +- {errors[n]:.1g}" for n in errors)
+    products = ", ".join(f"{n} {product[n]:.4g}" for n in ("total", "q") if n in product)
+    return (
+        f"Variance {step} {label}: {parts}; {record['evaluations']} evaluations of f, "
+        f"{record['milliseconds']:.3g} ms (measured); variance x evaluations: {products}"
+    )
+
+
 def parse_log(text: str) -> list[dict[str, Any]]:
     """Read the printed lines back, from our runs or the 2017 script's standard output.
 
@@ -133,59 +151,6 @@ def _log_variance_at(text: str, position: int) -> float | dict[str, float] | Non
     return tracked or None
 
 
-def write_file(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name beside it, synced, then renamed.
-
-    Its folder is made if missing.
-
-    Raises:
-      RebarError: it cannot be written (names path and reason); what was there before is intact.
-    """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut, where the system can sync a folder."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _cannot_write(path: Path, error: OSError) -> RebarError:
-    return RebarError(
-        f"cannot write {path}: {error.strerror or error}; make room or give the rights to write "
-        "there, or choose another --working_dir"
-    )
-
-
-def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Write strict, indented JSON, whole or not at all.
-
-    Raises:
-      RebarError: it cannot be written; names path and reason.
-      ValueError: a number is not finite.
-    """
-    write_file(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
 class MetricsFile:
     """metrics.jsonl: one strict JSON object a line, each on disk before `append` returns.
 
@@ -217,7 +182,7 @@ class MetricsFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
 
     def read(self) -> list[dict[str, Any]]:
         """All records in order; a line cut off at the end is passed over. [] without a file.

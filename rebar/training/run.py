@@ -3,9 +3,10 @@
     Step <step>: [ELBO, metrics of the estimator ...]    means over the epoch's minibatches
     <log of the mean gradient variance>                  or ('<method>', <log variance>) lines
 
-and, every `eval_freq` epochs, Valid and Test lines with the multi-sample bound first. All numbers
-are those before the step's update, `step` counts the steps done. A run that ends in the middle of
-an epoch prints the means over the part that is done; going on later, the epoch counts as a whole.
+then, every `variance_freq` epochs, Variance lines (see `estimator_variance`) and, every `eval_freq`
+epochs, Valid and Test lines with the multi-sample bound first. The numbers of a step are those
+before its update, `step` counts the steps done. A run that ends in the middle of an epoch prints
+the means over the part that is done; going on later, the epoch counts as a whole.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
 from rebar.training import checkpoint, records
 from rebar.training.blocks import Blocks
+from rebar.training.estimator_variance import VarianceMeter, fixed_batch
 from rebar.training.evaluate import Evaluator
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
@@ -43,6 +45,8 @@ class Schedule:
       epochs: stop after that many epochs; 0: no such limit.
       eval_freq: epochs between evaluations; 0: never.
       eval_samples: S of the bound.
+      variance_freq: epochs between measurements of the variance of the estimators; 0: never.
+      variance_draws: draws of the noise of each.
       save_seconds: time between checkpoints (one is always written at the end).
     """
 
@@ -50,6 +54,8 @@ class Schedule:
     epochs: int = 0
     eval_freq: int = 20
     eval_samples: int = 100
+    variance_freq: int = 0
+    variance_draws: int = 100
     save_seconds: float = 300.0
 
 
@@ -63,6 +69,7 @@ class Run:
       identity: JSON values that a checkpoint must agree with (hparams, seed).
       batch_size, n_samples, seed, jit: see `Blocks`.
       schedule: see `Schedule`.
+      label: of a single estimator, where its variance is measured.
       say: prints a line that is not part of the log (warnings, what is resumed).
 
     Raises:
@@ -81,6 +88,7 @@ class Run:
         seed=0,
         jit: bool = False,
         schedule: Schedule = Schedule(),
+        label: str | None = None,
         say: Callable[[str], None] = print,
     ):
         self._learner = learner
@@ -91,6 +99,9 @@ class Run:
         self._say = say
         self._blocks = Blocks(learner, dataset.train, batch_size, n_samples, seed, jit)
         self._evaluate = Evaluator(learner.model, learner.estimator, seed)
+        self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
+        self._batch = fixed_batch(dataset.train, batch_size)
+        self._seed = seed
         self._metrics = records.MetricsFile(self._folder / "metrics.jsonl")
         self._epoch: list = []
         self._saved_at = time.monotonic()
@@ -202,16 +213,33 @@ class Run:
             "seconds": time.monotonic() - self._started,
         }
         scalars = {"Train ELBO": metrics["elbo"]}
-        if "temperature" in metrics:
-            scalars["Temperature"] = metrics["temperature"]
+        for name, value in metrics.items():
+            if name.partition("/")[0] == "temperature":
+                scalars["Temperature" + name.removeprefix("temperature")] = value
         for label, value in log_variances.items():
             scalars[f"log grad variance/{label}" if label else "log grad variance"] = value
-        frequency = self._schedule.eval_freq
-        if frequency and step % (frequency * self._blocks.steps_per_epoch) == 0:
+        if self._is_time(self._schedule.variance_freq):
+            record |= self._estimator_variance(step, scalars)
+        if self._is_time(self._schedule.eval_freq):
             record |= self._evaluation(step, scalars)
         self._metrics.append(record)
         self._scalars.write(step, scalars)
         self._started = time.monotonic()
+
+    def _is_time(self, frequency):
+        """Whether a whole number of `frequency` epochs is done; never for 0."""
+        return frequency > 0 and self.steps % (frequency * self._blocks.steps_per_epoch) == 0
+
+    def _estimator_variance(self, step, scalars):
+        """Measure, print and return the variance of the estimators alone."""
+        draws = self._schedule.variance_draws
+        measured = self._meter(self._batch, draws, self._seed, (step,))
+        table = {label: values.record() for label, values in measured.items()}
+        for label in sorted(table):
+            self._progress.print(records.format_estimator_variance(step, label, table[label]))
+            for part, values in measured[label].parts.items():
+                scalars[f"log estimator variance/{label}/{part}"] = _log(values.variance)
+        return {"estimator_variance": table, "variance_draws": draws}
 
     def _evaluation(self, step, scalars):
         """Print and return the bounds of the validation and the test images."""

@@ -139,6 +139,30 @@ def test_stopped_and_started_again(run, tmp_path, capsys):
     assert parse_log(capsys.readouterr().out) == in_two
 
 
+def test_the_variance_of_the_estimators_alone(run, tmp_path, capsys):
+    """A line and a record for each; a run that did not measure goes on as one that does."""
+    for hparams, labels in (
+        ("model=SBNTrackGradVariances,track=[NVIL,DisARM],follow=DisARM", ["DisARM", "NVIL"]),
+        ("model=SBN", ["REINFORCE"]),
+    ):
+        flags = [f"--working_dir={tmp_path / labels[0]}"]
+        hparams = f"task=digits,n_hidden=4,n_layer=2,{hparams}"
+        assert run(hparams, *flags) == 0
+        assert "\nVariance" not in capsys.readouterr().out
+        flags += ["--epochs=2", "--variance_freq=1", "--variance_draws=5"]
+        assert run(hparams, *flags) == 0
+        out = capsys.readouterr().out
+        assert re.findall(r"^Variance 110 (\w+): total \d", out, re.MULTILINE) == labels
+        (folder,) = (tmp_path / labels[0]).iterdir()
+        record = json.loads((folder / "metrics.jsonl").read_text().splitlines()[1])
+        assert sorted(record["estimator_variance"]) == labels
+        assert record["variance_draws"] == 5
+        calls = {"DisARM": 3 * 24, "NVIL": 24, "REINFORCE": 24}
+        for label, parts in record["estimator_variance"].items():
+            assert {"total", "q", "q_0", "q_1", "p"} < set(parts)
+            assert parts["evaluations"] == calls[label]
+
+
 def test_seeds_have_folders_and_numbers_of_their_own(run, tmp_path, capsys):
     texts = []
     for seed in (0, 1):

@@ -63,6 +63,8 @@ def test_hparams(refused, tmp_path, hparams, message):
         (["--seed=x"], "--seed=x"),
         (["--training_steps=0"], "--training_steps=0"),
         (["--eval_samples=0"], "--eval_samples=0"),
+        (["--variance_freq=-1"], "--variance_freq=-1"),
+        (["--variance_draws=3"], "--variance_draws=3"),
         (["--jit=maybe"], "--jit=maybe"),
         (["--download=perhaps"], "--download=perhaps"),
         (["--modle=SBN"], "Unknown command line flag 'modle'"),

@@ -1,6 +1,5 @@
 """Printed lines (ours and the 2017 script's), metrics.jsonl, TensorBoard scalars, progress."""
 
-import errno
 import io
 import json
 import math
@@ -13,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rebar.errors import RebarError
-from rebar.training import records
 from rebar.training.records import (
     MetricsFile,
     Progress,
@@ -22,8 +20,6 @@ from rebar.training.records import (
     format_log_variance,
     format_step,
     parse_log,
-    write_file,
-    write_json,
 )
 
 LOG_2017 = """\
@@ -264,41 +260,6 @@ def test_metrics_that_cannot_be_written_say_why(tmp_path):
         metrics.append({"step": 1})
     with pytest.raises(RebarError, match="cannot read"):
         MetricsFile(tmp_path).read()
-
-
-def test_json_is_written_whole(tmp_path):
-    path = tmp_path / "hparams.json"
-    write_json(path, {"n_layer": 2, "track": ["NVIL"]})
-    assert json.loads(path.read_text()) == {"n_layer": 2, "track": ["NVIL"]}
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, {"x": math.nan})
-    assert json.loads(path.read_text())["n_layer"] == 2
-    assert os.listdir(tmp_path) == ["hparams.json"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_file(path, b"old")
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(records.os, "fsync", full)
-        with pytest.raises(RebarError, match=r"cannot write .*file: No space left on device"):
-            write_file(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
-
-    def interrupted(source, target):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(records.os, "replace", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            write_file(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_scalars_are_in_the_event_file_as_tensorboard_wants_them(tmp_path):

@@ -1,0 +1,322 @@
+"""The variance of an estimator alone: fixed parameters, a fixed batch, many draws of the noise.
+
+    V = mean over components of Var[g],    g one estimate of the gradient of -mean f at the batch
+
+The running variance of `moments` mixes the noise of the estimator with that of the minibatches and
+follows parameters that move; this one does neither. It is measured in parts: all components, those
+of q, of each stochastic layer of q, and of p. Every estimator sees the same noise.
+
+Only the mean over components is wanted, so of n draws one vector and one number are kept:
+
+    d_i = g_i - c,    s = sum_i d_i  [P],    t = sum_i |d_i|^2,    P (n - 1) V = t - |s|^2 / n
+
+with c one more draw. This is exact for any c. As c is as far from the mean as any draw is, E t is
+2 n P V, and the subtraction costs about one bit, however large the mean is beside the deviations
+(with c = 0 float32 would lose all). Welford's recurrence is as stable, but keeps and updates
+two vectors beside the gradient. s is summed in float32 over at most CHUNK draws, all else
+in float64.
+
+The draws form groups, each with a variance of its own. The standard error is that of the mean of
+these; as the groups of all estimators have the same noise, their differences between two
+estimators are paired.
+"""
+
+import functools
+import math
+import operator
+import statistics
+import time
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rebar import noise
+from rebar.core import gradients
+from rebar.errors import RebarError
+
+CHUNK = 100
+"""Draws of a call, the most that are summed in the model's own precision."""
+
+GROUPS = 10
+LEAST_DRAWS = 4
+
+
+class Part(NamedTuple):
+    """The variance of some components of the gradient.
+
+    Attributes:
+      variance: the mean over components of the variance of one estimate, (nats / weight)^2.
+      standard_error: of `variance`.
+      groups: the variances of the groups of draws, for paired comparisons: two estimators that are
+        measured with the same seed have the same noise in each group.
+    """
+
+    variance: float
+    standard_error: float
+    groups: tuple
+
+
+class Measured(NamedTuple):
+    """What was measured of one estimator.
+
+    Attributes:
+      parts: "total", "q", "q_0", "q_1", ..., "p" -> `Part`.
+      evaluations: evaluations of f of one estimate: full passes of one row, hard or relaxed,
+        `estimator.evaluations(n_layer)` times samples times images. Derivatives are not counted.
+      milliseconds: measured time of one estimate, its noise and the summing up included; the
+        median over calls of up to CHUNK draws, after one call to warm up.
+    """
+
+    parts: dict
+    evaluations: int
+    milliseconds: float
+
+    def record(self) -> dict:
+        """As it is written down: part -> variance, then what qualifies these numbers.
+
+        "times_evaluations" is variance times evaluations of f: the mean of m estimates has the
+        variance V / m, so at an equal number of evaluations the smaller product wins.
+        """
+        variances = {name: part.variance for name, part in self.parts.items()}
+        return {
+            **variances,
+            "standard_error": {name: part.standard_error for name, part in self.parts.items()},
+            "times_evaluations": {n: v * self.evaluations for n, v in variances.items()},
+            "evaluations": self.evaluations,
+            "milliseconds": self.milliseconds,
+        }
+
+
+def estimator_variance(
+    model, estimator, x, n_draws=100, seed=0, *, n_samples=1, jit=False, label=None
+) -> dict:
+    """Measure the variance of an estimator, or of each of a tracking one, at a batch.
+
+    Nothing is changed: neither the model, nor what the estimators have learned.
+
+    Args:
+      model: see `rebar.types.Model`.
+      estimator: set up for it.
+      x: [B, D] in {0, 1}.
+      n_draws: N, at least LEAST_DRAWS.
+      seed: non-negative integer or several; the noise is a function of it, more draws only append.
+      n_samples: S, samples an example.
+      jit: compile with XLA: quicker draws after seconds of compiling.
+      label: of a single estimator in the result, by default the name of its class.
+
+    Returns:
+      label -> `Measured`.
+
+    Raises:
+      RebarError: no images, or n_draws or n_samples too small.
+    """
+    return VarianceMeter(model, estimator, n_samples, jit, label)(x, n_draws, seed)
+
+
+class VarianceMeter:
+    """`estimator_variance`, to be called again and again without being compiled again.
+
+    Arguments are those of `estimator_variance`.
+    """
+
+    def __init__(self, model, estimator, n_samples=1, jit=False, label=None):
+        if n_samples < 1:
+            raise RebarError(f"n_samples={n_samples} must be at least 1")
+        labels = list(getattr(estimator, "labels", ()))
+        members = estimator.estimators if labels else [estimator]
+        labels = labels or [label or type(estimator).__name__]
+        self._model = model
+        self._samples = n_samples
+        self._members = dict(zip(labels, members, strict=True))
+        self._sums = {
+            label: tf.function(
+                _summing(model, member, n_samples), autograph=False, jit_compile=jit or None
+            )
+            for label, member in self._members.items()
+        }
+
+    def __call__(self, x, n_draws: int = 100, seed=0, position=(), groups: int = GROUPS) -> dict:
+        """Measure at a batch.
+
+        Args:
+          x: [B, D] in {0, 1}.
+          n_draws: N.
+          seed: non-negative integer or several.
+          position: non-negative integers, such as a step: a measurement elsewhere in the run has
+            other noise.
+          groups: into how many the draws are cut, from 2 on; fewer where not all had two draws.
+
+        Returns:
+          label -> `Measured`.
+
+        Raises:
+          RebarError: no images, or n_draws below LEAST_DRAWS.
+        """
+        if not len(x):
+            raise RebarError("the variance is measured at a batch, given: no images")
+        if n_draws < LEAST_DRAWS:
+            raise RebarError(
+                f"n_draws={n_draws} draws have no standard error; give {LEAST_DRAWS} or more"
+            )
+        x = tf.cast(x, self._model.compute_dtype)
+        variables = self._model.trainable_variables
+        parts = variables_by_part(self._model, x)
+        sizes = [math.prod(v.shape) for v in variables]
+        keys = np.stack([_keys(seed, *position, draw) for draw in range(n_draws + 1)])
+        draws = np.array_split(keys[1:], max(2, min(groups, n_draws // 2)))
+        zeros = [tf.zeros(v.shape, x.dtype) for v in variables]
+        evaluations = self._samples * len(x)
+        result = {}
+        for label, member in self._members.items():
+            sums, milliseconds = _sums_of_groups(self._sums[label], zeros, x, keys[0], draws)
+            result[label] = Measured(
+                {name: _part(sums, indices, sizes) for name, indices in parts.items()},
+                member.evaluations(len(self._model.n_units)) * evaluations,
+                milliseconds,
+            )
+        return result
+
+
+def variables_by_part(model, x) -> dict:
+    """Name of a part -> positions in model.trainable_variables.
+
+    A variable belongs to the layer of q whose logits depend on it when all samples are given; one
+    that several layers share is counted in q only.
+
+    Args:
+      model: see `rebar.types.Model`.
+      x: [B, D], B >= 1.
+    """
+    samples = tuple(tf.zeros([1, width], x.dtype) for width in model.n_units)
+    with tf.GradientTape(persistent=True) as tape:
+        logits = model.posterior_logits(x[:1], samples)
+    owners: dict = {id(v): [] for v in model.inference_variables}
+    for layer, a in enumerate(logits):
+        found = tape.gradient(a, model.inference_variables)
+        for v, gradient in zip(model.inference_variables, found, strict=True):
+            if gradient is not None:
+                owners[id(v)].append(layer)
+    ids = [id(v) for v in model.trainable_variables]
+    parts = {
+        "total": list(range(len(ids))),
+        "q": [i for i, key in enumerate(ids) if key in owners],
+        **{
+            f"q_{layer}": [i for i, key in enumerate(ids) if owners.get(key) == [layer]]
+            for layer in range(len(logits))
+        },
+        "p": [i for i, key in enumerate(ids) if key not in owners],
+    }
+    return {name: indices for name, indices in parts.items() if indices}
+
+
+def fixed_batch(train, batch_size: int) -> np.ndarray:
+    """The images at which a run measures: of its training set, since their gradients train.
+
+    They come first in an order that depends on the size of the set alone (sets are sorted), so all
+    runs on a data set with one batch_size measure at the same images. Grey ones are binarized once.
+
+    Args:
+      train: [n, D] uint8 in {0, 1}, or float32 in [0, 1].
+      batch_size: B; all images if there are fewer.
+    """
+    images = train[noise.permutation(0, 0, len(train))[:batch_size]]
+    if images.dtype == np.uint8:
+        return images
+    return (noise.uniforms(noise.key(0, "variance", 0), images.shape).numpy() < images).astype(
+        np.uint8
+    )
+
+
+def _keys(seed, *position):
+    """Keys [2, 2] of the main chain's noise and of its branches."""
+    return np.stack([noise.key(seed, "variance", *position, i) for i in range(2)])
+
+
+def _summing(model, estimator, n_samples):
+    """The function of x, keys [CHUNK, 2, 2], how many of them count, and c that returns s and t.
+
+    s is a list aligned with the model's variables, t is given for each variable: [V].
+    """
+
+    def draw(x, keys):
+        draws = noise.latents(keys[0], n_samples, x.shape[0], model.n_units, x.dtype)
+        if estimator.branches:
+            draws = noise.with_branches(draws, keys[1])
+        return estimator.estimate(model, x, draws).gradients
+
+    def sums(x, keys, count, c):
+        def body(i, s, t):
+            d = [a - b for a, b in zip(draw(x, keys[i]), c, strict=True)]
+            squares = tf.stack([gradients.sum_of_squares(v) for v in d])
+            s = [a + b for a, b in zip(s, d, strict=True)]
+            return i + 1, s, t + tf.cast(squares, tf.float64)
+
+        start = (tf.constant(0), [tf.zeros_like(v) for v in c], tf.zeros([len(c)], tf.float64))
+        return tf.while_loop(lambda i, *_: i < count, body, start)[1:]
+
+    return sums
+
+
+class _Sums(NamedTuple):
+    """n, s and t of some draws (see the module's docstring), all in float64."""
+
+    n: int
+    s: list
+    t: np.ndarray
+
+    def __add__(self, other):
+        s = [a + b for a, b in zip(self.s, other.s, strict=True)]
+        return _Sums(self.n + other.n, s, self.t + other.t)
+
+    def variance(self, indices, sizes) -> float:
+        """V of the variables at some positions; sizes are those of all variables."""
+        t = sum(self.t[i] for i in indices)
+        mean = sum(np.sum(np.square(self.s[i])) for i in indices) / self.n
+        # Rounding may leave less than nothing of a variance that is zero.
+        return float(np.maximum(t - mean, 0) / (self.n - 1) / sum(sizes[i] for i in indices))
+
+
+def _sums_of_groups(function, zeros, x, first_key, groups):
+    """`_Sums` of each group of draws, and the median time of a draw in milliseconds.
+
+    Args:
+      function: from `_summing`.
+      zeros: shaped as the gradient.
+      x: [B, D].
+      first_key: of the draw c.
+      groups: keys [n, 2, 2] of each group.
+    """
+    chunk = min(CHUNK, len(groups[0]))
+
+    def call(keys, c):
+        padded = np.zeros([chunk, 2, 2], np.int32)
+        padded[: len(keys)] = keys
+        arguments = (x, tf.constant(padded), tf.constant(len(keys)), c)
+        start = time.perf_counter()
+        s, t = function(*arguments)
+        t = t.numpy()  # waits for a device that is still at work
+        return s, t, 1000 * (time.perf_counter() - start) / len(keys)
+
+    c, *_ = call(first_key[np.newaxis], zeros)
+    sums, times = [], []
+    for keys in groups:
+        parts = []
+        for i in range(0, len(keys), chunk):
+            s, t, milliseconds = call(keys[i : i + chunk], c)
+            parts.append(_Sums(len(keys[i : i + chunk]), [_float64(v) for v in s], t))
+            times.append(milliseconds)
+        sums.append(functools.reduce(operator.add, parts))
+    return sums, statistics.median(times)
+
+
+def _float64(tensor):
+    return tensor.numpy().astype(np.float64)
+
+
+def _part(sums, indices, sizes) -> Part:
+    """`Part` from the sums of the groups of draws."""
+    total = functools.reduce(operator.add, sums)
+    each = [group.variance(indices, sizes) for group in sums]
+    error = statistics.stdev(each) / math.sqrt(len(each))
+    return Part(total.variance(indices, sizes), error, tuple(each))

@@ -1,0 +1,178 @@
+"""The variances that a run prints and writes, of any set of estimators; the run stays the same."""
+
+import json
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.util import event_pb2
+
+from rebar import registry
+from rebar.estimators.rebar import DynamicREBAR
+from rebar.training.estimator_variance import VarianceMeter, fixed_batch
+from rebar.training.records import format_estimator_variance, parse_log
+from rebar.training.run import Run, Schedule
+
+from . import tiny
+
+PER_EPOCH = 3
+DATA = tiny.dataset(n_train=10)  # 2 minibatches of 4 and one of 2
+IDENTITY = {"hparams": {}, "seed": 5}
+TRACKED = "model=SBNTrackGradVariances,n_layer=2,track=[NVIL,ARM,DisARM],follow=ARM"
+EVERY = (
+    *("REINFORCE", "NVIL", "SimpleMuProp", "MuProp", "REBAR", "DynamicREBAR", "Gumbel"),
+    *("ARM", "DisARM"),
+)
+"""Every estimator that can do with one sample an example."""
+
+
+def train(folder, steps, hparams=TRACKED, **schedule):
+    """The learner after a run."""
+    learner = tiny.learner(hparams)
+    schedule = Schedule(training_steps=steps, **{"eval_freq": 0, "variance_draws": 6, **schedule})
+    run = Run(
+        learner, DATA, folder, IDENTITY, batch_size=4, n_samples=2, seed=5, schedule=schedule,
+        label="OwnLabel",
+    )  # fmt: skip
+    assert run.train() is None
+    return learner
+
+
+def records(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def without_times(found):
+    """Records and lines but for what a clock said."""
+    if isinstance(found, str):
+        return [line.partition(" evaluations of f, ")[0] for line in found.splitlines()]
+    if isinstance(found, dict):
+        times = ("seconds", "milliseconds")
+        return {k: without_times(v) for k, v in found.items() if k not in times}
+    return [without_times(v) for v in found] if isinstance(found, list) else found
+
+
+def test_measuring_changes_nothing_else(tmp_path, capsys):
+    with_it = train(tmp_path / "with", 2 * PER_EPOCH, variance_freq=1, eval_freq=2)
+    first = capsys.readouterr().out.splitlines()
+    without = train(tmp_path / "without", 2 * PER_EPOCH, eval_freq=2)
+    second = capsys.readouterr().out.splitlines()
+    tiny.assert_same(tiny.values(with_it), tiny.values(without))
+    assert [line for line in first if not line.startswith("Variance")] == second
+    assert len(first) == len(second) + 2 * 3
+    found = without_times(records(tmp_path / "with"))
+    for record in found:
+        del record["estimator_variance"], record["variance_draws"]
+    assert found == without_times(records(tmp_path / "without"))
+
+
+def test_lines_records_and_scalars(tmp_path, capsys):
+    learner = train(tmp_path, 4 * PER_EPOCH, variance_freq=2)
+    out = capsys.readouterr().out
+    found = records(tmp_path)
+    assert ["estimator_variance" in record for record in found] == [False, True] * 2
+    assert list(found[1]["estimator_variance"]) == ["NVIL", "ARM", "DisARM"]
+    expected = [
+        format_estimator_variance(record["step"], label, record["estimator_variance"][label])
+        for record in found[1::2]
+        for label in ("ARM", "DisARM", "NVIL")
+    ]
+    assert [line for line in out.splitlines() if line.startswith("Variance")] == expected
+    assert [set(r["log_variance"]) for r in parse_log(out)] == [{"NVIL", "ARM", "DisARM"}] * 4
+    # What stands there is what is measured by hand at the end of the run.
+    meter = VarianceMeter(learner.model, learner.estimator, 2)
+    again = meter(fixed_batch(DATA.train, 4), 6, 5, (4 * PER_EPOCH,))
+    for label, measured in again.items():
+        record = found[3]["estimator_variance"][label]
+        assert without_times(measured.record()) == without_times(record)
+        assert record["milliseconds"] > 0
+    assert found[1]["estimator_variance"] != found[3]["estimator_variance"]
+    assert found[3]["variance_draws"] == 6
+
+    (file,) = tmp_path.glob("events*")
+    tags = {}
+    for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        event = event_pb2.Event.FromString(content)
+        for value in event.summary.value:
+            tags[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    for label, part in (("NVIL", "total"), ("DisARM", "q_1")):
+        value = tags[4 * PER_EPOCH, f"log estimator variance/{label}/{part}"]
+        variance = found[3]["estimator_variance"][label][part]
+        np.testing.assert_allclose(value, np.log(variance), rtol=1e-6)
+
+
+def test_a_resumed_run_measures_the_same(tmp_path, capsys):
+    train(tmp_path / "whole", 2 * PER_EPOCH, variance_freq=1)
+    whole = without_times(capsys.readouterr().out)
+    for steps in (PER_EPOCH, PER_EPOCH + 1, 2 * PER_EPOCH):
+        train(tmp_path / "parts", steps, variance_freq=1)
+    assert without_times(capsys.readouterr().out)[-5:] == whole[-5:]
+    parts = [r for r in records(tmp_path / "parts") if r["step"] % PER_EPOCH == 0]
+    assert without_times(parts) == without_times(records(tmp_path / "whole"))
+
+
+def test_a_single_estimator_goes_by_the_label_that_is_given(tmp_path, capsys):
+    train(tmp_path, PER_EPOCH, "model=SBNNVIL", variance_freq=1)
+    (record,) = records(tmp_path)
+    assert list(record["estimator_variance"]) == ["OwnLabel"]
+    assert list(record["estimator_variance"]["OwnLabel"])[:4] == ["total", "q", "q_0", "p"]
+    assert "\nVariance 3 OwnLabel: total " in capsys.readouterr().out
+
+
+def test_a_line_in_full():
+    record = {
+        "total": 1.23456e-5,
+        "q": 0.5,
+        "p": 2.0,
+        "standard_error": {"total": 1.26e-7, "q": 0.01, "p": float("nan")},
+        "times_evaluations": {"total": 1.2e-4, "q": 24.0, "p": 96.0},
+        "evaluations": 48,
+        "milliseconds": 0.41234,
+    }
+    assert format_estimator_variance(2084, "DisARM", record) == (
+        "Variance 2084 DisARM: total 1.235e-05 +- 1e-07, q 0.5 +- 0.01, p 2 +- nan; "
+        "48 evaluations of f, 0.412 ms (measured); "
+        "variance x evaluations: total 0.00012, q 24"
+    )
+
+
+def test_any_set_is_tracked(tmp_path, capsys):
+    """Every estimator of one sample at once: the printed list is as documented."""
+    hparams = f"model=SBNTrackGradVariances,n_layer=2,track=[{','.join(EVERY)}],follow=DisARM"
+    train(tmp_path, 2 * PER_EPOCH, hparams, variance_freq=2)
+    printed = parse_log(capsys.readouterr().out)
+    one, two = records(tmp_path)
+    names = list(two)[list(two).index("elbo") : list(two).index("log_variance")]
+    temperature = ["temperature", "temperature_gradient", "temperature_gradient_squared"]
+    deviations = [f"deviation/{label}" for label in EVERY]
+    assert names == ["elbo", *temperature, *deviations, "log_mean_square"]
+    assert len(printed[1]["values"]) == len(names)
+    for record in (one, two):
+        assert set(record["log_variance"]) == set(EVERY)
+    assert list(two["estimator_variance"]) == list(EVERY)
+    assert all(v["total"] > 0 for v in two["estimator_variance"].values())
+
+
+def test_temperatures_of_several_are_told_apart(tmp_path, capsys, monkeypatch):
+    class Warm(DynamicREBAR):
+        def __init__(self, **kwargs):
+            super().__init__(temperature=2.0, **kwargs)
+
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    registry.register("Warm", Warm)
+    hparams = "model=SBNTrackGradVariances,track=[Warm,ARM,DynamicREBAR],follow=ARM"
+    train(tmp_path, PER_EPOCH, hparams)
+    (record,) = records(tmp_path)
+    names = list(record)[list(record).index("elbo") : list(record).index("log_variance")]
+    assert names[1:7] == [
+        "temperature/Warm",
+        "temperature_gradient/Warm",
+        "temperature_gradient_squared/Warm",
+        "temperature/DynamicREBAR",
+        "temperature_gradient/DynamicREBAR",
+        "temperature_gradient_squared/DynamicREBAR",
+    ]
+    np.testing.assert_allclose(record["temperature/Warm"], 2, rtol=0.3)
+    np.testing.assert_allclose(record["temperature/DynamicREBAR"], 0.5, rtol=0.3)
+    gradients = [record[f"temperature_gradient/{label}"] for label in ("Warm", "DynamicREBAR")]
+    assert gradients[0] != gradients[1]
