@@ -23,6 +23,7 @@ _HOMES = {
     "SBNTrackGradVariances": "rebar.original:SBNTrackGradVariances",
     "load_data": "rebar.data:load",
     "load_model": "rebar.restore:load_model",
+    "preset": "rebar.presets:preset",
     "register": "rebar.registry:register",
 }
 
