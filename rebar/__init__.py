@@ -24,6 +24,7 @@ _HOMES = {
     "estimator_variance": "rebar.training.estimator_variance:estimator_variance",
     "load_data": "rebar.data:load",
     "load_model": "rebar.restore:load_model",
+    "preset": "rebar.presets:preset",
     "register": "rebar.registry:register",
 }
 

@@ -5,13 +5,14 @@ from rebar.hparams import HParams
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.training.learner import Learner
+from rebar.training.optimizers import Rates
 
 
 def make_model(hparams: HParams, mean, conditional: bool, seed=0) -> SigmoidBeliefNetwork:
     """The model that hparams describe.
 
     Args:
-      hparams: n_layer, n_hidden, nonlinear and conditional count.
+      hparams: n_layer, n_hidden, nonlinear, activation, initializer and conditional count.
       mean: [D] mean of the training images.
       conditional: whether the task is to predict the lower half of an image.
       seed: integer or (seed, trial), for the initial weights.
@@ -24,6 +25,8 @@ def make_model(hparams: HParams, mean, conditional: bool, seed=0) -> SigmoidBeli
         [hparams.n_hidden] * hparams.n_layer,
         mean,
         nonlinear=hparams.nonlinear,
+        activation=hparams.activation,
+        initializer=hparams.initializer,
         seed=noise.initializer_seed(seed, "model"),
     )
 
@@ -49,4 +52,10 @@ def make_learner(
         hparams.learning_rate,
         hparams.beta2,
         freeze_generator=freeze_generator,
+        rates=Rates(
+            hparams.learning_rate_generator,
+            hparams.learning_rate_prior,
+            hparams.prior_optimizer,
+            hparams.learning_rate_control,
+        ),
     )

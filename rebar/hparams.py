@@ -34,6 +34,7 @@ def _hparam(default, text, choices=None, allowed=None):
 
 _AT_LEAST_ONE = (lambda v: v >= 1, "at least 1")
 _POSITIVE = (lambda v: 0 < v < math.inf, "above 0 and finite")
+_OWN_RATE = (lambda v: 0 <= v < math.inf, "above 0 and finite, or 0 to follow learning_rate")
 
 
 class Description(NamedTuple):
@@ -73,7 +74,9 @@ class HParams:
     )
     n_layer: int = _hparam(1, "Stochastic layers.", allowed=_AT_LEAST_ONE)
     nonlinear: bool = _hparam(
-        False, "Two tanh layers of n_hidden units before each linear map, instead of none."
+        False,
+        "Two hidden layers of n_hidden units before each linear map, instead of none: tanh, or "
+        "what activation says.",
     )
     learning_rate: float = _hparam(
         0.001,
@@ -114,6 +117,31 @@ class HParams:
         "Network of the conditional tasks: multilayer, or 2017's, whose generator has one layer; "
         "auto: 2017 for one layer or with legacy2017, else multilayer.",
         choices=lambda: ("auto", "multilayer", "2017"),
+    )
+    activation: str = _hparam(
+        "tanh",
+        "Of the hidden layers that nonlinear adds; leaky_relu has slope .3 below 0.",
+        choices=lambda: ("tanh", "leaky_relu"),
+    )
+    initializer: str = _hparam(
+        "2017",
+        "Initial weights of the networks: 2017's truncated normal of variance about 2 / fan_in, or "
+        "Glorot's uniform of variance 2 / (fan_in + fan_out), as in the DisARM authors' code.",
+        choices=lambda: ("2017", "glorot"),
+    )
+    learning_rate_generator: float = _hparam(
+        0.0, "Learning rate of p without its prior; 0: learning_rate.", allowed=_OWN_RATE
+    )
+    learning_rate_prior: float = _hparam(
+        0.0, "Learning rate of the prior p(b_L); 0: learning_rate.", allowed=_OWN_RATE
+    )
+    prior_optimizer: str = _hparam(
+        "adam", "Optimizer of the prior p(b_L).", choices=lambda: ("adam", "sgd")
+    )
+    learning_rate_control: float = _hparam(
+        0.0,
+        "Learning rate of control variates and temperatures; 0: ten times learning_rate.",
+        allowed=_OWN_RATE,
     )
     coupling: str = _hparam(
         "auto",

@@ -1,10 +1,11 @@
-"""How weights begin."""
+"""How weights begin: `by_name` for what the hparam `initializer` says."""
 
 import math
 
 import keras
 
 from rebar import noise
+from rebar.errors import RebarError
 
 
 @keras.saving.register_keras_serializable("rebar")
@@ -23,3 +24,34 @@ class FanInInitializer(keras.initializers.Initializer):
 
     def get_config(self):
         return {"seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("rebar")
+class GlorotInitializer(keras.initializers.Initializer):
+    """Uniform in (-a, a) with a = sqrt(6 / (fan_in + fan_out)): Glorot & Bengio 2010, equation 16.
+
+    Keras' default for dense layers, and so that of the DisARM authors' code.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        return noise.centred_uniform(self.seed, shape, math.sqrt(6 / sum(shape)), dtype)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+_BY_NAME = {"2017": FanInInitializer, "glorot": GlorotInitializer}
+
+
+def by_name(name: str, seed: int) -> keras.initializers.Initializer:
+    """The initializer of dense kernels that a name stands for.
+
+    Raises:
+      RebarError: the name is none of "2017" and "glorot".
+    """
+    if name not in _BY_NAME:
+        raise RebarError(f"initializer={name!r}: choose from {', '.join(_BY_NAME)}")
+    return _BY_NAME[name](seed)

@@ -148,6 +148,11 @@ def truncated_normal(seed: int, shape, deviation: float, dtype=None):
     return keras.random.truncated_normal(shape, stddev=deviation, dtype=dtype, seed=seed)
 
 
+def centred_uniform(seed: int, shape, limit: float, dtype=None):
+    """Initial weights: uniform in (-limit, limit)."""
+    return keras.random.uniform(shape, minval=-limit, maxval=limit, dtype=dtype, seed=seed)
+
+
 def numpy_stream(seed: int) -> np.random.RandomState:
     """NumPy's legacy stream, for data sets whose published preparation is defined by it."""
     return np.random.RandomState(seed)

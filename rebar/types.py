@@ -80,7 +80,8 @@ class Model(Protocol):
         """L x [N, H] logits of q along given samples L x [N, H] (teacher forcing)."""
 
     # A model may also offer linear_inputs(x, samples, n_samples) -> L x [N, n] inputs of q's layers
-    # if each is linear in them, else None: a fast path, see `SigmoidBeliefNetwork.linear_inputs`.
+    # if each is linear in them, else None: a fast path, see `SigmoidBeliefNetwork.linear_inputs`;
+    # and prior_variables, those of p(b_L), which can then have an optimizer of their own.
 
 
 __all__ = ["Estimate", "Model", "Noise", "Rollout", "Sampler"]

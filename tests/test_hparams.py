@@ -43,6 +43,12 @@ def hparams(draw):
         beta2=draw(st.floats(0, 1, exclude_max=True)),
         task=draw(st.sampled_from(sorted(TASKS))),
         conditional=draw(st.sampled_from(["auto", "multilayer", "2017"])),
+        activation=draw(st.sampled_from(["tanh", "leaky_relu"])),
+        initializer=draw(st.sampled_from(["2017", "glorot"])),
+        learning_rate_generator=draw(st.floats(0, allow_infinity=False)),
+        learning_rate_prior=draw(st.floats(0, allow_infinity=False)),
+        prior_optimizer=draw(st.sampled_from(["adam", "sgd"])),
+        learning_rate_control=draw(st.floats(0, allow_infinity=False)),
         coupling=draw(st.sampled_from(["auto", "switch", "all"])),
         continuation=draw(st.sampled_from(["shared", "independent"])),
         symmetrized=draw(st.booleans()),
@@ -73,6 +79,10 @@ def test_defaults_are_those_of_the_original():
     values = HParams().to_dict()
     assert {name: values[name] for name in original} == original
     assert values["n_input"] == 0
+    assert (values["activation"], values["initializer"]) == ("tanh", "2017")
+    rates = ("learning_rate_generator", "learning_rate_prior", "learning_rate_control")
+    assert [values[name] for name in rates] == [0, 0, 0]
+    assert values["prior_optimizer"] == "adam"
     assert values["track"] == ["NVIL", "SimpleMuProp", "MuProp", "DynamicREBAR", "REBAR"]
     assert values["follow"] == "SimpleMuProp"
 

@@ -10,22 +10,33 @@ PACKAGE = Path(__file__).parents[1] / "rebar"
 MAY_IMPORT = {
     "errors": [],
     "noise": ["errors"],
-    "initializers": ["noise"],
+    "initializers": ["errors", "noise"],
     "types": ["noise"],
     "registry": ["errors"],
     "core": ["types"],
     "data": ["errors", "noise"],
     "hparams_grammar": [],
     "hparams_checks": ["data.sources", "hparams_grammar", "registry"],
+    "presets": ["errors"],
     "hparams": ["data.sources", "errors", "hparams_checks", "hparams_grammar", "registry"],
     "models": ["core", "errors", "initializers", "noise", "types"],
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
     "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "types"],
-    "factory": ["hparams", "models", "noise", "registry", "training.learner"],
+    "factory": [
+        "hparams",
+        "models",
+        "noise",
+        "registry",
+        "training.learner",
+        "training.optimizers",
+    ],
     "original": ["data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"],
     "restore": ["data.sources", "errors", "factory", "hparams", "models", "registry", "training"],
     "analysis": ["core", "errors", "noise", "training.files"],
-    "cli": ["analysis", "data", "errors", "factory", "hparams", "registry", "restore", "training"],
+    "cli": [
+        *("analysis", "data", "errors", "factory", "hparams", "presets", "registry", "restore"),
+        "training",
+    ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or
 a folder of `rebar/`; what it may import stands above it. `rebar/__init__.py` names the public

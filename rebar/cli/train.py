@@ -4,6 +4,7 @@ Examples:
   python rebar_train.py --hparams="model=SBNDynamicRebar,task=digits,n_layer=2" --epochs=20
   python rebar_train.py --hparams="model=SBNDynamicRebar,learning_rate=0.0003,n_layer=2,task=sbn"
   python rebar_train.py --hparams="model=SBNTrackGradVariances,n_layer=2,task=omni"
+  python rebar_train.py --preset=disarm_nonlinear --hparams="model=SBNDisARM"
 
 A run lies in WORKING_DIR/<name>; the same command goes on where it stopped.
 """
@@ -22,6 +23,7 @@ from rebar.data import ensure, load
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_name
+from rebar.presets import PRESETS, preset
 
 _SIGNAL_STATUS = 128
 _SIGPIPE = 13
@@ -47,6 +49,7 @@ def _define_flags() -> flags.FlagValues:
         getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
 
     define("multi_string", "hparams", "", "name=value pairs, see below; later strings win.")
+    define("string", "preset", None, "hparams of a published protocol, see below; hparams win.")
     define("string", "working_dir", "/tmp/rebar", "Where the folders of runs lie.")
     define("string", "data_dir", "data", "Folder of the data sets.")
     define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
@@ -82,7 +85,9 @@ def _help(values) -> str:
         + (f" One of: {', '.join(d.choices)}." if d.choices else "")
         for d in describe()
     ]
-    return "\n".join([__doc__, values.get_help(), "", "hparams, with their defaults:", *rows])
+    presets = [f"  {name}  {string}" for name, string in PRESETS.items()]
+    tables = ["", "hparams, with their defaults:", *rows, "", "presets:", *presets]
+    return "\n".join([__doc__, values.get_help(), *tables])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,7 +106,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if rest:
             raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
-        received = _train(values, HParams.parse(*values.hparams))
+        base = [] if values.preset is None else [preset(values.preset)]
+        received = _train(values, HParams.parse(*base, *values.hparams))
     except (flags.Error, RebarError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -158,6 +164,8 @@ def _train(values, hparams: HParams) -> int | None:
         "jit": jit,
         "threads": threads,
     }
+    if values.preset is not None:
+        about["preset"] = f"{values.preset}: {preset(values.preset)}"
     print(hparams.to_dict())
     for name, value in about.items():
         print(f"{name}: {value}")

@@ -62,16 +62,14 @@ class ConditionalSBN(_HalvedImages):
 
     objective_name = "conditional=multilayer: log p(lower half, b | upper half) - log q(b | image)"
 
-    def _create_networks(self, mean, nonlinear, seed):
+    def _create_networks(self, mean, shared):
         self.half = _half(self.n_input)
-        shared = {"nonlinear": nonlinear, "seed": seed, "dtype": self.dtype_policy}
         self.prior = Transformation(
             self.half,
             self.n_units[-1],
-            n_hidden=self.n_units[-1] if nonlinear else 0,
-            seed=seed,
+            n_hidden=self.n_units[-1] if shared["nonlinear"] else 0,
             name="prior",
-            dtype=self.dtype_policy,
+            **{name: value for name, value in shared.items() if name != "nonlinear"},
         )
         self.recognition = RecognitionNetwork(self.n_input, self.n_units, **shared)
         self.generator = GeneratorNetwork(
@@ -102,13 +100,17 @@ class SingleLayerConditional(_HalvedImages):
 
     objective_name = "conditional=2017: log p(lower half | b_L), b drawn given the upper half"
 
-    def _create_networks(self, mean, nonlinear, seed):
+    def _create_networks(self, mean, shared):
         self.half = _half(self.n_input)
-        shared = {"nonlinear": nonlinear, "seed": seed, "dtype": self.dtype_policy}
         self.recognition = RecognitionNetwork(self.half, self.n_units, **shared)
         self.generator = GeneratorNetwork(
             self.half, self.n_units[-1:], output_bias(mean)[self.half :], **shared
         )
+
+    @property
+    def prior_variables(self):
+        """None: the prior is the network that samples come from, `inference_variables`."""
+        return []
 
     def condition(self, x):
         """The centred upper half [B, D / 2]."""

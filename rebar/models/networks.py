@@ -8,35 +8,71 @@ transformation is called q_l_nonlinear_1 and so on.
 import keras
 import tensorflow as tf
 
-from rebar import noise
+from rebar import initializers, noise
 from rebar.core import bernoulli
-from rebar.initializers import FanInInitializer
+from rebar.errors import RebarError
 from rebar.types import Sampler
+
+LEAK = 0.3
+"""Slope of leaky_relu below 0, as in the DisARM paper's networks."""
+
+
+def _leaky_relu(a):
+    # tf.nn.leaky_relu has its slope in float32, whatever the type of a.
+    return tf.maximum(a, LEAK * a)
+
+
+_ACTIVATIONS = {"tanh": "tanh", "leaky_relu": _leaky_relu}
+
+
+def _activation(name: str):
+    if name not in _ACTIVATIONS:
+        raise RebarError(f"activation={name!r}: choose from {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]
 
 
 @keras.saving.register_keras_serializable("rebar")
 class Transformation(keras.layers.Layer):
-    """The deterministic map between stochastic layers: linear, or two tanh layers and a linear one.
+    """The map between stochastic layers: linear, or two hidden layers and a linear one.
 
     Args:
       n_input, n_output: widths.
-      n_hidden: width of the two tanh layers; 0 for a linear map.
+      n_hidden: width of the two hidden layers; 0 for a linear map.
+      activation: of the hidden layers, "tanh" or "leaky_relu" (slope .3 below 0).
+      initializer: of the kernels, "2017" or "glorot", see `rebar.initializers`.
       seed: for the initial weights.
       name: "q_0", "p_1", ...; prefix of the hidden layers' names.
+
+    Raises:
+      RebarError: an unknown activation or initializer.
     """
 
-    def __init__(self, n_input, n_output, n_hidden=0, seed=0, name=None, **kwargs):
+    def __init__(
+        self,
+        n_input,
+        n_output,
+        n_hidden=0,
+        activation="tanh",
+        initializer="2017",
+        seed=0,
+        name=None,
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         self._config = {
             "n_input": n_input,
             "n_output": n_output,
             "n_hidden": n_hidden,
+            "activation": activation,
+            "initializer": initializer,
             "seed": seed,
         }
+        hidden_activation = _activation(activation)
         self.dense = []
         width = n_input
         for i in (1, 2) if n_hidden else ():
-            self.dense.append(self._dense(width, n_hidden, "tanh", f"{self.name}_nonlinear_{i}"))
+            name_i = f"{self.name}_nonlinear_{i}"
+            self.dense.append(self._dense(width, n_hidden, hidden_activation, name_i))
             width = n_hidden
         self.dense.append(self._dense(width, n_output, None, self.name))
         self.build((None, n_input))
@@ -46,7 +82,7 @@ class Transformation(keras.layers.Layer):
         layer = keras.layers.Dense(
             n_output,
             activation,
-            kernel_initializer=FanInInitializer(seed),
+            kernel_initializer=initializers.by_name(self._config["initializer"], seed),
             name=name,
             dtype=self.dtype_policy,
         )
@@ -91,16 +127,28 @@ class RecognitionNetwork(keras.layers.Layer):
     Args:
       n_input: width of the (centred) input.
       n_units: widths of the latent layers, the one next to the data first.
-      nonlinear: two tanh layers in each transformation.
-      seed: for the initial weights.
+      nonlinear: two hidden layers in each transformation.
+      activation, initializer, seed: see `Transformation`.
     """
 
-    def __init__(self, n_input, n_units, nonlinear=False, seed=0, name="recognition", **kwargs):
+    def __init__(
+        self,
+        n_input,
+        n_units,
+        nonlinear=False,
+        activation="tanh",
+        initializer="2017",
+        seed=0,
+        name="recognition",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         self._config = {
             "n_input": n_input,
             "n_units": list(n_units),
             "nonlinear": nonlinear,
+            "activation": activation,
+            "initializer": initializer,
             "seed": seed,
         }
         widths = [n_input, *n_units]
@@ -109,6 +157,8 @@ class RecognitionNetwork(keras.layers.Layer):
                 widths[i],
                 units,
                 n_hidden=units if nonlinear else 0,
+                activation=activation,
+                initializer=initializer,
                 seed=seed,
                 name=f"q_{i}",
                 dtype=self.dtype_policy,
@@ -154,12 +204,21 @@ class GeneratorNetwork(keras.layers.Layer):
       n_units: widths of the latent layers, the one next to the data first.
       output_bias: [n_output] constant added to the output's logits (2017: the logit of the
         training mean, clipped to [.001, .999]).
-      nonlinear: two tanh layers in each transformation.
-      seed: for the initial weights.
+      nonlinear: two hidden layers in each transformation.
+      activation, initializer, seed: see `Transformation`.
     """
 
     def __init__(
-        self, n_output, n_units, output_bias, nonlinear=False, seed=0, name="generator", **kwargs
+        self,
+        n_output,
+        n_units,
+        output_bias,
+        nonlinear=False,
+        activation="tanh",
+        initializer="2017",
+        seed=0,
+        name="generator",
+        **kwargs,
     ):
         super().__init__(name=name, **kwargs)
         self._config = {
@@ -167,6 +226,8 @@ class GeneratorNetwork(keras.layers.Layer):
             "n_units": list(n_units),
             "output_bias": [float(v) for v in output_bias],
             "nonlinear": nonlinear,
+            "activation": activation,
+            "initializer": initializer,
             "seed": seed,
         }
         self.output_bias = tf.constant(output_bias, self.compute_dtype)
@@ -176,6 +237,8 @@ class GeneratorNetwork(keras.layers.Layer):
                 n_units[i],
                 widths[i],
                 n_hidden=n_units[i] if nonlinear else 0,
+                activation=activation,
+                initializer=initializer,
                 seed=seed,
                 name=f"p_{i}",
                 dtype=self.dtype_policy,

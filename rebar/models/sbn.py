@@ -31,14 +31,28 @@ class SigmoidBeliefNetwork(keras.Model):
     Args:
       n_units: widths of the latent layers, the one next to the data first, e.g. (200, 200).
       input_mean: [D] mean of the training images, in [0, 1].
-      nonlinear: two tanh layers between stochastic layers instead of a linear map.
+      nonlinear: two hidden layers and a linear one between stochastic layers instead of a
+        linear map.
+      activation: of those hidden layers, "tanh" (2017) or "leaky_relu" (slope .3 below 0).
+      initializer: of the kernels, "2017" or "glorot", see `rebar.initializers`.
       seed: for the initial weights.
 
     Raises:
-      RebarError: no latent layer, or a mean that is not a vector of numbers in [0, 1].
+      RebarError: no latent layer, a mean that is not a vector of numbers in [0, 1], an unknown
+        activation or initializer.
     """
 
-    def __init__(self, n_units, input_mean, nonlinear=False, seed=0, name="sbn", **kwargs):
+    def __init__(
+        self,
+        n_units,
+        input_mean,
+        nonlinear=False,
+        activation="tanh",
+        initializer="2017",
+        seed=0,
+        name="sbn",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         mean = np.asarray(input_mean, np.float64)
         if mean.ndim != 1 or not np.all((mean >= 0) & (mean <= 1)):
@@ -53,16 +67,21 @@ class SigmoidBeliefNetwork(keras.Model):
             "n_units": [int(n) for n in n_units],
             "input_mean": mean.tolist(),
             "nonlinear": bool(nonlinear),
+            "activation": activation,
+            "initializer": initializer,
             "seed": seed,
         }
         self.n_units = tuple(self._config["n_units"])
         self.n_input = len(mean)
         self.input_mean = tf.constant(mean, self.compute_dtype)
-        self._create_networks(mean, nonlinear, seed)
+        names = ("nonlinear", "activation", "initializer", "seed")
+        self._create_networks(
+            mean, {name: self._config[name] for name in names} | {"dtype": self.dtype_policy}
+        )
         self.built = True
 
-    def _create_networks(self, mean, nonlinear, seed):
-        shared = {"nonlinear": nonlinear, "seed": seed, "dtype": self.dtype_policy}
+    def _create_networks(self, mean, shared):
+        """Create prior, q and p; `shared` are the arguments that all networks have."""
         self.prior = LearnedPrior(self.n_units[-1], dtype=self.dtype_policy)
         self.recognition = RecognitionNetwork(self.n_input, self.n_units, **shared)
         self.generator = GeneratorNetwork(self.n_input, self.n_units, output_bias(mean), **shared)
@@ -89,6 +108,11 @@ class SigmoidBeliefNetwork(keras.Model):
     def inference_variables(self):
         """Trainable variables of q, the only ones on which samples depend."""
         return self.recognition.trainable_variables
+
+    @property
+    def prior_variables(self):
+        """Trainable variables of p(b_L), for which training can have an optimizer of their own."""
+        return self.prior.trainable_variables
 
     def log_joint(self, x, samples, n_samples: int = 1):
         """log p(x, b) [N] in nats for x [B, D] and samples L x [N, H]."""

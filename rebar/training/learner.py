@@ -1,8 +1,11 @@
 """Everything that a run changes, and one step of it.
 
-A learner holds a model, an estimator, their two optimizers and the gradient's moments. A step
+A learner holds a model, an estimator, their optimizers and the gradient's moments. A step
 takes all gradients before any update, as the 2017 code did, and reports what held before the
 update. It knows neither names of estimators nor those of models.
+
+Gradients are those of means over the rows of a minibatch, whatever the estimator, so that a rate
+means the same for all: Adam hardly tells a mean from a sum, but gradient descent does.
 """
 
 import tensorflow as tf
@@ -11,8 +14,9 @@ from rebar.core import gradients
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
 from rebar.noise import Noise
-from rebar.training.adam import FusedAdam
+from rebar.training import optimizers
 from rebar.training.moments import Moments
+from rebar.training.optimizers import Rates
 from rebar.types import Estimate
 
 CONTROL_RATE = 10
@@ -34,6 +38,11 @@ class Learner:
       learning_rate: Adam's, of the model; that of the control variates is ten times as high.
       beta2: Adam's decay of the second moment (2017: .99999).
       freeze_generator: train q and the control variates only (2017's eval_mode).
+      rates: of parts that do not follow learning_rate; they have optimizers of their own. None:
+        all follow.
+
+    Attributes:
+      optimizer: of q, and of all of p that has no optimizer of its own.
     """
 
     def __init__(
@@ -43,13 +52,21 @@ class Learner:
         learning_rate: float,
         beta2: float = 0.99999,
         freeze_generator: bool = False,
+        rates: Rates | None = None,
     ):
         self.model = model
         self.estimator = estimator
-        self._updated = model.inference_variables if freeze_generator else model.trainable_variables
-        self.optimizer = _adam(learning_rate, beta2, self._updated)
-        self.control_optimizer = _adam(
-            CONTROL_RATE * learning_rate, beta2, estimator.trainable_variables
+        rates = rates or Rates()
+        if freeze_generator:
+            variables = model.inference_variables
+            self._updates = {
+                "optimizer": (optimizers.adam(learning_rate, beta2, variables), variables)
+            }
+        else:
+            self._updates = optimizers.for_model(model, learning_rate, beta2, rates)
+        self.optimizer, _ = self._updates["optimizer"]
+        self.control_optimizer = optimizers.adam(
+            rates.control or CONTROL_RATE * learning_rate, beta2, estimator.trainable_variables
         )
         self.labels = list(getattr(estimator, "labels", ()))
         groups = (
@@ -70,7 +87,7 @@ class Learner:
         owners = {
             "model": self.model,
             "estimator": self.estimator,
-            "optimizer": self.optimizer,
+            **{name: optimizer for name, (optimizer, _) in self._updates.items()},
             "control_optimizer": self.control_optimizer,
         }
         # The position makes the name unique; Keras numbers optimizers, so their name is left out.
@@ -143,16 +160,9 @@ class Learner:
             id(v): g
             for v, g in zip(self.model.trainable_variables, estimate.gradients, strict=True)
         }
-        self.optimizer.apply_after(finite, [by_id[id(v)] for v in self._updated], self._updated)
+        for optimizer, variables in self._updates.values():
+            optimizer.apply_after(finite, [by_id[id(v)] for v in variables], variables)
         if self.control_optimizer is not None:
             self.control_optimizer.apply_after(
                 finite, estimate.control_gradients, self.estimator.trainable_variables
             )
-
-
-def _adam(learning_rate, beta2, variables):
-    if not variables:
-        return None
-    optimizer = FusedAdam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
-    optimizer.build(variables)
-    return optimizer

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rebar
 from rebar import registry
 from rebar.cli import train
 from rebar.estimators.reinforce import Reinforce
 from rebar.hparams import HParams
+from rebar.presets import PRESETS
 from rebar.training.blocks import Blocks
 from rebar.training.records import parse_log
 
@@ -123,6 +125,31 @@ def test_whole_runs(run, tmp_path, capsys, hparams):
     assert f"objective: {about['objective']}\n" in out
 
 
+def test_a_preset_is_printed_recorded_and_overridden(run, tmp_path, capsys):
+    """What the user gives counts; a name adds nothing to a run that its hparams do not say."""
+    hparams = "task=digits,model=SBNDisARM,n_hidden=4,learning_rate=0.002"
+    assert run(hparams, "--preset=disarm_nonlinear", "--training_steps=3") == 0
+    out = capsys.readouterr().out
+    record = f"disarm_nonlinear: {PRESETS['disarm_nonlinear']}"
+    assert f"\npreset: {record}\n" in out
+    folder = only_run(tmp_path)
+    about = json.loads((folder / "hparams.json").read_text())
+    assert about["preset"] == record
+    expected = HParams.parse(PRESETS["disarm_nonlinear"], hparams)
+    assert about["hparams"] == expected.to_dict()
+    assert (expected.learning_rate, expected.batch_size) == (0.002, 50)
+    assert "to be binarized anew whenever used" in about["data"]
+    trained = rebar.load_model(folder)
+    assert (trained.hparams, trained.step) == (expected, 3)
+    assert trained.model.get_config()["activation"] == "leaky_relu"
+    assert trained.model.get_config()["initializer"] == "glorot"
+
+    assert run(expected.format(), "--training_steps=5") == 0
+    out = capsys.readouterr().out
+    assert f"resuming at step 3 from {folder}" in out
+    assert "preset" not in out
+
+
 def test_stopped_and_started_again(run, tmp_path, capsys):
     """In two commands, the second of them for longer; then there is nothing left to do."""
     hparams = "model=SBNNVIL,task=digits,n_hidden=4"
@@ -219,6 +246,8 @@ def test_help_tells_every_flag_and_hparam_without_tensorflow():
         assert text in done.stdout
     assert "  n_layer=1  (int) Stochastic layers.\n" in done.stdout
     assert re.search(r"  task=sbn  \(str\) .* One of: sbn, sp, .*digits", done.stdout)
+    for name, string in PRESETS.items():
+        assert f"  {name}  {string}\n" in done.stdout
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -1,0 +1,136 @@
+"""Who updates what: Adam as TensorFlow 1 had it, or gradient descent, for the parts of a model.
+
+    Adam   m <- m + (1 - beta1) (g - m),    v <- v + (1 - beta2) (g^2 - v)
+           w <- w - lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon)
+    SGD    w <- w - lr g
+
+Adam: Kingma & Ba 2015, the form at the end of section 2, in which epsilon is not bias-corrected.
+Keras' Adam has the same form; its update takes twice as long where it is not compiled.
+"""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from rebar.errors import RebarError
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """Learning rates of a model's parts, where they are not that of the model; 0: they are.
+
+    Attributes:
+      generator: of p but for the prior.
+      prior: of p(b_L).
+      prior_optimizer: of p(b_L), "adam" or "sgd".
+      control: of the control variates; 0: ten times that of the model (2017).
+    """
+
+    generator: float = 0.0
+    prior: float = 0.0
+    prior_optimizer: str = "adam"
+    control: float = 0.0
+
+
+def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
+    """Name -> (optimizer, its variables): "optimizer", and one for each part that has its own.
+
+    Each trainable variable of the model is in one list. "optimizer" has those of q at least.
+
+    Raises:
+      RebarError: an unknown `prior_optimizer`, or a rate for the prior of a model that has no
+        attribute `prior_variables`.
+    """
+    if rates.prior_optimizer not in ("adam", "sgd"):
+        raise RebarError(f"prior_optimizer={rates.prior_optimizer!r}: choose from adam, sgd")
+    own_prior = rates.prior > 0 or rates.prior_optimizer == "sgd"
+    prior = getattr(model, "prior_variables", None)
+    if own_prior and prior is None:
+        raise RebarError(
+            f"{type(model).__name__} does not say which variables are its prior's, so they cannot "
+            "have an optimizer of their own; give the model an attribute prior_variables"
+        )
+    names = {id(v): "optimizer" for v in model.inference_variables}
+    names |= {id(v): "prior_optimizer" if own_prior else "optimizer" for v in prior or ()}
+    rest = "generator_optimizer" if rates.generator > 0 else "optimizer"
+    parts: dict = {}
+    for v in model.trainable_variables:
+        parts.setdefault(names.get(id(v), rest), []).append(v)
+    make = {
+        "optimizer": lambda v: adam(learning_rate, beta2, v),
+        "generator_optimizer": lambda v: adam(rates.generator, beta2, v),
+        "prior_optimizer": lambda v: (
+            sgd(rates.prior or learning_rate, v)
+            if rates.prior_optimizer == "sgd"
+            else adam(rates.prior, beta2, v)
+        ),
+    }
+    return {name: (make[name](parts[name]), parts[name]) for name in make if name in parts}
+
+
+def adam(learning_rate: float, beta2: float, variables):
+    """Adam for these variables, with the state made; None if there are none."""
+    if not variables:
+        return None
+    optimizer = FusedAdam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
+    optimizer.build(variables)
+    return optimizer
+
+
+def sgd(learning_rate: float, variables):
+    """Gradient descent for these variables."""
+    optimizer = FusedSGD(learning_rate)
+    optimizer.build(variables)
+    return optimizer
+
+
+class _ApplyAfter:
+    """What both have in common: updates that wait for a value."""
+
+    _factor: tf.Tensor | float = 1.0
+
+    def apply_after(self, finite, gradients, variables):
+        """Apply, but only once `finite`, a boolean scalar, is known; with rate 0 if it is false.
+
+        `finite` should depend on all that reads the variables. XLA orders by data alone, and copies
+        a variable whose update it cannot place after the last use of the old value.
+        """
+        self._factor = tf.cast(finite, variables[0].dtype)
+        self.apply(gradients, variables)
+        self._factor = 1.0
+
+
+class FusedAdam(_ApplyAfter, keras.optimizers.Adam):
+    """Keras' Adam with the update done by TensorFlow's kernel; same arguments, same state."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable and its moments."""
+        index = self._get_variable_index(variable)
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=self._factor * tf.cast(learning_rate, dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.cast(self.epsilon, dtype),
+            grad=gradient,
+        )
+
+
+class FusedSGD(_ApplyAfter, keras.optimizers.SGD):
+    """Keras' gradient descent, without momentum, with the update done by TensorFlow's kernel."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable."""
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=variable.handle,
+            alpha=self._factor * tf.cast(learning_rate, variable.dtype),
+            delta=gradient,
+        )

@@ -1,0 +1,85 @@
+"""Presets: what they set, that they can be overridden, and that the data of the paper fit them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rebar
+from rebar.errors import RebarError
+from rebar.hparams import HParams, run_name
+from rebar.presets import PRESETS, preset
+
+PROTOCOL = {
+    "batch_size": 50,
+    "dynamic_b": True,
+    "n_hidden": 200,
+    "initializer": "glorot",
+    "learning_rate": 1e-4,
+    "learning_rate_generator": 0.0,
+    "learning_rate_prior": 1e-2,
+    "prior_optimizer": "sgd",
+    "learning_rate_control": 1e-4,
+    "beta2": 0.999,
+    "temperature": 0.1,
+}
+NETWORKS = {
+    "disarm_linear": (1, False),
+    "disarm_nonlinear": (1, True),
+    "disarm_linear2": (2, False),
+    "disarm_linear3": (3, False),
+    "disarm_linear4": (4, False),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_a_preset_sets(name):
+    h = HParams.parse(preset(name))
+    assert {key: getattr(h, key) for key in PROTOCOL} == PROTOCOL
+    assert (h.n_layer, h.nonlinear) == NETWORKS[name]
+    assert h.activation == ("leaky_relu" if h.nonlinear else "tanh")
+    # Everything else is as without it.
+    said = set(re.findall(r"(\w+)=", PRESETS[name]))
+    changed = {key for key, value in h.to_dict().items() if value != HParams().to_dict()[key]}
+    assert changed <= said <= {*PROTOCOL, "n_layer", "nonlinear", "activation"}
+
+
+def test_names():
+    assert list(PRESETS) == list(NETWORKS)
+    assert rebar.preset("disarm_linear") == PRESETS["disarm_linear"]
+
+
+def test_later_strings_override():
+    h = HParams.parse(preset("disarm_nonlinear"), "batch_size=20,n_layer=3", "batch_size=30")
+    assert (h.batch_size, h.n_layer, h.nonlinear) == (30, 3, True)
+    assert HParams.parse(preset("disarm_linear"), preset("disarm_linear4")).n_layer == 4
+
+
+def test_a_run_has_the_name_of_its_values_however_they_were_given():
+    by_name = HParams.parse(preset("disarm_linear2"), "model=SBNDisARM")
+    by_hand = HParams.parse(f"model=SBNDisARM,{PRESETS['disarm_linear2']}")
+    assert run_name(by_name, 0) == run_name(by_hand, 0)
+    other = HParams.parse(preset("disarm_linear2"), "model=SBNDisARM,prior_optimizer=adam")
+    assert run_name(by_name, 0) != run_name(other, 0)
+
+
+def test_an_unknown_one_is_refused():
+    with pytest.raises(RebarError, match=r"unknown preset 'disram'; choose from disarm_linear, "):
+        preset("disram")
+
+
+def test_a_preset_is_read_without_tensorflow():
+    code = "import sys, rebar.presets; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_preset_is_in_the_documentation():
+    text = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text()
+    assert set(re.findall(r"--preset=(\w+)", text)) == set(PRESETS)
+    commands = re.findall(r'--preset=(\w+) --hparams="([^"]+)"', text)
+    known = [(name, h) for name, h in commands if "..." not in h]
+    assert len(known) >= len(PRESETS)
+    for name, hparams in known:
+        HParams.parse(preset(name), hparams)
