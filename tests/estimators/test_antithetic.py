@@ -20,6 +20,7 @@ from tests.conformance.cases import (
     tensor,
     tiny_model,
 )
+from tests.quadrature import moments, uniforms
 
 __all__ = ["float64"]
 
@@ -71,6 +72,18 @@ def test_equals_the_formulas(n_layer, family, cls, continuation):
         np.testing.assert_allclose(ours, g, rtol=1e-10, atol=1e-12 * largest)
 
 
+@pytest.mark.parametrize("cls", [ARM, DisARM])
+def test_independent_chains_compile(cls):
+    estimator = cls(continuation="independent")
+    model, x, noise = problem(estimator, 3)
+    eager = estimator.estimate(model, x, noise).gradients
+    compiled = tf.function(
+        lambda: estimator.estimate(model, x, noise).gradients, jit_compile=True, autograph=False
+    )()
+    for a, b in zip(eager, compiled, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_continuation_matters_above_one_layer_only(family):
     for n_layer, same in [(1, True), (2, False)]:
@@ -88,6 +101,35 @@ def test_shared_chains_do_not_look_at_branches():
     without = DisARM().estimate(model, x, noise._replace(branches=())).gradients
     for a, b in zip(with_branches, without, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("continuation", ["shared", "independent"])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_disarm_varies_no_more_than_arm_in_any_layer(layer, continuation):
+    """Exactly, over the noise of the layer, with the noise of all others held fixed."""
+    model, x, noise = problem(DisARM(continuation="independent"), 3, n_samples=1)
+    main, branches = tf.nest.map_structure(lambda u: u[:1], (noise.uniforms, noise.branches))
+    x, noise = x[:1], Noise(main, 1, branches)
+    logits = hard_rollout(model, x, noise).logits[layer][0]
+    u, weights = uniforms(logits.numpy())
+    variables = model.inference_variables[2 * layer : 2 * layer + 2]
+
+    def estimates(cls):
+        estimator = cls(continuation=continuation)
+
+        @tf.function(autograph=False)
+        def one(row):
+            changed = (*main[:layer], row[tf.newaxis], *main[layer + 1 :])
+            found = estimator.estimate(model, x, noise._replace(uniforms=changed)).gradients
+            of = {id(v): g for v, g in zip(model.trainable_variables, found, strict=True)}
+            return tf.concat([tf.reshape(of[id(v)], [-1]) for v in variables], axis=0)
+
+        return np.stack([one(tf.constant(row)) for row in u])
+
+    (arm_mean, arm), (mean, variance) = (moments(estimates(c), weights) for c in (ARM, DisARM))
+    np.testing.assert_allclose(mean, arm_mean, rtol=1e-9, atol=1e-12)
+    assert np.all(variance <= arm + 1e-12 * np.max(arm))
+    assert np.sum(variance) < 0.99 * np.sum(arm)
 
 
 @pytest.mark.parametrize("cls", [ARM, DisARM])
