@@ -125,16 +125,16 @@ def test_fault_the_same_noise_in_every_draw(monkeypatch):
 
 
 def test_few_draws_are_unbiased_and_the_standard_error_is_the_spread():
-    """400 measurements of 8 draws in 4 groups: with n for n - 1 the mean would be 7/8 of it."""
+    """200 measurements of 8 draws in 4 groups: with n for n - 1 the mean would be 7/8 of it."""
     model = tiny_model(1)
     estimator = set_up(DisARM(), model)
     meter = VarianceMeter(model, estimator)
     expected = exact_variances(estimator, model, batch(1), regions_of_noise)["total"]
-    parts = [meter(batch(1), 8, 0, (i,), groups=4)["DisARM"].parts["total"] for i in range(400)]
+    parts = [meter(batch(1), 8, 0, (i,), groups=4)["DisARM"].parts["total"] for i in range(200)]
     values = np.array([part.variance for part in parts])
     spread = values.std(ddof=1)
-    assert abs(values.mean() - expected) < 4 * spread / np.sqrt(400)
-    assert 4 * spread / np.sqrt(400) < expected / 8
+    assert abs(values.mean() - expected) < 4 * spread / np.sqrt(200)
+    assert 4 * spread / np.sqrt(200) < expected / 8
     stated = np.sqrt(np.mean([part.standard_error**2 for part in parts]))
     assert 0.8 < stated / spread < 1.25
 
