@@ -169,11 +169,11 @@ class VarianceMeter:
         evaluations = self._samples * len(x)
         result = {}
         for label, member in self._members.items():
-            sums, milliseconds = _sums_of_groups(self._sums[label], zeros, x, keys[0], draws)
+            with np.errstate(invalid="ignore"):  # nan where an estimate is not finite
+                sums, milliseconds = _sums_of_groups(self._sums[label], zeros, x, keys[0], draws)
+                measured = {name: _part(sums, indices, sizes) for name, indices in parts.items()}
             result[label] = Measured(
-                {name: _part(sums, indices, sizes) for name, indices in parts.items()},
-                member.evaluations(len(self._model.n_units)) * evaluations,
-                milliseconds,
+                measured, member.evaluations(len(self._model.n_units)) * evaluations, milliseconds
             )
         return result
 
@@ -318,5 +318,5 @@ def _part(sums, indices, sizes) -> Part:
     """`Part` from the sums of the groups of draws."""
     total = functools.reduce(operator.add, sums)
     each = [group.variance(indices, sizes) for group in sums]
-    error = statistics.stdev(each) / math.sqrt(len(each))
+    error = float(np.std(each, ddof=1)) / math.sqrt(len(each))
     return Part(total.variance(indices, sizes), error, tuple(each))

@@ -52,7 +52,7 @@ def states_of_rows(model, x):
 
 def regions_of_noise(model, x):
     """(uniforms, weight) of the points of an integral over the noise of one row and one layer."""
-    (logits,) = model.posterior_logits(x, ())
+    (logits,) = model.posterior_logits(x, (tf.zeros([1, *model.n_units]),))
     units = []
     for p in tf.sigmoid(logits)[0].numpy():
         edges = [0, min(p, 1 - p), max(p, 1 - p), 1]
@@ -79,7 +79,7 @@ def exact_variances(estimator, model, x, outcomes):
     paths = [v.path for v in model.trainable_variables]
     owner = np.repeat(paths, [np.prod(v.shape, dtype=int) for v in model.trainable_variables])
     layers = [f"q_{layer}" for layer in range(len(model.n_units))]
-    masks = {name: np.array([f"/{name}/" in path for path in owner]) for name in layers}
+    masks = {name: np.array([path.startswith(name) for path in owner]) for name in layers}
     of_q = np.any(list(masks.values()), axis=0)
     masks |= {"total": np.full(len(owner), True), "q": of_q, "p": ~of_q}
     return {name: np.mean(variance[mask]) for name, mask in masks.items()}
@@ -125,16 +125,16 @@ def test_fault_the_same_noise_in_every_draw(monkeypatch):
 
 
 def test_few_draws_are_unbiased_and_the_standard_error_is_the_spread():
-    """400 measurements of 8 draws in 4 groups: with n for n - 1 the mean would be 7/8 of it."""
+    """200 measurements of 8 draws in 4 groups: with n for n - 1 the mean would be 7/8 of it."""
     model = tiny_model(1)
     estimator = set_up(DisARM(), model)
     meter = VarianceMeter(model, estimator)
     expected = exact_variances(estimator, model, batch(1), regions_of_noise)["total"]
-    parts = [meter(batch(1), 8, 0, (i,), groups=4)["DisARM"].parts["total"] for i in range(400)]
+    parts = [meter(batch(1), 8, 0, (i,), groups=4)["DisARM"].parts["total"] for i in range(200)]
     values = np.array([part.variance for part in parts])
     spread = values.std(ddof=1)
-    assert abs(values.mean() - expected) < 4 * spread / np.sqrt(400)
-    assert 4 * spread / np.sqrt(400) < expected / 8
+    assert abs(values.mean() - expected) < 4 * spread / np.sqrt(200)
+    assert 4 * spread / np.sqrt(200) < expected / 8
     stated = np.sqrt(np.mean([part.standard_error**2 for part in parts]))
     assert 0.8 < stated / spread < 1.25
 
@@ -174,7 +174,7 @@ class Constructed(Estimator):
         gradients = [g + tf.zeros(v.shape) for v in model.trainable_variables]
         if self.first is not None:
             gradients[0] += self.first
-        return Estimate(gradients, [], tf.zeros([len(x)]), {})
+        return Estimate(gradients, [], tf.zeros([x.shape[0]]), {})
 
 
 def test_a_mean_far_beyond_the_deviations_costs_no_digits():
@@ -188,9 +188,11 @@ def test_a_mean_far_beyond_the_deviations_costs_no_digits():
 def test_what_is_not_finite_is_not_called_zero():
     model = tiny_model(1)
     estimator = Constructed()
-    estimator.first = np.nan
-    (measured,) = rebar.estimator_variance(model, estimator, batch(1), 4).values()
-    assert np.isnan(measured.parts["total"].variance)
+    for value in (np.nan, np.inf):
+        estimator.first = value
+        (measured,) = rebar.estimator_variance(model, estimator, batch(1), 4).values()
+        assert np.isnan(measured.parts["total"].variance)
+        assert measured.parts["q"].variance > 0
 
 
 @pytest.mark.parametrize(
@@ -202,9 +204,9 @@ def test_parts(family, n_layer, nonlinear):
     parts = variables_by_part(model, batch(2))
     layers = [f"q_{layer}" for layer in range(n_layer)]
     assert list(parts) == ["total", "q", *layers, "p"]
-    paths = [v.path.split("/") for v in model.trainable_variables]
+    paths = [v.path for v in model.trainable_variables]
     for name in layers:
-        owned = [i for i, path in enumerate(paths) if any(p.startswith(name) for p in path)]
+        owned = [i for i, path in enumerate(paths) if path.startswith(name)]
         assert parts[name] == owned
     assert sorted(i for name in layers for i in parts[name]) == parts["q"]
     assert sorted(parts["q"] + parts["p"]) == parts["total"] == list(range(len(paths)))
