@@ -22,7 +22,8 @@ class Tracked(Estimator):
       estimators: label -> estimator.
       follow: the label whose gradient trains the model.
 
-    Metrics: where a temperature is learned: temperature, its gradient, and that squared (2017).
+    Metrics: the multi-sample bound, if the one followed follows it; where a temperature is
+    learned: temperature, its gradient, and that squared (2017).
 
     Raises:
       RebarError: `follow` is not among the estimators.
@@ -40,6 +41,7 @@ class Tracked(Estimator):
         self.estimators = list(estimators.values())
         self.unbiased = estimators[follow].unbiased
         self.objective = estimators[follow].objective
+        self.samples_per_chain = estimators[follow].samples_per_chain
         self.branches = any(estimator.branches for estimator in self.estimators)
 
     @classmethod
@@ -71,7 +73,9 @@ class Tracked(Estimator):
         return [
             label
             for label, estimator in pairs
-            if type(estimator).unbiased and estimator.objective == self.objective
+            if type(estimator).unbiased
+            and estimator.objective == self.objective
+            and estimator.samples_per_chain == self.samples_per_chain
         ]
 
     def common_gradients(self, model):
@@ -101,16 +105,18 @@ class Tracked(Estimator):
             gradients[self.follow],
             self.aligned(*control),
             followed.objective,
-            self._temperature_metrics(estimates),
+            {**_bound(followed.metrics), **self._temperature_metrics(estimates)},
             gradients,
         )
 
     def metrics(self, model, x, noise, hard):
-        """The temperature, where one is learned."""
+        """The bound that is followed, if one is; the temperature, where one is learned."""
+        followed = self.estimators[self.labels.index(self.follow)]
+        bound = _bound(followed.metrics(model, x, noise, hard))
         for estimator in self.estimators:
             if hasattr(estimator, "log_temperature"):
-                return {"temperature": tf.exp(estimator.log_temperature_value())}
-        return {}
+                return {**bound, "temperature": tf.exp(estimator.log_temperature_value())}
+        return bound
 
     def _temperature_metrics(self, estimates):
         for estimator, estimate in zip(self.estimators, estimates, strict=True):
@@ -123,3 +129,8 @@ class Tracked(Estimator):
                     "temperature_gradient_squared": gradient * gradient,
                 }
         return {}
+
+
+def _bound(metrics):
+    """The multi-sample bound of an estimator's metrics, if it has one."""
+    return {name: value for name, value in metrics.items() if name == "multi_sample_bound"}
