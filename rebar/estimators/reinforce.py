@@ -48,11 +48,11 @@ class Reinforce(MultiSample):
         gradient = self.score_gradient(
             tape, hard, self._signal(f), noise.n_samples, model.trainable_variables
         )
-        return Estimate(gradient, [], hard.objective, self._metrics(f))
+        return Estimate(gradient, [], hard.objective, self._named(f))
 
     def metrics(self, model, x, noise, hard):
         """The bound if it is followed, and the RMS of the centred learning signal."""
-        return self._metrics(self.reported(hard.objective, noise.n_samples))
+        return self._named(self.reported(hard.objective, noise.n_samples))
 
     def _signal(self, f):
         """The centred learning signal of each row, [N], for f [K, B]."""
@@ -60,6 +60,6 @@ class Reinforce(MultiSample):
             return tf.tile(centre(bounds.multi_sample(f)), [f.shape[0]])
         return centre(tf.reshape(f, [-1]))
 
-    def _metrics(self, f):
+    def _named(self, f):
         rms = tf.sqrt(tf.reduce_mean(tf.square(self._signal(f))))
         return {**self.bound_metrics(f), "signal_rms": rms}
