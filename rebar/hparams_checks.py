@@ -71,6 +71,8 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
     if known("model", "track", "batch_size", "n_samples"):
         yield from _too_few(values)
         yield from _tracked_samples(values)
+    if known("model", "track", "multi_sample", "batch_size") and values["multi_sample"]:
+        yield from _not_for_bound(values)
 
 
 def _tracked(values: Mapping[str, Any]) -> list[str]:
@@ -102,13 +104,37 @@ def _tracked_samples(values: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _in_use(values: Mapping[str, Any]) -> list[str]:
+    """Model names of the estimators that these values build: the model, and those it tracks."""
+    names = [values["model"]] if values["model"] in registry.names() else []
+    names += _tracked(values)
+    return list(dict.fromkeys(names))
+
+
+def _not_for_bound(values: Mapping[str, Any]) -> Iterator[str]:
+    """A message where multi_sample=true is asked of an estimator that cannot follow the bound."""
+    in_use = [name for name in _in_use(values) if registry.entry(name).label != "Track"]
+    unable = [name for name in in_use if not registry.entry(name).multi_sample]
+    if unable:
+        able = [name for name in registry.names() if registry.entry(name).multi_sample]
+        yield (
+            f"multi_sample=True: {', '.join(unable)} cannot follow the multi-sample bound; "
+            f"those that can: {', '.join(able)}"
+        )
+    for name in in_use:
+        least = registry.entry(name).min_rows
+        if 1 <= values["batch_size"] < least and name not in unable:
+            yield (
+                f"{name} with multi_sample=True compares the bounds of different examples, but "
+                f"batch_size={values['batch_size']}; give batch_size={least} or more"
+            )
+
+
 def _too_few(values: Mapping[str, Any]) -> Iterator[str]:
     """A message where an estimator in use needs more rows or samples than a minibatch has."""
-    names = [values["model"]] if values["model"] in registry.names() else []
     tracked = _tracked(values)
-    names += tracked
     batch, samples = values["batch_size"], values["n_samples"]
-    for name in dict.fromkeys(names):
+    for name in _in_use(values):
         entry = registry.entry(name)
         if 1 <= batch * samples < entry.min_rows:
             yield (

@@ -24,6 +24,7 @@ class Entry:
       min_rows: the fewest rows (batch_size * n_samples) that the estimator works with.
       min_samples: the fewest samples of an example (n_samples) that it works with.
       samples: n_samples must be a multiple of this.
+      multi_sample: whether it follows the multi-sample bound if hparams say multi_sample=true.
     """
 
     target: str | Callable[[Any], Any]
@@ -31,6 +32,7 @@ class Entry:
     min_rows: int = 1
     min_samples: int = 1
     samples: int = 1
+    multi_sample: bool = False
 
     def n_samples(self, least: int) -> int:
         """The smallest number of samples of an example, `least` or more, that it works with."""
@@ -38,8 +40,10 @@ class Entry:
 
 
 _ENTRIES: dict[str, Entry] = {
-    "SBN": Entry("rebar.estimators.reinforce:Reinforce", "REINFORCE", min_rows=2),
-    "SBNNVIL": Entry("rebar.estimators.nvil:NVIL", "NVIL"),
+    "SBN": Entry(
+        "rebar.estimators.reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True
+    ),
+    "SBNNVIL": Entry("rebar.estimators.nvil:NVIL", "NVIL", multi_sample=True),
     "SBNSimpleMuProp": Entry("rebar.estimators.muprop:SimpleMuProp", "SimpleMuProp"),
     "SBNMuProp": Entry("rebar.estimators.muprop:MuProp", "MuProp"),
     "SBNRebar": Entry("rebar.estimators.rebar:REBAR", "REBAR"),
@@ -49,8 +53,10 @@ _ENTRIES: dict[str, Entry] = {
     "SBNARM": Entry("rebar.estimators.antithetic:ARM", "ARM"),
     "SBNDisARM": Entry("rebar.estimators.antithetic:DisARM", "DisARM"),
     "SBNRelax": Entry("rebar.estimators.relax:RELAX", "RELAX"),
-    "SBNVIMCO": Entry("rebar.estimators.vimco:VIMCO", "VIMCO", min_samples=2),
-    "SBNLocalDisARM": Entry("rebar.estimators.local_disarm:LocalDisARM", "LocalDisARM", samples=2),
+    "SBNVIMCO": Entry("rebar.estimators.vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
+    "SBNLocalDisARM": Entry(
+        "rebar.estimators.local_disarm:LocalDisARM", "LocalDisARM", samples=2, multi_sample=True
+    ),
     "SBNTrackGradVariances": Entry("rebar.estimators.tracked:Tracked", "Track"),
 }
 
@@ -83,6 +89,7 @@ def register(
     min_rows: int = 1,
     min_samples: int = 1,
     samples: int = 1,
+    multi_sample: bool = False,
 ) -> None:
     """Make an estimator known as `model=name`.
 
@@ -90,7 +97,7 @@ def register(
       name: what users type after `model=`.
       target: an `Estimator` subclass, a "module:Class" string, or a callable HParams -> Estimator.
       label: its name in `track=[...]` and in logs; `name` if not given.
-      min_rows, min_samples, samples: see `Entry`.
+      min_rows, min_samples, samples, multi_sample: see `Entry`.
 
     Raises:
       RebarError: the name or the label is taken.
@@ -98,7 +105,7 @@ def register(
     label = label or name
     if name in _ENTRIES or label in labels():
         raise RebarError(f"model {name!r} (label {label!r}) is registered already; choose another")
-    _ENTRIES[name] = Entry(target, label, min_rows, min_samples, samples)
+    _ENTRIES[name] = Entry(target, label, min_rows, min_samples, samples, multi_sample)
 
 
 def make_estimator(name: str, hparams: Any) -> Any:

@@ -43,7 +43,8 @@ class Estimate(NamedTuple):
     Attributes:
       gradients: aligned with model.trainable_variables, of the loss -mean f (descent direction).
       control_gradients: aligned with estimator.trainable_variables, descent direction too.
-      objective: [N] f at the hard samples, in nats.
+      objective: [N] f at the hard samples, in nats; of the main chains only, [N / 2], where the
+        noise's samples are paired.
       metrics: name -> scalar, in the order in which they are printed after the ELBO.
       tracked: label -> gradients, of every method of a tracking estimator; else empty.
     """

@@ -157,7 +157,7 @@ def _train(values, hparams: HParams) -> int | None:
         estimator=estimator,
     )
     about = {
-        "objective": learner.model.objective_name,
+        "objective": learner.model.objective_name + _followed(estimator, hparams.n_samples),
         "unbiased": learner.estimator.unbiased,
         "coupling": hparams.effective_coupling,
         "data": data.description,
@@ -196,6 +196,14 @@ def _train(values, hparams: HParams) -> int | None:
     # Only now: a checkpoint of another configuration would have been refused.
     write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     return run.train()
+
+
+def _followed(estimator, n_samples: int) -> str:
+    """What is said after the objective's name where its multi-sample bound is followed."""
+    if estimator.objective != "bound":
+        return ""
+    chains = n_samples // estimator.samples_per_chain
+    return f"; followed: its multi-sample bound, {chains} {'samples' if chains > 1 else 'sample'}"
 
 
 def _quiet_when_whole(line: str) -> None:

@@ -14,4 +14,5 @@ def split_samples(values: tf.Tensor, n_samples: int) -> tf.Tensor:
 def multi_sample(f: tf.Tensor) -> tf.Tensor:
     """log mean_s exp f_s, in nats: [S, B] -> [B]. The K-sample bound of Burda et al. 2016."""
     f.shape.assert_has_rank(2)
-    return tf.reduce_logsumexp(f, axis=0) - tf.cast(math.log(f.shape[0]), f.dtype)
+    # Not tf.cast, which would make the logarithm a float32 first.
+    return tf.reduce_logsumexp(f, axis=0) - tf.constant(math.log(f.shape[0]), f.dtype)

@@ -38,6 +38,33 @@ def antithetic_objective(model, x, noise, hard, layer: int) -> tuple:
     return tf.stop_gradient(rollout.objective), rollout.samples[layer]
 
 
+def continues_independently(continuation: str) -> bool:
+    """Whether a pair's chains have noise of their own above the layer where they part.
+
+    Raises:
+      RebarError: it is neither "shared" nor "independent".
+    """
+    if continuation not in ("shared", "independent"):
+        raise RebarError(f"continuation must be 'shared' or 'independent', given: {continuation!r}")
+    return continuation == "independent"
+
+
+def chain_noise(noise, branches: bool):
+    """The noise with its branches, or without them if they are not asked for.
+
+    Raises:
+      RebarError: branches are asked for and missing.
+    """
+    if not branches:
+        return noise._replace(branches=())
+    if len(noise.uniforms) > 1 and not noise.branches:
+        raise RebarError(
+            "continuation='independent' continues a chain with noise.branches, but there are "
+            "none; add them with rebar.noise.with_branches"
+        )
+    return noise
+
+
 class _Pairs(Estimator):
     """What both have in common.
 
@@ -50,11 +77,7 @@ class _Pairs(Estimator):
 
     def __init__(self, continuation="shared", **kwargs):
         super().__init__(**kwargs)
-        if continuation not in ("shared", "independent"):
-            raise RebarError(
-                f"continuation must be 'shared' or 'independent', given: {continuation!r}"
-            )
-        self.branches = continuation == "independent"
+        self.branches = continues_independently(continuation)
 
     def evaluations(self, n_layer):
         """The main chain, and one for each layer."""
@@ -62,13 +85,7 @@ class _Pairs(Estimator):
 
     def estimate(self, model, x, noise):
         """Estimate the gradient; x [B, D]."""
-        if self.branches and len(model.n_units) > 1 and not noise.branches:
-            raise RebarError(
-                "continuation='independent' continues a chain with noise.branches, but there are "
-                "none; add them with rebar.noise.with_branches"
-            )
-        if not self.branches:
-            noise = noise._replace(branches=())
+        noise = chain_noise(noise, self.branches)
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         f = tf.stop_gradient(hard.objective)

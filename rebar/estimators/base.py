@@ -25,7 +25,8 @@ class Estimator(keras.layers.Layer):
     Class attributes:
       unbiased: whether the expected gradient is that of E_q f.
       branches: whether `noise.branches` are needed.
-      objective: what it follows: "elbo", or "bound", the multi-sample bound of n_samples.
+      objective: what it follows: "elbo", or "bound", the multi-sample bound.
+      samples_per_chain: how many of the noise's samples one sample of the bound takes (2: a pair).
       jit_pays: whether compiling its steps with XLA is worth the time (docs/performance.md).
       generator_at_hard: whether the gradient of p's variables, on which the samples do not
         depend, is - mean d log_joint at the hard samples of the noise. A tracker then computes
@@ -35,6 +36,7 @@ class Estimator(keras.layers.Layer):
     unbiased = True
     branches = False
     objective = "elbo"
+    samples_per_chain = 1
     jit_pays = True
     generator_at_hard = False
 
@@ -55,7 +57,7 @@ class Estimator(keras.layers.Layer):
                 values[name] = getattr(hparams, f"effective_{name}", getattr(hparams, name))
         return cls(**values)
 
-    def evaluations(self, n_layer: int) -> int:
+    def evaluations(self, n_layer: int) -> float:
         """Evaluations of f per row of the noise and step: full passes, hard or relaxed."""
         return 1
 

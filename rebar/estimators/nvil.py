@@ -5,19 +5,26 @@
 Unbiased: c does not see b, and E_q[d log q] = 0. One evaluation of f a row. Learns c by least
 squares on the learning signal, mean (f - c)^2.
 
+`multi_sample`: for the bound L = log 1/K sum_k exp f_k of an example's K samples,
+
+    g = - mean_B [ sum_k (L - c(x)) d log q(b_k | x)  +  d L at fixed samples ]
+
+is unbiased in the same way; c descends mean (L - c)^2.
+
 Source: Mnih & Gregor 2014 (arXiv 1402.0030), equation 5 and section 2.3, without their variance
 normalisation and per-layer signals, as in the 2017 code.
 """
 
 import tensorflow as tf
 
-from rebar.core import gradients
-from rebar.estimators.base import Estimator, InputBaseline, hard_rollout
+from rebar.core import bounds
+from rebar.estimators.base import InputBaseline, hard_rollout
+from rebar.estimators.multi_sample import MultiSample
 from rebar.types import Estimate
 
 
-class NVIL(Estimator):
-    """See the module's docstring. Metrics: none."""
+class NVIL(MultiSample):
+    """See the module's docstring. Arguments and metrics: those of `MultiSample`."""
 
     unbiased = True
     generator_at_hard = True
@@ -28,12 +35,17 @@ class NVIL(Estimator):
 
     def estimate(self, model, x, noise):
         """Estimate the gradient; x [B, D]."""
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=self.follows_bound) as tape:
             hard = hard_rollout(model, x, noise)
-        f = tf.stop_gradient(hard.objective)
+        values = tf.stop_gradient(hard.objective)
+        f = bounds.split_samples(values, noise.n_samples)
+        if self.follows_bound:
+            values = tf.tile(bounds.multi_sample(f), [noise.n_samples])
         with tf.GradientTape() as control_tape:
-            signal = f - self.baseline(x, n_samples=noise.n_samples)
+            signal = values - self.baseline(x, n_samples=noise.n_samples)
             squared_signal = tf.reduce_mean(tf.square(signal))
-        gradient = gradients.score_gradient(tape, hard, [signal], model.trainable_variables)
+        gradient = self.score_gradient(
+            tape, hard, signal, noise.n_samples, model.trainable_variables
+        )
         control = control_tape.gradient(squared_signal, self.trainable_variables)
-        return Estimate(gradient, control, hard.objective, {})
+        return Estimate(gradient, control, hard.objective, self.bound_metrics(f))

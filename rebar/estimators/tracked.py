@@ -22,9 +22,10 @@ class Tracked(Estimator):
       estimators: label -> estimator.
       follow: the label whose gradient trains the model.
 
-    Metrics: temperature, its gradient and that squared (2017), for each estimator that learns one,
-    by a weight that is called `log_temperature`. Where there are several, the names end in the
-    label: "temperature/DynamicREBAR".
+    Metrics: the multi-sample bound, if the one followed follows it; temperature, its gradient and
+    that squared (2017), for each estimator that learns one, by a weight that is called
+    `log_temperature`. Where there are several, the names end in the label:
+    "temperature/DynamicREBAR".
 
     Raises:
       RebarError: `follow` is not among the estimators.
@@ -42,6 +43,7 @@ class Tracked(Estimator):
         self.estimators = list(estimators.values())
         self.unbiased = estimators[follow].unbiased
         self.objective = estimators[follow].objective
+        self.samples_per_chain = estimators[follow].samples_per_chain
         self.branches = any(estimator.branches for estimator in self.estimators)
 
     @classmethod
@@ -73,7 +75,9 @@ class Tracked(Estimator):
         return [
             label
             for label, estimator in pairs
-            if type(estimator).unbiased and estimator.objective == self.objective
+            if type(estimator).unbiased
+            and estimator.objective == self.objective
+            and estimator.samples_per_chain == self.samples_per_chain
         ]
 
     def common_gradients(self, model):
@@ -103,13 +107,17 @@ class Tracked(Estimator):
             gradients[self.follow],
             self.aligned(*control),
             followed.objective,
-            self._temperature_metrics(estimates),
+            {**_bound(followed.metrics), **self._temperature_metrics(estimates)},
             gradients,
         )
 
     def metrics(self, model, x, noise, hard):
-        """The temperatures that are learned."""
-        return {f"temperature{end}": self._temperature(i) for i, end in self._temperature_owners()}
+        """The bound that is followed, if one is, and the temperatures that are learned."""
+        followed = self.estimators[self.labels.index(self.follow)]
+        return {
+            **_bound(followed.metrics(model, x, noise, hard)),
+            **{f"temperature{end}": self._temperature(i) for i, end in self._temperature_owners()},
+        }
 
     def _temperature(self, i):
         return tf.exp(tf.convert_to_tensor(self.estimators[i].log_temperature))
@@ -131,3 +139,8 @@ class Tracked(Estimator):
                 f"temperature_gradient_squared{end}": gradient * gradient,
             }
         return metrics
+
+
+def _bound(metrics):
+    """The multi-sample bound of an estimator's metrics, if it has one."""
+    return {name: value for name, value in metrics.items() if name == "multi_sample_bound"}

@@ -54,12 +54,12 @@ class Check(NamedTuple):
         return bool(self.z > self.critical)
 
 
-def check(estimator, model) -> Check:
+def check(estimator, model, n_samples: int = SAMPLES) -> Check:
     """Compare the mean of many estimates (float64) with the exact gradient."""
-    x = images(IMAGES)
-    gradients = truth_of(estimator, model, x)
+    gradients = truth_of(estimator, model, images(IMAGES), n_samples)
     truth = flat(gradients)
-    mean, error = _moments(estimator, model, np.tile(x, [TILES, 1]))
+    values = estimates(estimator, model, n_samples)
+    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(BATCHES)
     # Rounding, where a component has no variance.
     error = np.maximum(error, 1e-12 * np.linalg.norm(truth))
     rate = FALSE_FAIL_RATE / CHECKS / len(truth)
@@ -76,19 +76,22 @@ def check(estimator, model) -> Check:
     return Check(np.max(z), critical, detectable, paths[owner[np.argmax(z)]])
 
 
-def truth_of(estimator, model, x) -> list:
-    """The exact gradient of what the estimator follows."""
+def truth_of(estimator, model, x, n_samples: int) -> list:
+    """The exact gradient of what the estimator follows with n_samples of noise."""
+    if estimator.objective == "bound":
+        chains = n_samples // estimator.samples_per_chain
+        return exact.bound_and_gradient(model, x, chains).gradients
     assert estimator.objective == "elbo"
     return exact.elbo_and_gradient(model, x).gradients
 
 
-def _moments(estimator, model, x):
-    """Mean and standard error [P] of the estimates of all batches."""
-    x = tensor(x)
+def estimates(estimator, model, n_samples: int = SAMPLES) -> np.ndarray:
+    """The estimates of all batches, [BATCHES, P], of ROWS rows each."""
+    x = tensor(np.tile(images(IMAGES), [ROWS // n_samples // IMAGES, 1]))
     keys = tf.constant(np.stack([noise_keys(SEED, i) for i in range(BATCHES)]))
 
     def one(keys):
-        draws = draw(estimator, model, keys, SAMPLES, ROWS // SAMPLES, tf.float64)
+        draws = draw(estimator, model, keys, n_samples, x.shape[0], tf.float64)
         estimate = estimator.estimate(model, x, draws)
         return tf.concat([tf.reshape(g, [-1]) for g in estimate.gradients], axis=0)
 
@@ -96,8 +99,7 @@ def _moments(estimator, model, x):
     def all_batches():
         return tf.map_fn(one, keys, fn_output_signature=tf.float64, parallel_iterations=1)
 
-    estimates = all_batches().numpy()
-    return estimates.mean(axis=0), estimates.std(axis=0, ddof=1) / np.sqrt(BATCHES)
+    return all_batches().numpy()
 
 
 def assert_unbiased(estimator, model):

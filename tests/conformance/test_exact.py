@@ -57,6 +57,35 @@ def numpy_elbo(family, weights, mean, x):
     return np.array([sum(q * f for q, f in numpy_terms(family, weights, mean, row)) for row in x])
 
 
+def numpy_bound(family, weights, mean, x, n_samples):
+    """The K-sample bound [B] at images [B, 6]."""
+    bounds = []
+    for row in x:
+        tuples = itertools.product(numpy_terms(family, weights, mean, row), repeat=n_samples)
+        bounds.append(
+            sum(
+                np.prod([q for q, _ in terms]) * np.log(np.mean([np.exp(f) for _, f in terms]))
+                for terms in tuples
+            )
+        )
+    return np.array(bounds)
+
+
+def by_differences(function, weights):
+    """Central differences of a function of the weights, which it sees in place."""
+    step, differences = 1e-5, []
+    for weight in weights:
+        for index in np.ndindex(weight.shape):
+            start = weight[index]
+            values = []
+            for sign in (1, -1):
+                weight[index] = start + sign * step
+                values.append(function())
+            weight[index] = start
+            differences.append((values[0] - values[1]) / (2 * step))
+    return np.array(differences)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_numpy(family):
     model, x = tiny_model(2, family), images(3)
@@ -69,18 +98,38 @@ def test_equals_numpy(family):
     ]
     np.testing.assert_allclose(exact.log_marginal(model, x), marginal, rtol=1e-12)
 
-    step, differences = 1e-5, []
-    for weight in weights:
-        for index in np.ndindex(weight.shape):
-            start = weight[index]
-            values = []
-            for sign in (1, -1):
-                weight[index] = start + sign * step
-                values.append(-np.mean(numpy_elbo(family, weights, mean, x)))
-            weight[index] = start
-            differences.append((values[0] - values[1]) / (2 * step))
+    differences = by_differences(lambda: -np.mean(numpy_elbo(family, weights, mean, x)), weights)
     gradient = flat(result.gradients)
     np.testing.assert_allclose(gradient, differences, atol=1e-8 * np.max(np.abs(gradient)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_bound_equals_numpy(family):
+    model, x = tiny_model(2, family), images(1)
+    mean = np.array(model.get_config()["input_mean"])
+    weights = [v.numpy() for v in model.trainable_variables]
+    result = exact.bound_and_gradient(model, x, 2)
+
+    def bound():
+        return numpy_bound(family, weights, mean, x, 2)
+
+    np.testing.assert_allclose(result.bound, bound(), rtol=1e-12)
+    gradient = flat(result.gradients)
+    differences = by_differences(lambda: -np.mean(bound()), weights)
+    np.testing.assert_allclose(gradient, differences, atol=1e-8 * np.max(np.abs(gradient)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_layer", [1, 2])
+def test_bounds_lie_between_the_elbo_and_the_marginal(n_layer, family):
+    """The one of one sample is the ELBO; each further sample makes it larger."""
+    model, x = tiny_model(n_layer, family), images(4)
+    elbo = exact.elbo_and_gradient(model, x)
+    values = [exact.bound_and_gradient(model, x, k).bound for k in (1, 2, 3)]
+    np.testing.assert_allclose(values[0], elbo.elbo, rtol=1e-13)
+    first = exact.bound_and_gradient(model, x, 1).gradients
+    np.testing.assert_allclose(flat(first), flat(elbo.gradients), rtol=1e-10, atol=1e-14)
+    assert np.all(np.diff([*values, exact.log_marginal(model, x)], axis=0) > 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -108,3 +157,14 @@ def test_too_many_states_are_refused():
         exact.elbo_and_gradient(model, tf.zeros([1, 6]))
     with pytest.raises(RebarError, match="400 latent units"):
         exact.log_marginal(model, tf.zeros([1, 6]))
+
+
+def test_too_many_combinations_are_refused():
+    model, x = tiny_model(3), images(1)
+    assert exact.bound_and_gradient(model, x, 3).bound.shape == (1,)
+    for n_samples in (0, 4):
+        with pytest.raises(RebarError, match=rf"n_samples={n_samples} of 64 .* at most 262144"):
+            exact.bound_and_gradient(model, x, n_samples)
+    model = SigmoidBeliefNetwork((200, 200), np.full(6, 0.5))
+    with pytest.raises(RebarError, match="400 latent units"):
+        exact.bound_and_gradient(model, tf.zeros([1, 6]), 2)

@@ -1,0 +1,64 @@
+"""Which estimators follow the multi-sample bound, and what is said about the others."""
+
+import pytest
+
+from rebar import registry
+from rebar.errors import RebarError
+from rebar.hparams import HParams
+
+ABLE = ["SBN", "SBNNVIL", "SBNVIMCO", "SBNLocalDisARM"]
+TRACK = "model=SBNTrackGradVariances,multi_sample=true,n_samples=2"
+
+
+def test_flags_say_what_the_estimators_do():
+    able = [name for name in registry.names() if registry.entry(name).multi_sample]
+    assert able == ABLE
+    for name in able:
+        hparams = HParams(model=name, multi_sample=True, n_samples=4)
+        estimator = registry.make_estimator(name, hparams)
+        assert (estimator.objective, estimator.generator_at_hard) == ("bound", False)
+        assert estimator.n_samples == 4
+    for name in ("SBN", "SBNNVIL"):
+        estimator = registry.make_estimator(name, HParams(model=name))
+        assert (estimator.objective, estimator.generator_at_hard) == ("elbo", True)
+    for name in ("SBNVIMCO", "SBNLocalDisARM"):
+        estimator = registry.make_estimator(name, HParams(model=name, n_samples=2))
+        assert estimator.objective == "bound"
+
+
+@pytest.mark.parametrize("name", [n for n in registry.names() if n not in ABLE])
+def test_the_others_are_refused(name):
+    with pytest.raises(RebarError) as caught:
+        HParams(model=name, multi_sample=True, n_samples=2)
+    message = str(caught.value)
+    assert "cannot follow the multi-sample bound" in message
+    assert message.endswith("those that can: SBN, SBNNVIL, SBNVIMCO, SBNLocalDisARM")
+    assert HParams(model=name, n_samples=2).multi_sample is False
+
+
+def test_every_estimator_that_is_tracked_must_be_able_to():
+    h = HParams.parse(f"{TRACK},track=[NVIL,VIMCO,LocalDisARM,REINFORCE],follow=VIMCO")
+    assert h.multi_sample
+    with pytest.raises(RebarError, match=r"multi_sample=True: SBNDisARM, SBNRebar cannot follow"):
+        HParams.parse(f"{TRACK},track=[NVIL,DisARM,VIMCO,REBAR],follow=VIMCO")
+    # Without the setting each follows what it always does.
+    HParams.parse("model=SBNTrackGradVariances,track=[VIMCO,REBAR],follow=REBAR,n_samples=2")
+    # What is not tracked does not count.
+    HParams.parse("model=SBNNVIL,multi_sample=true,track=[REBAR],follow=REBAR")
+
+
+def test_bounds_are_compared_between_examples():
+    with pytest.raises(
+        RebarError, match=r"SBN with multi_sample=True .* give batch_size=2 or more"
+    ):
+        HParams(model="SBN", multi_sample=True, n_samples=4, batch_size=1)
+    HParams(model="SBN", n_samples=4, batch_size=1)
+    HParams(model="SBNNVIL", multi_sample=True, n_samples=4, batch_size=1)
+
+
+def test_an_estimator_of_the_users_own(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    registry.register("Mine", "a:b", multi_sample=True)
+    assert HParams(model="Mine", multi_sample=True).multi_sample
+    with pytest.raises(RebarError, match=r"SBNLocalDisARM, Mine$"):
+        HParams(model="SBNRebar", multi_sample=True)
