@@ -147,7 +147,7 @@ def test_a_preset_is_printed_recorded_and_overridden(run, tmp_path, capsys):
     assert run(expected.format(), "--training_steps=5") == 0
     out = capsys.readouterr().out
     assert f"resuming at step 3 from {folder}" in out
-    assert "preset" not in out
+    assert "\npreset:" not in out
 
 
 def test_stopped_and_started_again(run, tmp_path, capsys):
