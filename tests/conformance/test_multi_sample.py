@@ -219,6 +219,34 @@ def test_fault_a_bound_compared_with_itself(monkeypatch):
     assert np.max(np.abs(mean - truth)) > 0.1 * np.max(np.abs(truth))
 
 
+# Compiled.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("SBN", {"multi_sample": True}),
+        ("SBNNVIL", {"multi_sample": True}),
+        ("SBNVIMCO", {}),
+        ("SBNLocalDisARM", {"symmetrized": True, "continuation": "independent"}),
+        ("SBNLocalDisARM", {"symmetrized": False}),
+    ],
+)
+def test_jit_gives_what_eager_gives(name, settings, family):
+    model = tiny_model(3, family)
+    estimator = follower(name, model, 4, **settings)
+    noise = draw(estimator, model, noise_keys(5, 0), 4, 5, tf.float64)
+    compiled = tf.function(estimator.estimate, jit_compile=True, autograph=False)
+    pairs = zip(
+        tf.nest.flatten(estimator.estimate(model, tensor(images(5)), noise)._asdict()),
+        tf.nest.flatten(compiled(model, tensor(images(5)), noise)._asdict()),
+        strict=True,
+    )
+    for eager, jit in pairs:
+        np.testing.assert_allclose(eager, jit, rtol=0, atol=1e-12 * max(1, np.max(np.abs(eager))))
+
+
 # One sample: the bound is the ELBO.
 
 
