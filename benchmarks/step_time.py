@@ -9,7 +9,8 @@ machines and runs by is the time of one float32 product [24, 784] x [784, 200] i
 on one thread; it is measured between the blocks of steps, so that a busy spell of the machine hits
 both. `x 2017` says how many times faster than the 2017 code in these units.
 
-Images are random: the time of a step does not depend on them.
+Images are random: the time of a step does not depend on them. Each model has as few samples an
+example as it takes.
 """
 
 import argparse
@@ -30,11 +31,13 @@ UNITS_2017 = {
 
 def case_worker(pipe, model, n_layer, nonlinear, jit, generic):
     """Sends mode and seconds of the first call, then for each message the milliseconds a step."""
+    from rebar import registry
     from rebar.hparams import HParams
 
     hparams = HParams(
         model=model,
         n_layer=n_layer,
+        n_samples=registry.entry(model).n_samples(1),
         nonlinear=nonlinear,
         learning_rate=3e-4,
         batch_size=common.BATCH,

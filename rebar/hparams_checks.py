@@ -57,11 +57,15 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
             "halves, so n_input must be even (0 follows the data set)"
         )
     sizes = ("batch_size", "n_samples", "n_hidden", "n_layer")
-    if known(*sizes):
+    if known(*sizes, "continuation"):
         noise = math.prod(max(1, values[name]) for name in sizes)
+        product = " * ".join(sizes)
+        if values["continuation"] == "independent":
+            noise *= (max(1, values["n_layer"]) + 1) / 2
+            product += " * (n_layer + 1) / 2 with continuation=independent"
         if noise > MOST_NOISE:
             yield (
-                f"{' * '.join(sizes)} = {noise:.3g} numbers of noise a step; at most "
+                f"{product} = {noise:.3g} numbers of noise a step; at most "
                 f"{MOST_NOISE} (a gigabyte) are allowed, so make one of them smaller"
             )
     if known("model", "track", "batch_size", "n_samples"):
@@ -110,14 +114,12 @@ def _too_few(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{batch * samples}: it compares each row with the mean of the others "
                 "(leave-one-out)"
             )
-        if samples >= 1 and samples % entry.samples:
-            more = samples + entry.samples - samples % entry.samples
-            yield (
-                f"{name} takes the samples of an example {entry.samples} at a time, but "
-                f"n_samples={samples}; give n_samples={more}"
+        wanted = entry.n_samples(samples)
+        if 1 <= samples != wanted:
+            what = (
+                f"takes the samples of an example {entry.samples} at a time"
+                if samples % entry.samples
+                else "compares the samples of an example with one another"
             )
-        elif 1 <= samples < entry.min_samples:
-            yield (
-                f"{name} compares the samples of an example with one another, but "
-                f"n_samples={samples}; give n_samples={entry.min_samples} or more"
-            )
+            more = " or more" if entry.samples == 1 else ""
+            yield f"{name} {what}, but n_samples={samples}; give n_samples={wanted}{more}"

@@ -6,6 +6,7 @@ names (help texts, error messages) does not import TensorFlow.
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,10 @@ class Entry:
     samples: int = 1
     multi_sample: bool = False
 
+    def n_samples(self, least: int) -> int:
+        """The smallest number of samples of an example, `least` or more, that it works with."""
+        return self.samples * math.ceil(max(least, self.min_samples) / self.samples)
+
 
 _ENTRIES: dict[str, Entry] = {
     "SBN": Entry(
@@ -44,7 +49,7 @@ _ENTRIES: dict[str, Entry] = {
     "SBNRebar": Entry("rebar.estimators.rebar:REBAR", "REBAR"),
     "SBNDynamicRebar": Entry("rebar.estimators.rebar:DynamicREBAR", "DynamicREBAR"),
     "SBNGumbel": Entry("rebar.estimators.gumbel:GumbelSoftmax", "Gumbel"),
-    "SBNReinforceLOO": Entry("rebar.estimators.reinforce:LeaveOneOut", "LOO", min_samples=2),
+    "SBNReinforceLOO": Entry("rebar.estimators.leave_one_out:LeaveOneOut", "LOO", min_samples=2),
     "SBNARM": Entry("rebar.estimators.antithetic:ARM", "ARM"),
     "SBNDisARM": Entry("rebar.estimators.antithetic:DisARM", "DisARM"),
     "SBNRelax": Entry("rebar.estimators.relax:RELAX", "RELAX"),

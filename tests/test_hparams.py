@@ -30,11 +30,11 @@ def hparams(draw):
         model=draw(st.sampled_from(registry.names())),
         n_hidden=draw(at_least_one),
         n_input=2 * draw(st.integers(0, 10**6)),
-        n_layer=draw(at_least_one),
+        n_layer=draw(st.integers(1, 12)),
         nonlinear=draw(st.booleans()),
         learning_rate=draw(positive),
         temperature=draw(positive),
-        n_samples=draw(at_least_one),
+        n_samples=2 * draw(st.integers(1, 60)),  # Any estimator takes an even number.
         batch_size=draw(st.integers(2, 120)),
         trial=draw(st.integers(0, 2**32 - 1)),
         muprop_relaxation=draw(st.booleans()),
@@ -44,6 +44,9 @@ def hparams(draw):
         task=draw(st.sampled_from(sorted(TASKS))),
         conditional=draw(st.sampled_from(["auto", "multilayer", "2017"])),
         coupling=draw(st.sampled_from(["auto", "switch", "all"])),
+        continuation=draw(st.sampled_from(["shared", "independent"])),
+        symmetrized=draw(st.booleans()),
+        multi_sample=draw(st.booleans()),
         legacy2017=draw(st.booleans()),
         track=track,
         follow=draw(st.sampled_from(track)),
@@ -201,6 +204,13 @@ def test_a_string_is_checked_without_tensorflow():
 def test_sizes_that_no_machine_holds_are_refused():
     with pytest.raises(RebarError, match=r"numbers of noise a step; at most 268435456"):
         HParams(n_samples=10**9)
+
+
+def test_noise_of_branches_counts():
+    sizes = {"n_layer": 60, "n_hidden": 1000, "batch_size": 1000}
+    HParams(**sizes)
+    with pytest.raises(RebarError, match=r"n_layer \* \(n_layer \+ 1\) / 2 with continuation="):
+        HParams(**sizes, continuation="independent")
 
 
 def test_a_trial_that_is_no_seed_is_refused():

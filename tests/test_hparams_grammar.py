@@ -130,6 +130,17 @@ def test_later_strings_override_earlier_ones():
             "model=SBNTrackGradVariances,track=[REINFORCE],follow=REINFORCE,batch_size=1",
             ["SBN needs", "at least 2"],
         ),
+        ("continuation=both", ["continuation='both'", "shared, independent"]),
+        ("model=SBNReinforceLOO", ["SBNReinforceLOO", "n_samples=1; give n_samples=2 or more"]),
+        ("model=SBNVIMCO", ["SBNVIMCO", "n_samples=1; give n_samples=2 or more"]),
+        (
+            "model=SBNLocalDisARM,n_samples=3",
+            ["SBNLocalDisARM takes", "2 at a time", "n_samples=3; give n_samples=4"],
+        ),
+        (
+            "model=SBNTrackGradVariances,track=[NVIL,LOO],follow=LOO",
+            ["SBNReinforceLOO compares", "give n_samples=2 or more"],
+        ),
     ],
 )
 def test_errors_say_what_is_wrong(string, parts):
@@ -148,6 +159,11 @@ def test_errors_say_what_is_wrong(string, parts):
         "task=sbn,n_input=783",
         "model=SBNNVIL,batch_size=1",
         "track=[REINFORCE],follow=REINFORCE,batch_size=1",
+        "track=[LOO],follow=LOO",
+        "model=SBNReinforceLOO,n_samples=2,batch_size=1",
+        "model=SBNLocalDisARM,n_samples=4",
+        "model=SBNTrackGradVariances,track=[LOO,LocalDisARM],follow=LOO,n_samples=2",
+        "model=SBNDisARM,continuation=independent",
     ],
 )
 def test_near_misses_are_allowed(string):

@@ -97,6 +97,49 @@ def test_latents():
     np.testing.assert_array_equal(together, noise.uniforms(KEY, [90], tf.float64))
 
 
+def test_branches_lead_from_each_layer_to_the_last():
+    """branches[l][i] is of layer l + 1 + i, with a number for each row and unit."""
+    main = noise.latents(KEY, 3, 5, (4, 2, 7), tf.float64)
+    assert main.branches == ()
+    branched = noise.with_branches(main, noise.key(3, "branches", 5))
+    assert [[tuple(u.shape) for u in layer] for layer in branched.branches] == [
+        [(15, 2), (15, 7)],
+        [(15, 7)],
+        [],
+    ]
+    assert branched.n_samples == 3
+    assert branched.uniforms is main.uniforms
+    tensors = tf.nest.flatten(branched.branches)
+    assert {u.dtype for u in tensors} == {tf.float64}
+    everything = np.concatenate([np.ravel(u) for u in (*main.uniforms, *tensors)])
+    assert len(np.unique(everything)) == 15 * (4 + 2 + 7 + 2 + 7 + 7)
+    assert np.all((everything > 0) & (everything < 1))
+
+
+def test_branches_are_equal_in_every_mode():
+    def draw(keys):
+        return noise.with_branches(noise.latents(keys[0], 2, 3, (2, 4, 1)), keys[1])
+
+    keys = tf.constant(np.stack([KEY, noise.key(3, "branches", 5)]))
+    eager = tf.nest.flatten(draw(keys))
+    for jit in (False, True):
+        compiled = tf.function(draw, jit_compile=jit, autograph=False)(keys)
+        for a, b in zip(eager, tf.nest.flatten(compiled), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_one_layer_has_no_branches():
+    main = noise.latents(KEY, 1, 5, (4,))
+    assert noise.with_branches(main, KEY).branches == ((),)
+
+
+def test_branches_are_grouped_as_their_widths_are_listed():
+    assert noise.branch_widths((4, 2, 7)) == [2, 7, 7]
+    assert noise.branch_widths((4,)) == []
+    assert noise.group_branches("abc", 3) == (("a", "b"), ("c",), ())
+    assert noise.group_branches("abcdef", 4) == (("a", "b", "c"), ("d", "e"), ("f",), ())
+
+
 def test_block_steps_depend_on_sizes_alone():
     assert noise.block_steps(1) == noise.MAX_BLOCK_STEPS
     assert noise.block_steps(24 * 400) == noise.MAX_BLOCK_STEPS

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import rebar
+from rebar import noise
 from rebar.errors import RebarError
 
 NAMES = {
@@ -149,6 +150,29 @@ def test_noise_is_that_of_the_seed_the_trial_and_the_step():
     assert same == elbos(seed=1)
     assert len({same, elbos(seed=2), elbos("trial=2", seed=1)}) == 3
     assert same[0] != same[1]
+
+
+@pytest.mark.parametrize("n_samples", [1, 2])
+def test_branches_are_those_of_the_seed_the_trial_and_the_step(n_samples):
+    """By way of a tracker: the class of 2017 that can hold an estimator with branches."""
+    sbn = make(
+        "SBNTrackGradVariances",
+        "n_layer=2,track=[ARM],follow=ARM,continuation=independent,trial=3",
+        seed=5,
+    )
+    model, estimator = sbn.learner.model, sbn.learner.estimator
+    for step in (0, 1):
+        main = noise.latents(noise.key((5, 3), "latents", step), n_samples, len(X), model.n_units)
+        draws = noise.with_branches(main, noise.key((5, 3), "branches", step))
+        expected = estimator.estimate(model, tf.constant(X), draws).gradients
+        shared = estimator.estimate(
+            model, tf.constant(X), draws._replace(branches=((draws.uniforms[1],), ()))
+        ).gradients
+        found, _ = sbn.partial_grad(X, n_samples)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        assert not np.allclose(found[1], shared[1], rtol=1e-3, atol=1e-3)
+        sbn.partial_fit(X, n_samples)
 
 
 @pytest.mark.parametrize(

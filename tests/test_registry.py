@@ -8,7 +8,7 @@ from rebar.estimators.base import Estimator
 from rebar.estimators.nvil import NVIL
 from rebar.estimators.rebar import REBAR
 from rebar.hparams import HParams
-from tests.conformance.cases import images, tensor, tiny_model
+from tests.conformance.cases import hparams, images, samples_of, tensor, tiny_model
 
 
 class Mine(Estimator):
@@ -26,10 +26,11 @@ def entries(monkeypatch):
 
 
 def test_the_names_of_2017():
-    assert registry.names()[:8] == [
+    original = [
         "SBN", "SBNNVIL", "SBNSimpleMuProp", "SBNMuProp", "SBNRebar", "SBNDynamicRebar",
         "SBNGumbel", "SBNTrackGradVariances",
     ]  # fmt: skip
+    assert [name for name in registry.names() if name in original] == original
     assert "Track" not in registry.labels()
     for label, name in registry.labels().items():
         assert registry.entry(name).label == label
@@ -37,7 +38,7 @@ def test_the_names_of_2017():
 
 def test_every_name_makes_an_estimator():
     for name in registry.names():
-        estimator = registry.make_estimator(name, HParams(model=name))
+        estimator = registry.make_estimator(name, hparams(name, 2))
         assert isinstance(estimator, Estimator)
         assert (type(estimator).estimate, type(estimator).__doc__) != (Estimator.estimate, None)
 
@@ -54,6 +55,27 @@ def test_settings_come_from_the_hparams():
     assert [type(e) for e in tracked.estimators] == [REBAR, NVIL]
     assert (tracked.labels, tracked.follow) == (["REBAR", "NVIL"], "NVIL")
     assert tracked.estimators[0].initial_temperature == 0.3
+
+
+@pytest.mark.parametrize("continuation", ["shared", "independent"])
+def test_continuation_comes_from_the_hparams(continuation):
+    for name in ("SBNARM", "SBNDisARM"):
+        estimator = registry.make_estimator(name, HParams(continuation=continuation))
+        assert estimator.branches == (continuation == "independent")
+    tracked = HParams(track=("NVIL", "DisARM"), follow="NVIL", continuation=continuation)
+    tracker = registry.make_estimator("SBNTrackGradVariances", tracked)
+    assert tracker.branches == (continuation == "independent")
+
+
+def test_numbers_of_samples_that_estimators_take():
+    registry.register("Pairs", Mine, samples=2)
+    registry.register("Three", Mine, label="3", min_samples=3)
+    assert registry.entry("Pairs").samples == 2
+    assert registry.entry("Three").min_samples == 3
+    assert (registry.entry("SBNReinforceLOO").min_samples, samples_of("SBNNVIL")) == (2, 1)
+    assert [samples_of("Pairs", least=n) for n in (1, 2, 3)] == [2, 2, 4]
+    assert [samples_of("3", least=n) for n in (1, 5)] == [3, 5]
+    assert samples_of("Pairs", "Three") == 4
 
 
 @pytest.mark.parametrize(

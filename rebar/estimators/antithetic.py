@@ -10,7 +10,9 @@ chain that is the main one below layer l, has b~_l = 1[u_l < p_l] in it, and goe
 Unbiased: given the layers under it, f and f~_l are values of one function of layer l's sample (the
 mean over what follows) at b_l and b~_l, whatever noise the two chains share above it, and both
 formulas are unbiased for the derivative of its mean by the logits. DisARM is ARM averaged over all
-u with the same pair, so its variance is never larger; units whose pair agrees contribute nothing.
+u_l with the same pair, so it varies no more in any of layer l's parameters. A unit whose pair
+agrees contributes nothing (without 1[...] the mean would be the same, as the two roles of a pair
+cancel there, but not the variance).
 
 1 + L evaluations of f a row (2 for one layer). Learn nothing.
 
@@ -56,7 +58,10 @@ def chain_noise(noise, branches: bool):
     if not branches:
         return noise._replace(branches=())
     if len(noise.uniforms) > 1 and not noise.branches:
-        raise RebarError("continuation=independent needs noise with branches")
+        raise RebarError(
+            "continuation='independent' continues a chain with noise.branches, but there are none; "
+            "add them with rebar.noise.with_branches"
+        )
     return noise
 
 

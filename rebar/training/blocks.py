@@ -57,7 +57,9 @@ class Blocks:
         if learner.estimator.branches:
             widths += noise.branch_widths(learner.model.n_units)
         self._widths = widths
-        elements = self._batch * (n_samples * sum(widths) + self._dynamic * train.shape[1])
+        # Branches are left out: the main chain's noise must not depend on who else draws some.
+        main = n_samples * sum(learner.model.n_units)
+        elements = self._batch * (main + self._dynamic * train.shape[1])
         self._size = noise.block_steps(elements)
         self._names: tuple = ()
         self._order = (-1, None)

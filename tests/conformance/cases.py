@@ -1,6 +1,6 @@
 """Tiny problems for every registered estimator: models, data and weights that are not special."""
 
-import math
+import itertools
 
 import keras
 import numpy as np
@@ -25,6 +25,7 @@ WEIGHTS = {
     ("unconditional", 2, False): (76, 1.0),
     ("unconditional", 2, True): (118, 1.0),
     ("unconditional", 3, False): (77, 1.0),
+    ("unconditional", 4, False): (22, 1.0),
     ("multilayer", 1, False): (47, 1.0),
     ("multilayer", 2, False): (14, 1.0),
     ("multilayer", 3, False): (71, 1.0),
@@ -68,9 +69,9 @@ def samples_of(*names: str, least: int = 1) -> int:
     """
     labels = registry.labels()
     entries = [registry.entry(labels.get(name, name)) for name in names]
-    multiple = math.lcm(*(entry.samples for entry in entries))
-    wanted = max([least, *(entry.min_samples for entry in entries)])
-    return multiple * math.ceil(wanted / multiple)
+    return next(
+        n for n in itertools.count(least) if all(entry.n_samples(n) == n for entry in entries)
+    )
 
 
 def hparams(name: str, n_layer: int, family: str = "unconditional", **changes) -> HParams:

@@ -28,6 +28,9 @@ IMAGES, TILES, SAMPLES = 3, 600, 2
 ROWS = IMAGES * TILES * SAMPLES
 CHECKS = 250
 FALSE_FAIL_RATE = 1e-6
+LARGEST_UNSEEN_BIAS = 0.25
+"""Of the norm of the gradient with respect to a weight tensor. The errors that these tests are
+for, such as the coupling of 2017, are of 0.5 and more."""
 
 
 class Check(NamedTuple):
@@ -97,3 +100,18 @@ def estimates(estimator, model, n_samples: int = SAMPLES) -> np.ndarray:
         return tf.map_fn(one, keys, fn_output_signature=tf.float64, parallel_iterations=1)
 
     return all_batches().numpy()
+
+
+def assert_unbiased(estimator, model, n_samples: int = SAMPLES):
+    """And that a bias would have been seen."""
+    result = check(estimator, model, n_samples)
+    assert result.z <= result.critical, f"biased at {result.worst}: {result.z:.1f} errors"
+    for path, fraction in result.detectable.items():
+        assert fraction < LARGEST_UNSEEN_BIAS, f"too few draws to see a bias of {path}"
+
+
+def assert_biased(estimator, model, where="", n_samples: int = SAMPLES):
+    """Most of all in a weight tensor whose path holds `where`."""
+    result = check(estimator, model, n_samples)
+    assert result.biased
+    assert where in result.worst

@@ -103,7 +103,8 @@ from rebar import *
 import rebar.analysis.exact, rebar.factory, rebar.training.checkpoint
 from rebar import hparams, registry
 for name in registry.names():
-    registry.make_estimator(name, hparams.HParams(model=name))
+    samples = registry.entry(name).n_samples(1)
+    registry.make_estimator(name, hparams.HParams(model=name, n_samples=samples))
 print("tensorflow" in sys.modules)
 """
     assert output_of(program) == ["True"]

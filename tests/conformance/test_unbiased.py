@@ -12,7 +12,7 @@ import tensorflow as tf
 from rebar import registry
 from rebar.analysis import exact
 from rebar.core import bernoulli, gradients, samplers
-from rebar.estimators import reinforce
+from rebar.estimators import leave_one_out, reinforce
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.muprop import MuProp
 from rebar.estimators.nvil import NVIL
@@ -30,14 +30,12 @@ from tests.conformance.cases import (
     tensor,
     tiny_model,
 )
+from tests.conformance.monte_carlo import assert_biased, assert_unbiased
+from tests.conformance.test_pairs import CONTINUATIONS
 
 __all__ = ["float64"]
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-LARGEST_UNSEEN_BIAS = 0.25
-"""Of the norm of the gradient with respect to a weight tensor. The errors that these tests are
-for, such as the coupling of 2017, are of 0.5 and more."""
 
 PROBLEMS = [
     *((family, n_layer, False) for family in FAMILIES for n_layer in (1, 2, 3)),
@@ -53,19 +51,6 @@ VARIANTS = [
     (1, {"coupling": "all"}),
 ]
 """(n_layer, settings) of REBAR that are unbiased and not the default."""
-
-
-def assert_unbiased(estimator, model):
-    result = monte_carlo.check(estimator, model)
-    assert result.z <= result.critical, f"biased at {result.worst}: {result.z:.1f} errors"
-    for path, fraction in result.detectable.items():
-        assert fraction < LARGEST_UNSEEN_BIAS, f"too few draws to see a bias of {path}"
-
-
-def assert_biased(estimator, model, where=""):
-    result = monte_carlo.check(estimator, model)
-    assert result.biased
-    assert where in result.worst
 
 
 @pytest.mark.parametrize(("family", "n_layer", "nonlinear"), PROBLEMS)
@@ -110,7 +95,8 @@ def test_variants_of_rebar_are_unbiased(n_layer, settings):
 
 
 def test_the_false_fail_rate_covers_all_checks():
-    assert len(PROBLEMS) * len(registry.names()) + len(VARIANTS) <= monte_carlo.CHECKS
+    checks = len(PROBLEMS) * len(registry.names()) + len(VARIANTS) + len(CONTINUATIONS)
+    assert checks <= monte_carlo.CHECKS
 
 
 # Planted faults, which the same comparison must catch.
@@ -161,26 +147,46 @@ def test_fault_no_expected_linear_term(monkeypatch):
 # Leave-one-out centring, whose errors of order 1 / rows no large batch shows.
 
 
-def mean_over_all_outcomes(estimator, model, rows):
+def mean_over_all_outcomes(estimator, model, rows, n_samples=1):
     """The exact mean of an estimate that depends on its noise by way of the hard samples only.
 
     The rows' uniforms take them through all combinations of states.
     """
-    x = images(rows)
+    batch = images(rows // n_samples)
+    x = np.tile(batch, [n_samples, 1])
     states = exact.all_states(model.n_units, tf.float64)
     every = tuple(tf.repeat(s, rows, axis=0) for s in states)
     n_states = states[0].shape[0]
     log_q = tf.add_n(list(model.rollout(tensor(x), samplers.given(every), n_states).log_q))
     log_q = np.reshape(log_q, [n_states, rows])
     estimate = tf.function(
-        lambda uniforms: estimator.estimate(model, tensor(x), Noise(uniforms)).gradients
+        lambda uniforms: (
+            estimator.estimate(model, tensor(batch), Noise(uniforms, n_samples)).gradients
+        )
     )
     total = 0
     for outcome in itertools.product(range(n_states), repeat=rows):
         uniforms = tuple(1e-12 + (1 - 2e-12) * tf.gather(s, outcome) for s in states)
         weight = np.exp(log_q[outcome, range(rows)].sum())
         total = total + weight * flat(estimate(uniforms))
-    return total, flat(exact.elbo_and_gradient(model, x).gradients)
+    return total, flat(exact.elbo_and_gradient(model, batch).gradients)
+
+
+@pytest.mark.parametrize(
+    ("n_layer", "rows", "n_samples"), [(1, 2, 2), (1, 4, 2), (1, 3, 3), (2, 2, 2)]
+)
+def test_leave_one_out_is_unbiased_at_few_rows(n_layer, rows, n_samples):
+    model = tiny_model(n_layer)
+    estimator = registered("SBNReinforceLOO", model)
+    mean, truth = mean_over_all_outcomes(estimator, model, rows, n_samples)
+    np.testing.assert_allclose(mean, truth, rtol=0, atol=1e-10 * np.max(np.abs(truth)))
+
+
+def test_fault_a_baseline_that_counts_the_sample_itself(monkeypatch):
+    monkeypatch.setattr(leave_one_out, "learning_signal", lambda f, _: f - tf.reduce_mean(f))
+    model = tiny_model(1)
+    mean, truth = mean_over_all_outcomes(registered("SBNReinforceLOO", model), model, 2, 2)
+    assert np.max(np.abs(mean - truth)) > 0.1 * np.max(np.abs(truth))
 
 
 @pytest.mark.parametrize(("n_layer", "rows"), [(1, 1), (1, 2), (1, 3), (2, 2)])

@@ -27,9 +27,10 @@ class Watcher:
         def __init__(self, n_units):
             self.n_units = n_units
 
-    def __init__(self, n_units=(2, 4)):
+    def __init__(self, n_units=(2, 4), branches=False):
         self.model = self.Model(n_units)
         self.estimator = Estimator()
+        self.estimator.branches = branches
         self.seen = []
         self.blocks = []
 
@@ -41,8 +42,9 @@ class Watcher:
             self.seen.append([v.numpy() for v in given])
 
         # Estimators may look at shapes while the graph is built.
-        assert all(v.shape.is_fully_defined() for v in (x, *latents.uniforms))
-        tf.py_function(keep, [x, *latents.uniforms], [])
+        branches = tf.nest.flatten(latents.branches)
+        assert all(v.shape.is_fully_defined() for v in (x, *latents.uniforms, *branches))
+        tf.py_function(keep, [x, *latents.uniforms, *branches], [])
         code = tf.reduce_sum(x[0] * 2.0 ** tf.range(float(x.shape[1])))
         number = latents.uniforms[0][0, 0]
         metrics = {"elbo": float(x.shape[0]), "image": code, "noise": number}
@@ -102,10 +104,12 @@ def test_many_steps_a_call_are_those_steps_one_by_one(short_blocks, hparams, n_s
     assert len(np.unique(results[0][1][:, 0])) == 13
 
 
+@pytest.mark.parametrize("branches", [False, True])
 @pytest.mark.parametrize("first", [1, 2, 5, 7])
-def test_a_new_process_goes_on_at_any_step(short_blocks, first):
+def test_a_new_process_goes_on_at_any_step(short_blocks, first, branches):
     """Images and noise are those of a run from the start, also within a noise block."""
-    train, whole, part = tiny.images(18), Watcher(), Watcher()
+    train, units = tiny.images(18), (2, 4, 3)
+    whole, part = Watcher(units, branches), Watcher(units, branches)
     advance(Blocks(whole, train, 4), 0, 10)
     advance(Blocks(part, train, 4), first, 10)
     assert len(part.seen) == 10 - first
@@ -177,6 +181,48 @@ def test_noise_differs_between_steps_layers_seeds_and_trials(short_blocks):
     again = watch(train, 10, n_samples=2, seed=(0, 1), n_units=(2, 2))
     for (_, *first), (_, *second) in zip(runs[0], again, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_branches_leave_the_noise_of_the_main_chain_as_it_is(monkeypatch):
+    """Where they would make blocks shorter, too: the main chain alone sets their length."""
+    monkeypatch.setattr(noise, "_MAX_BLOCK_ELEMENTS", 3 * 4 * 12)
+    train, units = tiny.images(18), (4, 4, 4)
+    plain, branched = Watcher(units), Watcher(units, branches=True)
+    for watcher in (plain, branched):
+        advance(Blocks(watcher, train, 4), 0, 10)
+    assert branched.blocks == plain.blocks == [0, 3, 5, 8]
+    numbers = []
+    for (*first,), (*second,) in zip(plain.seen, branched.seen, strict=True):
+        assert len(first) == 1 + 3
+        assert len(second) == 1 + 3 + 3
+        for a, b in zip(first, second[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert [u.shape for u in second[4:]] == [(len(second[0]), 4)] * 3
+        numbers += [u.ravel() for u in second[1:]]
+    numbers = np.concatenate(numbers)
+    # Among 864 of 2^23 numbers, some pair is equal by chance with probability 0.04.
+    assert len(np.unique(numbers)) == len(numbers) == 864
+    assert 0 < numbers.min() < numbers.max() < 1
+
+
+def test_branches_reach_the_estimator_in_their_places():
+    """A step of a block, and the estimate from its noise, put together by hand."""
+    train = tiny.images(8)
+    settings = "model=SBNDisARM,n_layer=3,continuation=independent,learning_rate=1e-30"
+    learner = tiny.learner(settings)
+    (records,) = advance(Blocks(learner, train, 8), 0, 1)
+    watcher = Watcher(learner.model.n_units, branches=True)
+    advance(Blocks(watcher, train, 8), 0, 1)
+    ((x, *uniforms),) = watcher.seen
+    latents = noise.Noise(
+        tuple(map(tf.constant, uniforms[:3])),
+        branches=noise.group_branches(list(map(tf.constant, uniforms[3:])), 3),
+    )
+    estimate = learner.estimator.estimate(learner.model, tf.constant(x), latents)
+    np.testing.assert_allclose(records.metrics["elbo"], [np.mean(estimate.objective)], rtol=1e-6)
+    first = [v for v in learner.optimizer.variables if v.path.endswith("_momentum")]
+    for m, g in zip(first, estimate.gradients, strict=True):
+        np.testing.assert_allclose(m, 0.1 * g, rtol=1e-4, atol=1e-6)
 
 
 def test_the_last_smaller_minibatch_is_used():
