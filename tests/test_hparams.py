@@ -26,8 +26,11 @@ def hparams(draw):
     at_least_one = st.integers(1, 120)
     positive = st.floats(0, exclude_min=True, allow_infinity=False)
     track = draw(st.lists(st.sampled_from(LABELS), min_size=1, unique=True))
+    model = draw(st.sampled_from(registry.names()))
+    tracks = registry.entry(model).label == "Track"
+    in_use = [registry.labels()[label] for label in track] if tracks else [model]
     return HParams(
-        model=draw(st.sampled_from(registry.names())),
+        model=model,
         n_hidden=draw(at_least_one),
         n_input=2 * draw(st.integers(0, 10**6)),
         n_layer=draw(st.integers(1, 12)),
@@ -52,7 +55,7 @@ def hparams(draw):
         coupling=draw(st.sampled_from(["auto", "switch", "all"])),
         continuation=draw(st.sampled_from(["shared", "independent"])),
         symmetrized=draw(st.booleans()),
-        multi_sample=draw(st.booleans()),
+        multi_sample=draw(st.booleans()) and all(registry.entry(n).multi_sample for n in in_use),
         legacy2017=draw(st.booleans()),
         track=track,
         follow=draw(st.sampled_from(track)),

@@ -102,16 +102,16 @@ def estimates(estimator, model, n_samples: int = SAMPLES) -> np.ndarray:
     return all_batches().numpy()
 
 
-def assert_unbiased(estimator, model):
+def assert_unbiased(estimator, model, n_samples: int = SAMPLES):
     """And that a bias would have been seen."""
-    result = check(estimator, model)
+    result = check(estimator, model, n_samples)
     assert result.z <= result.critical, f"biased at {result.worst}: {result.z:.1f} errors"
     for path, fraction in result.detectable.items():
         assert fraction < LARGEST_UNSEEN_BIAS, f"too few draws to see a bias of {path}"
 
 
-def assert_biased(estimator, model, where=""):
+def assert_biased(estimator, model, where="", n_samples: int = SAMPLES):
     """Most of all in a weight tensor whose path holds `where`."""
-    result = check(estimator, model)
+    result = check(estimator, model, n_samples)
     assert result.biased
     assert where in result.worst

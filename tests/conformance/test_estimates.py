@@ -59,11 +59,11 @@ def test_jit_gives_what_eager_gives(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_structure(name, family, least):
     model = tiny_model(2, family)
-    estimator = registered(name, model)
     n_samples = samples_of(name, least=least)
+    estimator = registered(name, model, n_samples=n_samples)
     x, noise = inputs(estimator, model, n_samples)
     estimate = estimator.estimate(model, x, noise)
-    rows = n_samples * BATCH
+    rows = n_samples // estimator.samples_per_chain * BATCH
 
     def shapes(values):
         return [(tuple(v.shape), tf.as_dtype(v.dtype)) for v in values]
@@ -74,7 +74,7 @@ def test_structure(name, family, least):
     assert shapes(estimate.control_gradients) == shapes(estimator.trainable_variables)
     assert shapes([estimate.objective]) == [((rows,), tf.float32)]
     hard = hard_rollout(model, x, noise)
-    np.testing.assert_array_equal(estimate.objective, hard.objective)
+    np.testing.assert_allclose(estimate.objective, hard.objective[:rows], rtol=1e-6)
 
     for value in estimate.metrics.values():
         assert value.shape == ()

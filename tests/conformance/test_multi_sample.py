@@ -31,7 +31,7 @@ from tests.conformance.cases import (
     tensor,
     tiny_model,
 )
-from tests.conformance.test_unbiased import LARGEST_UNSEEN_BIAS, PROBLEMS
+from tests.conformance.test_unbiased import CONTINUATIONS, PROBLEMS, VARIANTS
 
 __all__ = ["float64"]
 
@@ -80,7 +80,8 @@ def follower(name, model, n_samples, **settings):
 
 
 def test_the_false_fail_rate_covers_all_checks():
-    assert len(CASES) + len(PROBLEMS) * len(registry.names()) <= monte_carlo.CHECKS
+    others = len(PROBLEMS) * len(registry.names()) + len(VARIANTS) + len(CONTINUATIONS)
+    assert len(CASES) + others <= monte_carlo.CHECKS
 
 
 def test_the_cases_have_every_form_at_every_number_of_layers():
@@ -97,10 +98,7 @@ def test_unbiased_for_the_bound(name, n_samples, settings, family, n_layer, nonl
     model = tiny_model(n_layer, family, nonlinear)
     estimator = follower(name, model, n_samples, **settings)
     assert (estimator.objective, estimator.unbiased) == ("bound", True)
-    result = monte_carlo.check(estimator, model, n_samples)
-    assert result.z <= result.critical, f"biased at {result.worst}: {result.z:.1f} errors"
-    for path, fraction in result.detectable.items():
-        assert fraction < LARGEST_UNSEEN_BIAS, f"too few draws to see a bias of {path}"
+    monte_carlo.assert_unbiased(estimator, model, n_samples)
 
 
 # Planted faults, which the same comparison must catch.
@@ -109,9 +107,7 @@ def test_unbiased_for_the_bound(name, n_samples, settings, family, n_layer, nonl
 def assert_biased(name, n_samples, n_layer=1, **settings):
     model = tiny_model(n_layer)
     estimator = follower(name, model, n_samples, **settings)
-    result = monte_carlo.check(estimator, model, n_samples)
-    assert result.biased
-    assert "q_" in result.worst
+    monte_carlo.assert_biased(estimator, model, "q_", n_samples)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +213,34 @@ def test_fault_a_bound_compared_with_itself(monkeypatch):
     mean = mean_over_all_outcomes(follower("SBN", model, 2, multi_sample=True), model, 2, 2)
     truth = flat(exact.bound_and_gradient(model, images(2), 2).gradients)
     assert np.max(np.abs(mean - truth)) > 0.1 * np.max(np.abs(truth))
+
+
+# Compiled.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("SBN", {"multi_sample": True}),
+        ("SBNNVIL", {"multi_sample": True}),
+        ("SBNVIMCO", {}),
+        ("SBNLocalDisARM", {"symmetrized": True, "continuation": "independent"}),
+        ("SBNLocalDisARM", {"symmetrized": False}),
+    ],
+)
+def test_jit_gives_what_eager_gives(name, settings, family):
+    model = tiny_model(3, family)
+    estimator = follower(name, model, 4, **settings)
+    noise = draw(estimator, model, noise_keys(5, 0), 4, 5, tf.float64)
+    compiled = tf.function(estimator.estimate, jit_compile=True, autograph=False)
+    pairs = zip(
+        tf.nest.flatten(estimator.estimate(model, tensor(images(5)), noise)._asdict()),
+        tf.nest.flatten(compiled(model, tensor(images(5)), noise)._asdict()),
+        strict=True,
+    )
+    for eager, jit in pairs:
+        np.testing.assert_allclose(eager, jit, rtol=0, atol=1e-12 * max(1, np.max(np.abs(eager))))
 
 
 # One sample: the bound is the ELBO.
@@ -363,7 +387,7 @@ def test_numbers_of_samples_that_cannot_be_used():
         LocalDisARM(continuation="other")
     model = tiny_model(2)
     noise = draw(LocalDisARM(), model, noise_keys(5, 0), 2, 3, tf.float64)
-    with pytest.raises(RebarError, match="needs noise with branches"):
+    with pytest.raises(RebarError, match=r"add them with rebar\.noise\.with_branches"):
         LocalDisARM(continuation="independent").estimate(model, tensor(images(3)), noise)
 
 
