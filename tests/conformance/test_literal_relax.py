@@ -176,9 +176,9 @@ def test_formulas_against_the_disarm_code_row_by_row(name, golden, golden_model)
         score, reparameterized, _ = (
             -part[index].numpy() for part in literal_relax.parts(golden_model, *arguments)
         )
-        close(score, golden[f"{name}_grad_score_part"][row], 2e-5)
-        close(reparameterized, golden[f"{name}_grad_reparam_part_f64"][row], 1e-6)
-        close(score + reparameterized, golden[f"{name}_grad_f64"][row], 1e-6)
+        close(score, golden[f"{name}_grad_score_part"][row], 2e-6)
+        close(reparameterized, golden[f"{name}_grad_reparam_part_f64"][row], 1e-7)
+        close(score + reparameterized, golden[f"{name}_grad_f64"][row], 1e-7)
 
 
 @pytest.mark.parametrize("name", ["relax", "rebar"])
@@ -194,9 +194,9 @@ def test_objective_against_the_disarm_code(name, golden, golden_model):
         kept = zip(golden_model.trainable_variables, g, strict=True)
         kernel, bias = (3 * value for v, value in kept if id(v) in encoder)
         total = tf.reduce_sum(kernel**2) + tf.reduce_sum(bias**2)
-    close(kernel, golden[f"{name}_dW_enc_loss"], 2e-5)
-    close(bias, golden[f"{name}_db_enc_loss"], 2e-5)
+    close(kernel, golden[f"{name}_dW_enc_loss"], 2e-6)
+    close(bias, golden[f"{name}_db_enc_loss"], 2e-6)
     learned = tape.gradient(total, sources)
     names = ["log_temperature", "scaling", *(NETWORK if name == "relax" else ())]
     for key, value in zip(names, learned, strict=False):
-        close(value, golden[f"{name}_dtheta_sumsq_encgrad_{key}"], 1e-4)
+        close(value, golden[f"{name}_dtheta_sumsq_encgrad_{key}"], 5e-5)
