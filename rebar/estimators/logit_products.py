@@ -1,12 +1,12 @@
 """Products with J, the Jacobian of the hard posterior logits with respect to q's parameters.
 
 REBAR's gradient is g = J' (a + eta c) for cotangents a, c of the logits (L x [N, H]) and a scale
-eta for each weight tensor, and the gradient of mean g^2 needs J g (docs/design.md). Two ways to the
-same numbers:
+eta for each weight tensor, RELAX's is J' d, and the gradient of mean g^2 needs J g
+(docs/design.md). Two ways to the same numbers:
 
-  by_autodiff   any network: reverse mode for J', twice reverse for J
-  by_inputs     linear maps of known inputs A: J' d = A' d, and J J' d = (A A') d needs only
-                products of the size of the batch, none of the size of the parameters
+  any network   reverse mode for J', twice reverse for J
+  linear maps   of known inputs A: J' d = A' d, and J J' d = (A A') d needs only products of the
+                size of the batch, none of the size of the parameters
 """
 
 from typing import NamedTuple
@@ -14,10 +14,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from rebar.core import gradients
+from rebar.types import Rollout
 
 
 class Products(NamedTuple):
-    """What both ways return; lists over q's V variables or over the L layers.
+    """What `scaled` returns; lists over q's V variables or over the L layers.
 
     Attributes:
       g: V tensors, J' (a + eta c).
@@ -32,47 +33,79 @@ class Products(NamedTuple):
     along_scaled_g: list
 
 
-def by_autodiff(logits_of, variables, a, c, etas) -> Products:
-    """For any network.
+def scaled(model, x, noise, hard: Rollout, a, c, etas) -> Products:
+    """The products with a scale for each weight tensor, by the cheaper way that the model allows.
 
     Args:
-      logits_of: () -> L x [N, H], the hard posterior logits as a function of `variables`.
-      variables: V variables of q.
+      model, x, noise, hard: `hard` is the hard rollout.
       a, c: L x [N, H] cotangents.
       etas: V scalars.
     """
-    with tf.GradientTape(persistent=True) as tape:
-        logits = logits_of()
-
-    def pullback(cotangents):
-        return gradients.gradient_or_zero(tape, logits, variables, cotangents)
-
+    inputs = _linear_inputs(model, x, noise, hard)
+    if inputs is not None:
+        return _scaled_by_inputs(inputs, a, c, etas)
+    logits, pullback = _pullback(model, x, noise, hard)
     f_part, h_part = pullback(a), pullback(c)
     g = [f + eta * h for f, eta, h in zip(f_part, etas, h_part, strict=True)]
-    scaled = [eta * value for eta, value in zip(etas, g, strict=True)]
+    scaled_g = [eta * value for eta, value in zip(etas, g, strict=True)]
     inner = [gradients.inner([u], [v]) for u, v in zip(g, h_part, strict=True)]
-    along = [gradients.transpose(pullback, logits, tangents) for tangents in (g, scaled)]
+    along = [gradients.transpose(pullback, logits, tangents) for tangents in (g, scaled_g)]
     return Products(g, inner, *along)
 
 
-def by_inputs(inputs, a, c, etas) -> Products:
-    """For layers logits_l = A_l W_l + b_l.
+def plain(model, x, noise, hard: Rollout, d) -> tuple:
+    """J' d (V tensors) and J J' d (L x [N, H]), by the cheaper way that the model allows.
 
     Args:
-      inputs: L x [N, n], the A_l.
-      a, c: L x [N, H] cotangents.
-      etas: 2 L scalars, of W_0, b_0, W_1, b_1, ...
+      model, x, noise, hard: `hard` is the hard rollout.
+      d: L x [N, H] cotangents.
     """
+    inputs = _linear_inputs(model, x, noise, hard)
+    if inputs is None:
+        logits, pullback = _pullback(model, x, noise, hard)
+        g = pullback(d)
+        return g, gradients.transpose(pullback, logits, g)
+    g, along = [], []
+    for matrix, d_l in zip(inputs, d, strict=True):
+        g_w, g_b = tf.matmul(matrix, d_l, transpose_a=True), tf.reduce_sum(d_l, axis=0)
+        g.extend([g_w, g_b])
+        along.append(_through(matrix, d_l, g_w) + g_b)
+    return g, along
+
+
+def _linear_inputs(model, x, noise, hard):
+    """Inputs A of q's layers where q is linear in them and the model tells; else None."""
+    linear_inputs = getattr(model, "linear_inputs", lambda *_: None)
+    return linear_inputs(x, hard.samples, noise.n_samples)
+
+
+def _pullback(model, x, noise, hard):
+    """The hard logits, and the function that takes cotangents d to J' d."""
+    with tf.GradientTape(persistent=True) as tape:
+        logits = model.posterior_logits(x, hard.samples, noise.n_samples)
+
+    def pullback(cotangents):
+        return gradients.gradient_or_zero(tape, logits, model.inference_variables, cotangents)
+
+    return logits, pullback
+
+
+def _through(matrix, d, product):
+    """A A' d, given A' d: by the products of rows with rows where there are fewer rows."""
+    if matrix.shape[0] is not None and matrix.shape[0] < d.shape[1]:
+        return tf.matmul(tf.matmul(matrix, matrix, transpose_b=True), d)
+    return tf.matmul(matrix, product)
+
+
+def _scaled_by_inputs(inputs, a, c, etas) -> Products:
+    """For layers logits_l = A_l W_l + b_l; etas of W_0, b_0, W_1, b_1, ..."""
     products = Products([], [], [], [])
     for layer, (matrix, a_l, c_l) in enumerate(zip(inputs, a, c, strict=True)):
         eta_w, eta_b = etas[2 * layer : 2 * layer + 2]
         d = a_l + eta_w * c_l
         g_w = tf.matmul(matrix, d, transpose_a=True)
         g_b = tf.reduce_sum(a_l + eta_b * c_l, axis=0)
-        if matrix.shape[0] is not None and matrix.shape[0] < d.shape[1]:
-            through_w = tf.matmul(tf.matmul(matrix, matrix, transpose_b=True), d)
-        else:
-            through_w = tf.matmul(matrix, g_w)
+        through_w = _through(matrix, d, g_w)
         products.g.extend([g_w, g_b])
         products.inner_with_h.extend(
             [tf.reduce_sum(through_w * c_l), tf.reduce_sum(g_b * tf.reduce_sum(c_l, axis=0))]

@@ -31,9 +31,9 @@ import math
 import keras
 import tensorflow as tf
 
-from rebar.core import bernoulli, gradients, samplers
+from rebar.core import gradients
 from rebar.errors import RebarError
-from rebar.estimators import logit_products
+from rebar.estimators import logit_products, relaxed_terms
 from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
 from rebar.types import Estimate
 
@@ -103,7 +103,7 @@ class REBAR(Estimator):
             eta = positive_scale(self.raw_eta)
         f = tf.stop_gradient(hard.objective)
         rows = tf.cast(tf.shape(f)[0], f.dtype)
-        scores = [b - tf.sigmoid(a) for b, a in zip(hard.samples, hard.logits, strict=True)]
+        scores = relaxed_terms.scores(hard)
         etas = dict(zip(map(id, variables), tf.unstack(eta), strict=True))
 
         # g on q's variables: a from the f-part, c from the h-part. p's have no h-part.
@@ -111,7 +111,7 @@ class REBAR(Estimator):
         cotangents, cotangents_dt = self._control_variate(
             model, x, noise, hard, scores, with_temperature
         )
-        q = _logit_products(
+        q = logit_products.scaled(
             model,
             x,
             noise,
@@ -120,19 +120,11 @@ class REBAR(Estimator):
             [c / rows for c in cotangents],
             [etas[id(v)] for v in model.inference_variables],
         )
-        ids = [id(v) for v in model.inference_variables]
-        through_logits = dict(zip(ids, q.g, strict=True))
-        direct = gradients.gradient_or_zero(
-            tape, hard.log_joint, variables, -tf.ones_like(f) / rows
-        )
-        g = [
-            value + through_logits[id(v)] if id(v) in through_logits else value
-            for v, value in zip(variables, direct, strict=True)
-        ]
+        g = relaxed_terms.model_gradient(tape, hard, model, q.g)
 
         # The gradient of V = mean g^2 with respect to what g is linear in.
         scale = 2 / gradients.count(variables)
-        inner = dict(zip(ids, q.inner_with_h, strict=True))
+        inner = dict(zip(map(id, model.inference_variables), q.inner_with_h, strict=True))
         eta_gradient = scale * tf.stack([inner.get(id(v), tf.zeros_like(rows)) for v in variables])
         baseline_gradient = scale / rows * _row_sums(q.along_g, scores)
         control = [
@@ -157,58 +149,25 @@ class REBAR(Estimator):
 
         and, if asked for, their derivatives with respect to log T.
         """
-        layers = range(len(hard.logits))
-        z = [bernoulli.logistic(u) for u in noise.uniforms]
-        switches = layers if self.quadratic else [0]
+        layers = list(range(len(hard.logits)))
         coupled = {
-            k: [k] if self.quadratic and self.coupling == "switch" else list(layers[k:])
-            for k in switches
+            k: [k] if self.quadratic and self.coupling == "switch" else layers[k:]
+            for k in (layers if self.quadratic else [0])
         }
-        log_t = self.log_temperature_value()
-        values, derivatives = {}, {}
-        with tf.GradientTape(watch_accessed_variables=False) as temperature_tape:
-            temperature_tape.watch(log_t)
-            temperature = tf.exp(log_t)
-            for k in switches:
-                own = [tf.identity(v) for v in z]
-                sampler = samplers.relaxed(
-                    own, temperature, self.muprop_relaxation, k, hard.samples
-                )
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch([own[i] for i in coupled[k]])
-                    values[k] = model.rollout(x, sampler, noise.n_samples).objective
-                derivatives[k] = dict(
-                    zip(
-                        coupled[k],
-                        tape.gradient(values[k], [own[i] for i in coupled[k]]),
-                        strict=True,
-                    )
-                )
-        r = [
-            bernoulli.coupling_derivative(b, u, a)
-            for b, u, a in zip(hard.samples, noise.uniforms, hard.logits, strict=True)
-        ]
-
-        def d_log_temperature(tensors):
-            """Their derivatives, of the same structure."""
-            flat = tf.nest.flatten(tensors)
-
-            def pullback(cotangents):
-                return [temperature_tape.gradient(flat, log_t, cotangents)]
-
-            tangents = gradients.transpose(pullback, flat, [tf.ones_like(log_t)])
-            return tf.nest.pack_sequence_as(tensors, tangents)
-
-        def assemble(values, derivatives):
-            return [
-                values[i if self.quadratic else 0][:, tf.newaxis] * scores[i]
-                + r[i] * tf.add_n([derivatives[k][i] for k in switches if i in derivatives[k]])
-                for i in layers
-            ]
-
+        terms, terms_dt = relaxed_terms.relaxed_objectives(
+            model,
+            x,
+            noise,
+            hard,
+            coupled,
+            self.log_temperature_value(),
+            self.muprop_relaxation,
+            with_temperature,
+        )
+        r = relaxed_terms.couplings(hard, noise)
         return (
-            assemble(values, derivatives),
-            assemble(*d_log_temperature((values, derivatives))) if with_temperature else None,
+            relaxed_terms.cotangents(terms, scores, r),
+            relaxed_terms.cotangents(terms_dt, scores, r) if with_temperature else None,
         )
 
     def metrics(self, model, x, noise, hard):
@@ -244,21 +203,6 @@ class DynamicREBAR(REBAR):
         """Temperature and scales."""
         temperature = tf.exp(self.log_temperature_value())
         return {"temperature": temperature, **super().metrics(model, x, noise, hard)}
-
-
-def _logit_products(model, x, noise, hard, a, c, etas):
-    """Products with the Jacobian of the hard logits, by the cheaper way the model allows."""
-    linear_inputs = getattr(model, "linear_inputs", lambda *_: None)
-    inputs = linear_inputs(x, hard.samples, noise.n_samples)
-    if inputs is not None:
-        return logit_products.by_inputs(inputs, a, c, etas)
-    return logit_products.by_autodiff(
-        lambda: model.posterior_logits(x, hard.samples, noise.n_samples),
-        model.inference_variables,
-        a,
-        c,
-        etas,
-    )
 
 
 def _row_sums(a, b):

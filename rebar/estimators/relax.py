@@ -1,0 +1,182 @@
+"""RELAX: REBAR whose control variate has a free-form network beside the relaxed f (SBNRelax).
+
+With b ~ q hard, noise z_k = logit u_k, and S_k = f at the sample that is hard under layer k and
+relaxed, sigmoid((logits + z) / T), from k on, the control variate of layer k is
+
+    c_k  = s [ S_k + r_k(in_k, logits_k + z_k) ]    in_k what q's layer k sees: x centred, 2 b - 1
+    c~_k = c_k with the noise of layer k drawn given b_k
+
+    g = - mean_n [ sum_k ( (f(b) - c~_k) d log q_k + d c_k - d c~_k )  +  d log p ]
+
+with total derivatives d c, d c~ at fixed hard samples. Each r_k is a network of its own,
+Dense(137) - LeakyReLU(0.3) - Dense(1).
+
+Unbiased at every layer, for the ELBO: given the layers under k, r_k is a function of layer k's
+noise and nothing else, and S_k of that and of free noise above it, so the argument for REBAR
+(docs/design.md) holds for c_k, whatever s, T and r_k are.
+
+The noise given b_k is coupled such that it equals z_k, so that c~_k = c_k in value. Of the paths of
+the logits into r_k the direct one is the same in both and falls out; that through the noise is
+left, as in S_k:
+
+    d c~_k - d c_k = (d logits_k)' [ rho_k * s (dS_k/dz_k + dr_k/dz_k) ]
+    rho_k = `bernoulli.coupling_derivative`
+
+Three evaluations of f a row for one layer, in the papers' count; here 1 + L and L derivatives.
+Learns T, s and all weights of r by gradient descent on mean_components g^2.
+
+Source: Grathwohl et al. 2018 (arXiv 1711.00123), the estimator g_RELAX; form of c and sizes of r as
+in Dong, Mnih & Tucker 2020 (arXiv 2006.10680). Differences from the latter's code: the noise given
+b is that of b itself instead of one drawn anew; the relaxation goes on through the layers above k
+(there they are sampled hard, without a score, which biases all layers but the last); mean instead
+of sum of squares; r sees inputs as q does here, and its weights begin as those of other networks.
+The relaxation is Concrete, as there, whatever the hyperparameter muprop_relaxation says.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from rebar import noise as noise_module
+from rebar.core import bernoulli, gradients
+from rebar.estimators import logit_products, relaxed_terms
+from rebar.estimators.base import Estimator, hard_rollout
+from rebar.initializers import FanInInitializer
+from rebar.types import Estimate
+
+
+class FreeForm(keras.layers.Layer):
+    """r(inputs, z): any function of what a layer of q sees and of its noisy logits.
+
+    Args:
+      n_input, n_units: widths of inputs and z.
+      seed: for the initial weights.
+      hidden: LeakyReLU units.
+    """
+
+    def __init__(self, n_input, n_units, seed=0, hidden=137, name="free_form", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._widths = [n_input, n_units]
+
+        def kernel(shape, part):
+            initializer = FanInInitializer(noise_module.initializer_seed(seed, f"{name}_{part}"))
+            return self.add_weight(shape=shape, initializer=initializer, name=f"{part}_kernel")
+
+        self.hidden_kernel = kernel((n_input + n_units, hidden), "hidden")
+        self.hidden_bias = self.add_weight((hidden,), "zeros", name="hidden_bias")
+        self.output_kernel = kernel((hidden, 1), "output")
+        self.output_bias = self.add_weight((1,), "zeros", name="output_bias")
+        self.built = True
+
+    def call(self, inputs, z, copies: int = 1):
+        """inputs [N / copies, n_input], repeated `copies` times, and z [N, n_units] -> [N]."""
+        of_inputs, of_z = tf.split(tf.convert_to_tensor(self.hidden_kernel), self._widths)
+        a = tf.tile(tf.matmul(inputs, of_inputs) + self.hidden_bias, [copies, 1])
+        a += tf.matmul(z, of_z)
+        # tf.nn.leaky_relu rounds its 0.3 to float32, whatever the dtype.
+        hidden = tf.maximum(a, 0.3 * a)
+        return (tf.matmul(hidden, self.output_kernel) + self.output_bias)[:, 0]
+
+
+class RELAX(Estimator):
+    """See the module's docstring.
+
+    Args:
+      temperature: the initial T > 0 (0.1 in the papers).
+      hidden: units of each r_k.
+
+    Metrics: temperature T, scale s.
+    """
+
+    unbiased = True
+    generator_at_hard = True
+
+    def __init__(self, temperature=0.1, hidden=137, **kwargs):
+        super().__init__(**kwargs)
+        self.initial_temperature = temperature
+        self.hidden = hidden
+
+    def evaluations(self, n_layer):
+        """One hard, and a relaxed one for each layer."""
+        return 1 + n_layer
+
+    def setup(self, model, seed=0):
+        """Create log T, log s and the networks."""
+        self.log_temperature = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(math.log(self.initial_temperature)),
+            name="log_temperature",
+        )
+        self.log_scale = self.add_weight(shape=(), initializer="zeros", name="log_scale")
+        self.input_mean = model.input_mean
+        widths = [model.input_mean.shape[0], *model.n_units]
+        self.networks = [
+            FreeForm(widths[k], widths[k + 1], seed, self.hidden, name=f"{self.name}_r_{k}")
+            for k in range(len(model.n_units))
+        ]
+
+    def log_temperature_value(self) -> tf.Tensor:
+        """log T, a scalar."""
+        return tf.convert_to_tensor(self.log_temperature)
+
+    def scale(self) -> tf.Tensor:
+        """s, a scalar."""
+        return tf.exp(tf.convert_to_tensor(self.log_scale))
+
+    def estimate(self, model, x, noise):
+        """Estimate the gradient; x [B, D]."""
+        with tf.GradientTape() as tape:
+            hard = hard_rollout(model, x, noise)
+        f = tf.stop_gradient(hard.objective)
+        rows = tf.cast(tf.shape(f)[0], f.dtype)
+        scores, rho = relaxed_terms.scores(hard), relaxed_terms.couplings(hard, noise)
+        relaxed, relaxed_dt = relaxed_terms.relaxed_objectives(
+            model,
+            x,
+            noise,
+            hard,
+            coupled={k: [k] for k in range(len(scores))},
+            log_temperature=self.log_temperature_value(),
+            muprop_relaxation=False,
+            with_temperature=True,
+        )
+        with tf.GradientTape() as own_tape:
+            scale = self.scale()
+            free = self.free_form_terms(x, noise, hard)
+            total = tf.nest.map_structure(tf.add, relaxed, free)
+            control = [scale * k for k in relaxed_terms.cotangents(total, scores, rho)]
+        of_q, along_g = logit_products.plain(
+            model,
+            x,
+            noise,
+            hard,
+            [(k - f[:, tf.newaxis] * e) / rows for k, e in zip(control, scores, strict=True)],
+        )
+        g = relaxed_terms.model_gradient(tape, hard, model, of_q)
+
+        # V = mean g^2: what moves the cotangents `control` moves V by <2 J g / (P N), d control>.
+        along = [2 / (gradients.count(g) * rows) * t for t in along_g]
+        weights = [v for v in self.trainable_variables if v is not self.log_temperature]
+        control_dt = relaxed_terms.cotangents(relaxed_dt, scores, rho)
+        gradient = self.aligned(
+            (self.log_temperature, scale * gradients.inner(along, control_dt)),
+            *zip(weights, own_tape.gradient(control, weights, along), strict=True),
+        )
+        return Estimate(g, gradient, f, self.metrics(model, x, noise, hard))
+
+    def free_form_terms(self, x, noise, hard):
+        """r_k [N] and dr_k/dz_k [N, H] of every layer, as `relaxed_terms.Terms`."""
+        inputs = [x - self.input_mean, *(2 * b - 1 for b in hard.samples[:-1])]
+        values, derivatives = {}, {}
+        for k, network in enumerate(self.networks):
+            z = tf.stop_gradient(hard.logits[k]) + bernoulli.logistic(noise.uniforms[k])
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(z)
+                values[k] = network(inputs[k], z, copies=1 if k else noise.n_samples)
+            derivatives[k] = {k: tape.gradient(values[k], z)}
+        return relaxed_terms.Terms(values, derivatives)
+
+    def metrics(self, model, x, noise, hard):
+        """Temperature and scale of the control variate."""
+        return {"temperature": tf.exp(self.log_temperature_value()), "scale": self.scale()}
