@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "hparams_grammar": [],
     "hparams_checks": ["data.sources", "hparams_grammar", "registry"],
     "hparams": ["data.sources", "errors", "hparams_checks", "hparams_grammar", "registry"],
+    "functional": ["core", "errors", "initializers", "noise"],
     "models": ["core", "errors", "initializers", "noise", "types"],
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
     "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "types"],
