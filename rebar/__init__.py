@@ -7,8 +7,10 @@ TensorFlow is loaded.
 import importlib
 
 _HOMES = {
+    "BernoulliEstimate": "rebar.functional.estimate:BernoulliEstimate",
     "Estimate": "rebar.types:Estimate",
     "Estimator": "rebar.estimators.base:Estimator",
+    "FreeForm": "rebar.functional.free_form:FreeForm",
     "HParams": "rebar.hparams:HParams",
     "Noise": "rebar.noise:Noise",
     "RebarError": "rebar.errors:RebarError",
@@ -21,6 +23,7 @@ _HOMES = {
     "SBNRebar": "rebar.original:SBNRebar",
     "SBNSimpleMuProp": "rebar.original:SBNSimpleMuProp",
     "SBNTrackGradVariances": "rebar.original:SBNTrackGradVariances",
+    "estimate_gradient": "rebar.functional.estimate:estimate_gradient",
     "estimator_variance": "rebar.training.estimator_variance:estimator_variance",
     "load_data": "rebar.data:load",
     "load_model": "rebar.restore:load_model",

@@ -71,6 +71,16 @@ def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
     return sequence.generate_state(2).view(np.int32)
 
 
+def fold_in(key: tf.Tensor, step) -> tf.Tensor:
+    """The key [2] of one step under a key.
+
+    Args:
+      key: [2] integers from `key`.
+      step: an integer, or an integer tensor, so that a compiled loop can count.
+    """
+    return tf.random.experimental.stateless_fold_in(key, tf.cast(step, tf.int32), alg="philox")
+
+
 def uniforms(key: tf.Tensor, shape, dtype=tf.float32) -> tf.Tensor:
     """Uniforms in the open interval (0, 1): 23 random bits (float32) or 32 (float64).
 

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "hparams_checks": ["data.sources", "hparams_grammar", "registry"],
     "presets": ["errors"],
     "hparams": ["data.sources", "errors", "hparams_checks", "hparams_grammar", "registry"],
+    "functional": ["core", "errors", "initializers", "noise"],
     "models": ["core", "errors", "initializers", "noise", "types"],
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
     "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "types"],

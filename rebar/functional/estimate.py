@@ -1,0 +1,123 @@
+"""`estimate_gradient`: the gradient of E f by Bernoulli logits, for any f."""
+
+import numbers
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from rebar.errors import RebarError
+from rebar.functional import arguments, methods
+
+
+class BernoulliEstimate(NamedTuple):
+    """What `estimate_gradient` returns.
+
+    Attributes:
+      gradient: shaped as the logits; an estimate of d E f / d logits, for ascent. A constant for
+        tapes, unless differentiable=True.
+      value: [B] mean of f at the hard samples drawn, an unbiased estimate of E f; a scalar for
+        logits [H]. Tapes see in it the variables that f holds.
+      evaluations: of f, each of B samples; one that is differentiated counts as one.
+      unbiased: whether the mean of `gradient` is d E f / d logits.
+    """
+
+    gradient: tf.Tensor
+    value: tf.Tensor
+    evaluations: int
+    unbiased: bool
+
+
+def estimate_gradient(
+    method: str,
+    f: Callable[[tf.Tensor], tf.Tensor],
+    logits: Any,
+    *,
+    noise: Any = None,
+    seed: int | None = None,
+    step: Any = None,
+    **options,
+) -> BernoulliEstimate:
+    """An estimate of d E f(b) / d logits for independent units b ~ Bernoulli(sigmoid(logits)).
+
+    A pure function: the same in eager mode, in tf.function and under XLA. f is called with samples
+    [B, H] in the logits' dtype, once for each evaluation; a row of its result must depend on the
+    same row of the samples alone. Where f depends on the logits themselves, too, as log q(b) does,
+    that derivative is no part of `gradient`; differentiating `value` adds it.
+
+    Args:
+      method: reinforce, loo, arm, disarm, rebar, relax or gumbel: `rebar.functional.methods` has
+        their formulas, and in METHODS whether they are unbiased and how often they evaluate f.
+      f: samples [B, H] -> values [B], to be ascended.
+      logits: [B, H] or [H], float32 or float64. With [H], f sees [1, H].
+      noise: uniforms in (0, 1) shaped as the logits, as `rebar.noise.uniforms` makes them; for loo
+        n_samples sets of them, [K, B, H] or [K, H].
+      seed, step: instead of noise: the numbers to draw it from. `step` is an integer, or a tensor
+        so that a compiled loop can count; the same two numbers give the same noise.
+      **options: those of the method:
+        n_samples: loo: K, at least 2 (2).
+        temperature: rebar, relax, gumbel: T > 0, a scalar, [B, 1] or [B, H] (0.5).
+        muprop_relaxation: rebar, relax, gumbel: whether y is the relaxation of the 2017 paper that
+          tends to the mean as T grows (True; relax: False), or sigmoid(z / T).
+        scale: rebar, relax: s, a scalar or [B] (1).
+        network: relax: r, z [B, H] -> [B], e.g. a `rebar.FreeForm`.
+        v: rebar, relax: uniforms shaped as the logits for the noise drawn given b. If not given,
+          those which make z~ = z: as valid, and an evaluation of f cheaper.
+        differentiable: rebar, relax: let tapes differentiate `gradient` by temperature, scale and
+          what the network holds, to learn them (False).
+
+    Raises:
+      RebarError: an unknown method or option, a wrong shape or dtype, or f without a derivative
+        where the method needs one.
+    """
+    known = methods.named(method)
+    methods.refuse_unknown_options(method, options)
+    options = known.defaults | {name: o for name, o in options.items() if o is not None}
+    logits = arguments.logits_of(logits)
+    single = logits.shape.rank == 1
+    rows = tf.stop_gradient(logits[tf.newaxis] if single else logits)
+    _check(options, rows)
+    n_samples = options.get("n_samples")
+    if options.get("v") is not None:
+        options["v"] = arguments.uniforms_of(options["v"], "v", logits, None)
+
+    if noise is not None:
+        if seed is not None or step is not None:
+            raise RebarError("give noise, or seed and step, not both")
+        u = arguments.uniforms_of(noise, "noise", logits, n_samples)
+        u = u[tf.newaxis] if n_samples is None else u
+    elif seed is None or step is None:
+        raise RebarError(
+            "no noise to draw samples with; give seed=0, step=i, where i changes from call to "
+            "call, or noise=uniforms shaped as the logits"
+        )
+    else:
+        u = arguments.drawn(seed, step, n_samples or 1, rows)
+
+    def checked(samples):
+        return arguments.values_of(f, "f", samples)
+
+    gradient, value, evaluations = known.compute(methods.Problem(checked, rows, u, options))
+    if not options.get("differentiable"):
+        gradient = tf.stop_gradient(gradient)
+    if single:
+        gradient, value = gradient[0], value[0]
+    return BernoulliEstimate(gradient, value, evaluations, known.unbiased)
+
+
+def _check(options, rows) -> None:
+    """Options that are numbers, made into tensors, or refused."""
+    k, temperature = options.get("n_samples", 2), options.get("temperature", 1)
+    if not isinstance(k, numbers.Integral) or k < 2:
+        raise RebarError(f"n_samples must be an integer from 2, given: {k!r}")
+    if isinstance(temperature, numbers.Real) and not temperature > 0:
+        raise RebarError(f"temperature must be above 0, given: {temperature!r}")
+    if "network" in options and not callable(options["network"]):
+        raise RebarError(
+            "relax needs network=r, a function from z [B, H] to [B], e.g. "
+            "rebar.FreeForm(n_units); without one use rebar"
+        )
+    n_rows, n_units = rows.shape
+    shapes = {"temperature": ([n_rows, 1], [n_rows, n_units]), "scale": ([n_rows],)}
+    for name in shapes.keys() & options.keys():
+        options[name] = arguments.option_of(options[name], name, rows.dtype, *shapes[name])

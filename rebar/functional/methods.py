@@ -1,0 +1,168 @@
+"""Estimates of the gradient of E f by Bernoulli logits, for ascent.
+
+With p = sigmoid(logits), b = 1[u > 1 - p] for uniforms u, b~ the same with 1 - u, z = logits +
+logit u, z~ the same with noise drawn given b, and y = sigmoid(z / T) or another relaxation:
+
+    reinforce  f(b) (b - p)                                                    Williams 1992
+    loo        1/K sum_k (f(b_k) - mean of the others) (b_k - p)               Kool et al. 2019
+    arm        (f(b) - f(b~)) (u - 1/2)                                        Yin & Zhou 2019
+    disarm     1/2 (f(b) - f(b~)) (-1)^b~ 1[b != b~] sigmoid(|logits|)         Dong et al. 2020
+    rebar      (f(b) - c(z~)) (b - p) + d c(z) - d c(z~),  c = s f(y)          Tucker et al. 2017
+    relax      the same with c = s (f(y) + r(z))                               Grathwohl et al. 2018
+    gumbel     d f(y)                                                          Jang et al. 2016
+
+All are unbiased for d E f(b) but gumbel, whose mean is d E f(y). The last three differentiate f at
+samples in (0, 1).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from rebar.core import bernoulli, logit_gradients
+from rebar.errors import RebarError
+from rebar.functional import arguments
+from rebar.functional.relaxed import refuse_none, with_control_variate
+
+
+class Problem(NamedTuple):
+    """What a method works on.
+
+    Attributes:
+      f: [B, H] -> [B].
+      logits: [B, H], a constant for tapes.
+      u: [K, B, H] uniforms; K is 1 but for loo.
+      options: all that the method takes.
+    """
+
+    f: Callable
+    logits: tf.Tensor
+    u: tf.Tensor
+    options: dict
+
+    def hard(self, u, sign=1):
+        """b (sign 1) or b~ (sign -1), [B, H]."""
+        return bernoulli.hard_sample(self.logits, sign * bernoulli.logistic(u))
+
+    def relaxed(self, logits, zeta):
+        """y [B, H]."""
+        o = self.options
+        return bernoulli.relaxed_sample(logits, zeta, o["temperature"], o["muprop_relaxation"])
+
+
+def _reinforce(problem):
+    b = problem.hard(problem.u[0])
+    f = problem.f(b)
+    return logit_gradients.reinforce(tf.stop_gradient(f), b, problem.logits), f, 1
+
+
+def _leave_one_out(problem):
+    samples = [problem.hard(u) for u in tf.unstack(problem.u)]
+    f = tf.stack([problem.f(b) for b in samples])
+    signals = logit_gradients.leave_one_out(tf.stop_gradient(f))
+    terms = [
+        logit_gradients.reinforce(signal, b, problem.logits)
+        for signal, b in zip(tf.unstack(signals), samples, strict=True)
+    ]
+    return tf.add_n(terms) / len(terms), tf.reduce_mean(f, axis=0), len(terms)
+
+
+def _arm(problem):
+    _, f, f_antithetic, value = _pair(problem)
+    return logit_gradients.arm(f, f_antithetic, problem.u[0]), value, 2
+
+
+def _disarm(problem):
+    samples, f, f_antithetic, value = _pair(problem)
+    gradient = logit_gradients.disarm(f, f_antithetic, *samples, problem.logits)
+    return gradient, value, 2
+
+
+def _pair(problem):
+    """b and b~, their f as constants, and the mean of f."""
+    samples = [problem.hard(problem.u[0], sign) for sign in (1, -1)]
+    f, f_antithetic = (problem.f(b) for b in samples)
+    value = (f + f_antithetic) / 2
+    return samples, tf.stop_gradient(f), tf.stop_gradient(f_antithetic), value
+
+
+def _relaxed_control_variate(problem):
+    o = problem.options
+    u, network = problem.u[0], o.get("network")
+
+    def terms(logits, zeta):
+        values = {"f": o["scale"] * problem.f(problem.relaxed(logits, zeta))}
+        if network is not None:
+            r = arguments.values_of(network, "network", logits + zeta)
+            values["network"] = o["scale"] * r
+        return values
+
+    b = problem.hard(u)
+    f = problem.f(b)
+    gradient = with_control_variate(tf.stop_gradient(f), b, u, problem.logits, terms, o["v"])
+    return gradient, f, 2 if o["v"] is None else 3
+
+
+def _gumbel(problem):
+    logits, zeta = tf.identity(problem.logits), bernoulli.logistic(problem.u[0])
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(logits)
+        relaxed = problem.f(problem.relaxed(logits, zeta))
+    gradient = tape.gradient(relaxed, logits)
+    refuse_none(gradient, "f")
+    return gradient, problem.f(problem.hard(problem.u[0])), 2
+
+
+class Method(NamedTuple):
+    """What is known of a method.
+
+    Attributes:
+      compute: problem -> gradient [B, H], value [B], number of evaluations of f.
+      unbiased: for d E f / d logits.
+      differentiates: f must have a derivative at samples in (0, 1).
+      evaluations: of f, in words.
+      defaults: the options it takes and their defaults.
+    """
+
+    compute: Callable
+    unbiased: bool
+    differentiates: bool
+    evaluations: str
+    defaults: dict
+
+
+_RELAXED = {"temperature": 0.5, "muprop_relaxation": True}
+_REBAR = {**_RELAXED, "scale": 1.0, "v": None, "differentiable": False}
+_RELAX = {**_REBAR, "muprop_relaxation": False, "network": None}
+_COUPLED = "2, or 3 with v"
+
+METHODS = {
+    "reinforce": Method(_reinforce, True, False, "1", {}),
+    "loo": Method(_leave_one_out, True, False, "n_samples", {"n_samples": 2}),
+    "arm": Method(_arm, True, False, "2", {}),
+    "disarm": Method(_disarm, True, False, "2", {}),
+    "rebar": Method(_relaxed_control_variate, True, True, _COUPLED, _REBAR),
+    "relax": Method(_relaxed_control_variate, True, True, _COUPLED, _RELAX),
+    "gumbel": Method(_gumbel, False, True, "2", _RELAXED),
+}
+"""Name -> method."""
+
+
+def named(name: str) -> Method:
+    """The method of that name. Raises RebarError for an unknown one."""
+    if name not in METHODS:
+        raise RebarError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def refuse_unknown_options(name: str, given) -> None:
+    """Raise RebarError for an option that the method does not take."""
+    for option in given:
+        if option not in METHODS[name].defaults:
+            takes = ", ".join(METHODS[name].defaults) or "no options"
+            takers = ", ".join(n for n, m in METHODS.items() if option in m.defaults)
+            raise RebarError(
+                f"{name} has no option {option!r}; {name} takes: {takes}"
+                + (f"; {option} is an option of: {takers}" if takers else "")
+            )

@@ -1,0 +1,243 @@
+"""Methods that differentiate f at relaxed samples: their means by integration, and goldens.
+
+The integrals are Gauss-Legendre sums over the uniforms on each side of each unit's threshold;
+nothing is sampled, but for the golden variances.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rebar
+from rebar import noise
+from rebar.core import bernoulli
+from rebar.functional.relaxed import noise_given_sample
+from tests.functional import problems
+from tests.functional.problems import TINY, TOY
+from tests.functional.test_values_only import tiny_objective
+
+LOGITS = {1: [-0.8], 2: [0.9, -1.4]}
+MATRIX = tf.constant([[1.0, -0.6, 0.3], [0.5, 1.2, -0.9]], tf.float64)
+
+SEED, DRAWS = 20180122, 400_000
+"""Of the golden variances. Both sides have standard errors of the variance (from fourth moments).
+One of 24 variances and 24 means beyond DEVIATIONS standard errors has a probability of 3e-5 if they
+are normal. The seed is fixed, so that the tests pass always or never."""
+DEVIATIONS = 5
+
+
+def smooth(b):
+    """Not quadratic, of 1 or 2 units."""
+    y = b @ MATRIX[: b.shape[1]]
+    return tf.reduce_sum(tf.sin(2 * y) + y**2, axis=1)
+
+
+def free_form(n_units):
+    """With random weights, also where they start at 0."""
+    network = rebar.FreeForm(n_units, dtype="float64")
+    random = np.random.default_rng(1)
+    for variable in network.trainable_variables:
+        variable.assign(random.normal(size=variable.shape))
+    return network
+
+
+SETTINGS = {
+    "rebar": ("rebar", {"temperature": 0.5, "scale": 0.7}),
+    "rebar warm": ("rebar", {"temperature": 1.5, "scale": 1.3}),
+    "concrete": ("rebar", {"temperature": 0.7, "muprop_relaxation": False}),
+    "relax": ("relax", {"temperature": 0.6, "scale": 0.8}),
+    "relax muprop": ("relax", {"temperature": 1.0, "muprop_relaxation": True}),
+}
+
+
+def options(name, n_units):
+    method, settings = SETTINGS[name]
+    return method, settings | ({"network": free_form(n_units)} if method == "relax" else {})
+
+
+@pytest.mark.parametrize("n_units", [1, 2])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_unbiased(name, n_units):
+    """With zeta~ = zeta."""
+    method, settings = options(name, n_units)
+    logits = LOGITS[n_units]
+    u, weights = problems.one_sided_grid(logits, 150)
+    mean, variance = problems.moments(method, smooth, logits, u, weights, **settings)
+    _, truth = problems.exact(smooth, logits)
+    np.testing.assert_allclose(mean, truth, rtol=0, atol=1e-7)
+    assert np.min(np.abs(truth)) > 0.1
+    assert np.min(variance) > 1e-3
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_unbiased_with_noise_of_its_own(name):
+    """One unit, integrated over u and v."""
+    method, settings = options(name, 1)
+    u, weights = problems.one_sided_grid(LOGITS[1], 100)
+    v, v_weights = problems.between((0.0, 1.0), 100)
+    mean, _ = problems.moments(
+        method,
+        smooth,
+        LOGITS[1],
+        np.repeat(u, len(v), axis=0),
+        np.outer(weights, v_weights).ravel(),
+        v=np.tile(v, len(u))[:, np.newaxis],
+        **settings,
+    )
+    np.testing.assert_allclose(mean, problems.exact(smooth, LOGITS[1])[1], rtol=0, atol=1e-6)
+
+
+def test_unbiased_with_noise_of_its_own_for_two_units():
+    u, weights = problems.one_sided_grid(LOGITS[2], 12)
+    v, v_weights = problems.product_grid(*zip(*[problems.between((0.0, 1.0), 16)] * 2, strict=True))
+    mean, _ = problems.moments(
+        "rebar",
+        smooth,
+        LOGITS[2],
+        np.repeat(u, len(v), axis=0),
+        np.outer(weights, v_weights).ravel(),
+        v=np.tile(v, [len(u), 1]),
+        temperature=1.0,
+    )
+    np.testing.assert_allclose(mean, problems.exact(smooth, LOGITS[2])[1], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_default_is_the_v_that_repeats_the_noise(name):
+    method, settings = options(name, 2)
+    u = np.random.default_rng(0).random((50, 2))
+    logits = np.random.default_rng(1).normal(size=(50, 2)) * 2
+    t = problems.sigmoid(-logits)
+    v = np.where(u > t, (u - t) / (1 - t), u / t)
+    default, explicit = (
+        rebar.estimate_gradient(method, smooth, logits, noise=u, v=value, **settings)
+        for value in (None, v)
+    )
+    np.testing.assert_allclose(default.gradient, explicit.gradient, rtol=1e-9, atol=1e-10)
+    np.testing.assert_array_equal(default.value, explicit.value)
+    assert (default.evaluations, explicit.evaluations) == (2, 3)
+
+
+def test_noise_given_a_sample():
+    """Its value and its derivative are those of the formula, and it leads to the sample."""
+    random = np.random.default_rng(2)
+    w, logits = random.random((200, 3)), tf.constant(random.normal(size=(200, 3)) * 2)
+    b = tf.constant(random.integers(0, 2, (200, 3)).astype(float))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        t = tf.sigmoid(-logits)
+        v = tf.where(b == 1, t + (1 - t) * w, t * w)
+        expected = tf.math.log(v) - tf.math.log(1 - v)
+    zeta, derivative = noise_given_sample(b, w, logits)
+    np.testing.assert_allclose(zeta, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(derivative, tape.gradient(expected, logits), rtol=1e-9)
+    np.testing.assert_array_equal(logits + zeta > 0, b == 1)
+
+
+def test_the_path_through_the_noise_is_needed(monkeypatch):
+    true = bernoulli.coupling_derivative
+    monkeypatch.setattr(bernoulli, "coupling_derivative", lambda *a: 0.9 * true(*a))
+    u, weights = problems.one_sided_grid(LOGITS[2], 100)
+    mean, _ = problems.moments("rebar", smooth, LOGITS[2], u, weights)
+    assert np.max(np.abs(mean - problems.exact(smooth, LOGITS[2])[1])) > 0.02
+
+
+def test_gumbel_is_the_gradient_of_the_relaxed_objective_and_biased():
+    logits, step = np.array(LOGITS[2]), 1e-5
+    # Nodes of both sides, as for the others: the relaxed objective has no threshold, but these do.
+    u, weights = problems.one_sided_grid(logits, 100)
+    mean, _ = problems.moments("gumbel", smooth, logits, u, weights, temperature=0.5)
+
+    def relaxed(at):
+        rows = tf.constant(np.tile(at, [len(u), 1]))
+        y = bernoulli.relaxed_sample(rows, bernoulli.logistic(tf.constant(u)), 0.5)
+        return weights @ smooth(y).numpy()
+
+    slopes = [(relaxed(logits + d) - relaxed(logits - d)) / (2 * step) for d in step * np.eye(2)]
+    np.testing.assert_allclose(mean, slopes, rtol=1e-6)
+    assert np.max(np.abs(mean - problems.exact(smooth, logits)[1])) > 0.05
+    assert not rebar.estimate_gradient("gumbel", smooth, logits, seed=0, step=0).unbiased
+
+
+# Goldens.
+
+
+def goldens_network(z):
+    """The goldens' r(x, z)."""
+    hidden = tf.concat([TINY["x"], z], axis=1) @ TINY["relax_nn_W1"] + TINY["relax_nn_b1"]
+    return (tf.nn.leaky_relu(hidden, 0.3) @ TINY["relax_nn_W2"] + TINY["relax_nn_b2"])[:, 0]
+
+
+GOLDENS = {
+    "relax": ("relax", 0.3, 0.9, {"network": goldens_network}),
+    "rebar": ("rebar", 0.5, 0.8, {"muprop_relaxation": False}),
+}
+"""Key -> method, temperature, scale, options."""
+
+
+def golden_gradient(name, temperature, scale, **options):
+    """Ours, and what theirs has more: f holds log q, whose own derivative by the logits they
+    follow along z and z~. It is -(y - p), so their difference is scale (y~ - y)."""
+    estimate = rebar.estimate_gradient(
+        GOLDENS[name][0],
+        tiny_objective,
+        TINY["logits"],
+        noise=TINY["relax_u"],
+        v=TINY["relax_v"],
+        temperature=temperature,
+        scale=scale,
+        **GOLDENS[name][3],
+        **options,
+    )
+    y, y_given_b = (tf.sigmoid(TINY[f"{name}_{z}"] / temperature) for z in ("z", "z_tilde"))
+    return estimate, estimate.gradient + scale * (y_given_b - y)
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_the_numbers_of_the_published_code(name):
+    _, temperature, scale, _ = GOLDENS[name]
+    estimate, gradient = golden_gradient(name, temperature, scale)
+    np.testing.assert_allclose(gradient, TINY[f"{name}_grad_f64"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(gradient, TINY[f"{name}_grad"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(estimate.value, TINY[f"{name}_f_b"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_learning_gives_the_numbers_of_the_published_code(name):
+    """The gradient of the sum of squares of their encoder's gradient, x' g and sum g."""
+    log_temperature = tf.constant(np.log(GOLDENS[name][1]))
+    scale = tf.constant(GOLDENS[name][2], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch([log_temperature, scale])
+        temperature = tf.exp(log_temperature)
+        _, g = golden_gradient(name, temperature, scale, differentiable=True)
+        by_weights = tf.matmul(TINY["x"], g, transpose_a=True)
+        squares = tf.reduce_sum(by_weights**2) + tf.reduce_sum(tf.reduce_sum(g, axis=0) ** 2)
+    np.testing.assert_allclose(
+        tape.gradient(squares, [log_temperature, scale]),
+        [TINY[f"{name}_dtheta_sumsq_encgrad_{key}"] for key in ("log_temperature", "scaling")],
+        rtol=2e-5,
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("case", ["sum45_h4", "quad_h4"])
+def test_variances_of_rebar(case, temperature):
+    """Against 2e6 draws of the goldens, sigmoid(z / T), v of its own; see SEED."""
+    f, logits = problems.golden_toy(case)
+    rows = np.tile(logits, [DRAWS, 1])
+    u, v = (
+        noise.uniforms(noise.key(SEED, "analysis", i), rows.shape, tf.float64) for i in range(2)
+    )
+    g = rebar.estimate_gradient(
+        "rebar", f, rows, noise=u, v=v, temperature=temperature, muprop_relaxation=False
+    ).gradient.numpy()
+    deviations = (g - g.mean(axis=0)) ** 2
+    variance = deviations.mean(axis=0)
+    error = deviations.std(axis=0) / np.sqrt(DRAWS)
+    key = f"rebar_T{temperature:g}_eta1"
+    golden, golden_error = (TOY[f"{case}_mc_{part}_{key}"] for part in ("var", "var_se"))
+    assert np.max(np.abs(variance - golden) / np.hypot(error, golden_error)) < DEVIATIONS
+    mean_error = np.sqrt(variance / DRAWS)
+    assert np.max(np.abs(g.mean(axis=0) - TOY[f"{case}_grad"]) / mean_error) < DEVIATIONS
+    assert np.max(error / variance) < 0.02

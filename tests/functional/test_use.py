@@ -1,0 +1,377 @@
+"""How `rebar.estimate_gradient` is used: noise, tapes, compiled code, learning, mistakes."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rebar
+from rebar import noise
+from rebar.errors import RebarError
+from rebar.functional.methods import METHODS
+from tests.functional import problems
+
+RANDOM = np.random.default_rng(0)
+LOGITS = RANDOM.normal(size=(5, 3)) * 2
+SETS = {"loo": 2}
+
+
+def f(b):
+    return tf.reduce_sum((b - 0.3) ** 2, axis=1) + b[:, 0] * b[:, 1]
+
+
+def settings(method, dtype="float64"):
+    return {"network": rebar.FreeForm(3, dtype=dtype)} if method == "relax" else {}
+
+
+def uniforms(method, shape=LOGITS.shape, seed=0):
+    sets = [SETS[method]] if method in SETS else []
+    return np.random.default_rng(seed).random([*sets, *shape])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_in_every_mode(method, dtype, jit):
+    """With noise from a seed and a step, which is a tensor when compiled."""
+    logits, options = tf.constant(LOGITS, dtype), settings(method, dtype)
+
+    def estimate(logits, step):
+        found = rebar.estimate_gradient(method, f, logits, seed=3, step=step, **options)
+        return found.gradient, found.value
+
+    eager = estimate(logits, 7)
+    compiled = tf.function(estimate, jit_compile=jit, autograph=False)(logits, tf.constant(7))
+    rtol = 1e-5 if dtype == "float32" else 1e-12
+    for a, b in zip(eager, compiled, strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+    assert eager[0].shape == (5, 3)
+    assert eager[1].shape == (5,)
+    assert np.any(eager[0] != estimate(logits, 8)[0])
+
+
+def test_noise_depends_on_seed_and_step_alone():
+    def gradient(**of_noise):
+        return rebar.estimate_gradient("reinforce", f, LOGITS, **of_noise).gradient.numpy()
+
+    key = noise.fold_in(noise.key(3, "latents"), 7)
+    direct = noise.uniforms(key, [1, *LOGITS.shape], tf.float64)[0]
+    np.testing.assert_array_equal(gradient(seed=3, step=7), gradient(noise=direct))
+    np.testing.assert_array_equal(gradient(seed=3, step=np.int64(7)), gradient(noise=direct))
+    assert np.any(gradient(seed=4, step=7) != gradient(noise=direct))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_compiled_loop_counts_its_steps(method):
+    options = settings(method)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def total():
+        def body(i, total):
+            g = rebar.estimate_gradient(method, f, LOGITS, seed=0, step=i, **options).gradient
+            return i + 1, total + g
+
+        return tf.while_loop(
+            lambda i, _: i < 4, body, (tf.constant(0), tf.zeros(LOGITS.shape, tf.float64))
+        )[1]
+
+    one_by_one = [
+        rebar.estimate_gradient(method, f, LOGITS, seed=0, step=i, **options).gradient
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(total(), np.sum(one_by_one, axis=0), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_logits_without_a_batch(method):
+    u, options = uniforms(method, (3,)), settings(method)
+    single = rebar.estimate_gradient(method, f, LOGITS[0], noise=u, **options)
+    batch = rebar.estimate_gradient(method, f, LOGITS[:1], noise=np.expand_dims(u, -2), **options)
+    assert single.gradient.shape == (3,)
+    assert single.value.shape == ()
+    np.testing.assert_array_equal(single.gradient, batch.gradient[0])
+    np.testing.assert_array_equal(single.value, batch.value[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_do_not_see_each_other(method):
+    u, options = uniforms(method), settings(method)
+    whole = rebar.estimate_gradient(method, f, LOGITS, noise=u, **options).gradient
+    part = rebar.estimate_gradient(method, f, LOGITS[2:3], noise=u[..., 2:3, :], **options).gradient
+    np.testing.assert_allclose(whole[2:3], part, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_of_unknown_size(method):
+    options = settings(method)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float64)], autograph=False)
+    def gradient(logits):
+        return rebar.estimate_gradient(method, f, logits, seed=0, step=0, **options).gradient
+
+    eager = rebar.estimate_gradient(method, f, LOGITS, seed=0, step=0, **options).gradient
+    np.testing.assert_allclose(gradient(LOGITS), eager, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_evaluations_are_counted(method):
+    calls = []
+
+    def counted(b):
+        calls.append(b)
+        return f(b)
+
+    for options in [{}, {"v": uniforms(method)}] if method in ("rebar", "relax") else [{}]:
+        calls.clear()
+        estimate = rebar.estimate_gradient(
+            method, counted, LOGITS, seed=0, step=0, **settings(method), **options
+        )
+        assert estimate.evaluations == len(calls)
+        assert all(b.shape == (5, 3) for b in calls)
+    k = rebar.estimate_gradient("loo", f, LOGITS, seed=0, step=0, n_samples=5)
+    assert k.evaluations == 5
+    assert estimate.unbiased == (method != "gumbel")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("method", METHODS)
+def test_saturated_logits_give_finite_numbers(method, dtype):
+    """Noise at its extremes, too; and what learning differentiates."""
+    values = [-100, -30, -10, 0, 10, 30, 100]
+    u = np.array([2.0**-24, 0.3, 1 - 2.0**-24])
+    logits = tf.constant(np.repeat(values, 3)[:, np.newaxis], dtype)
+    draws = tf.constant(np.tile(u, 7)[:, np.newaxis], dtype)
+    sets = tf.stack([draws, draws[::-1]]) if method == "loo" else draws
+    learned = METHODS[method].defaults.keys() >= {"v", "differentiable"}
+    network = {"network": rebar.FreeForm(1, dtype=dtype)} if method == "relax" else {}
+    for v in (None, draws, draws[::-1]) if learned else (None,):
+        temperature = tf.Variable(0.1, dtype=dtype)
+        options = {"v": v, "differentiable": True, "temperature": temperature} if learned else {}
+        with tf.GradientTape() as tape:
+            estimate = rebar.estimate_gradient(
+                method, lambda b: (b[:, 0] - 0.3) ** 2, logits, noise=sets, **options, **network
+            )
+            squares = tf.reduce_sum(estimate.gradient**2)
+        assert np.all(np.isfinite(estimate.gradient))
+        assert np.all(np.isfinite(estimate.value))
+        if learned:
+            assert np.isfinite(tape.gradient(squares, temperature))
+
+
+# Tapes.
+
+
+def test_training_an_encoder_and_a_decoder():
+    """By the recipe of the documentation; against chain rule by hand."""
+    x = tf.constant(RANDOM.normal(size=(5, 4)))
+    weights = tf.Variable(RANDOM.normal(size=(4, 3)))
+    means = tf.Variable(RANDOM.normal(size=(3,)))
+    with tf.GradientTape() as tape:
+        logits = x @ weights
+        estimate = rebar.estimate_gradient(
+            "disarm", lambda b: -tf.reduce_sum((b - means) ** 2, 1), logits, seed=0, step=0
+        )
+    by_weights, by_means = tape.gradient(
+        [logits, estimate.value],
+        [weights, means],
+        output_gradients=[-estimate.gradient / 5, -tf.ones(5, tf.float64) / 5],
+    )
+    expected = -tf.matmul(x, estimate.gradient, transpose_a=True) / 5
+    np.testing.assert_allclose(by_weights, expected, rtol=1e-12)
+    # The pair's mean: b - means, averaged over both members and the rows.
+    found = rebar.estimate_gradient("disarm", lambda b: b[:, 0], logits, seed=0, step=0)
+    by_hand = -2 * (np.mean(found.value) - means[0])
+    np.testing.assert_allclose(by_means[0], by_hand, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_gradient_is_a_constant(method):
+    logits, options = tf.Variable(LOGITS), settings(method)
+    if "temperature" in METHODS[method].defaults:
+        options["temperature"] = tf.Variable(0.5, dtype=tf.float64)
+    factor = tf.Variable(2.0, dtype=tf.float64)
+    with tf.GradientTape(persistent=True) as tape:
+        estimate = rebar.estimate_gradient(
+            method, lambda b: factor * f(b), logits, seed=0, step=0, **options
+        )
+    own = [logits, factor, options.get("temperature", logits)]
+    assert tape.gradient(estimate.gradient, own) == [None] * 3
+    assert tape.gradient(estimate.value, logits) is None
+    np.testing.assert_allclose(
+        tape.gradient(estimate.value, factor), tf.reduce_sum(estimate.value) / 2, rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_f_does_with_the_logits_is_no_part_of_the_gradient(method):
+    logits, options = tf.constant(LOGITS), settings(method)
+    probabilities = tf.sigmoid(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+
+        def with_logits(b):
+            return f(b) + tf.reduce_sum(b * (tf.sigmoid(logits) - probabilities), axis=1)
+
+        ours, plain = (
+            rebar.estimate_gradient(method, g, logits, seed=0, step=0, **options)
+            for g in (with_logits, f)
+        )
+    np.testing.assert_allclose(ours.gradient, plain.gradient, rtol=1e-12, atol=1e-14)
+    assert np.any(tape.gradient(ours.value, logits) != 0)
+
+
+@pytest.mark.parametrize("own_v", [False, True])
+@pytest.mark.parametrize("method", ["rebar", "relax"])
+def test_learning_descends_the_squares(method, own_v):
+    """Gradients by temperature, scale and network, against central differences."""
+    network = rebar.FreeForm(3, dtype="float64")
+    network.weights_out.assign(RANDOM.normal(size=10))
+    log_temperature = tf.Variable(-0.4, dtype=tf.float64)
+    scale = tf.Variable(0.8, dtype=tf.float64)
+    learned = [log_temperature, scale]
+    if method == "relax":
+        learned += network.trainable_variables
+    u, v = uniforms(method), uniforms(method, seed=1) if own_v else None
+
+    def squares(differentiable=False):
+        estimate = rebar.estimate_gradient(
+            method,
+            f,
+            LOGITS,
+            noise=u,
+            v=v,
+            temperature=tf.exp(log_temperature),
+            scale=scale,
+            differentiable=differentiable,
+            **({"network": network} if method == "relax" else {}),
+        )
+        return tf.reduce_mean(tf.reduce_sum(estimate.gradient**2, axis=1))
+
+    with tf.GradientTape() as tape:
+        value = squares(differentiable=True)
+    gradients = tape.gradient(value, learned)
+    for variable, gradient in zip(learned, gradients, strict=True):
+        start, step = variable.numpy(), 1e-5
+        direction = np.random.default_rng(3).normal(size=start.shape)
+        sides = []
+        for sign in (1, -1):
+            variable.assign(start + sign * step * direction)
+            sides.append(float(squares()))
+        variable.assign(start)
+        slope = (sides[0] - sides[1]) / (2 * step)
+        assert np.sum(gradient * direction) == pytest.approx(slope, rel=1e-6, abs=1e-9)
+        assert slope != 0
+
+
+def test_a_network_of_keras_layers_and_one_of_the_users_own():
+    dense = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    for network in (lambda z: dense(z)[:, 0], lambda z: tf.reduce_sum(tf.sin(z), axis=1)):
+        logits = tf.constant(LOGITS, tf.float32)
+        relax = rebar.estimate_gradient("relax", f, logits, seed=0, step=0, network=network)
+        rebar_ = rebar.estimate_gradient(
+            "rebar", f, logits, seed=0, step=0, muprop_relaxation=False
+        )
+        assert np.max(np.abs(relax.gradient - rebar_.gradient)) > 0.01
+
+
+def test_a_free_form_starts_as_nothing():
+    relax = rebar.estimate_gradient("relax", f, LOGITS, seed=0, step=0, **settings("relax"))
+    concrete = rebar.estimate_gradient("rebar", f, LOGITS, seed=0, step=0, muprop_relaxation=False)
+    np.testing.assert_allclose(relax.gradient, concrete.gradient, rtol=1e-12)
+    first, second = (rebar.FreeForm(3, seed=seed).hidden_weights.numpy() for seed in (0, 1))
+    assert np.all(first != second)
+
+
+def test_values_may_be_integers_or_booleans():
+    for function in (lambda b: tf.cast(f(b), tf.int32), lambda b: f(b) > 1, problems.table(3)):
+        estimate = rebar.estimate_gradient("arm", function, LOGITS, seed=0, step=0)
+        assert estimate.gradient.dtype == estimate.value.dtype == tf.float64
+
+
+# Mistakes.
+
+
+def call(method="disarm", function=f, logits=LOGITS, noise=None, seed=0, step=0, **options):
+    return rebar.estimate_gradient(
+        method, function, logits, noise=noise, seed=seed, step=step, **options
+    )
+
+
+MISTAKES = {
+    "unknown method 'DisARM'; known: reinforce, loo, arm, disarm, rebar, relax, gumbel": {
+        "method": "DisARM"
+    },
+    r"logits must be \[B, H\] or \[H\], given: \[2, 3, 4\]": {"logits": np.zeros((2, 3, 4))},
+    r"logits must be float32 or float64, given: int64; type tf.cast\(logits, tf.float32\)": {
+        "logits": np.zeros((2, 3), np.int64)
+    },
+    r"f must return one number a row, shape \[5\], for samples of shape \[5, 3\]; it returned "
+    r"\[5, 1\].*tf.squeeze": {"function": lambda b: b[:, :1]},
+    r"it returned \[\]\. Sum": {"function": tf.reduce_sum},
+    r"f must return one number a row, shape \[5\].*it returned None": {"function": lambda b: None},
+    r"scale must be one of: a scalar, \[5\]; given: \[5, 1\]": {
+        "method": "rebar",
+        "scale": np.ones((5, 1)),
+    },
+    r"temperature must be one of: a scalar, \[5, 1\], \[5, 3\]; given: \[3\]": {
+        "method": "rebar",
+        "temperature": np.ones(3),
+    },
+    r"network must return one number a row.*\[5, 3\]": {"method": "relax", "network": tf.sin},
+    "no noise to draw samples with; give seed=0, step=i": {"step": None},
+    "give noise, or seed and step, not both": {"noise": uniforms("disarm")},
+    r"noise must be uniforms of shape \[5, 3\] for logits of shape \[5, 3\], given: \[3\]": {
+        "noise": np.full(3, 0.5),
+        "seed": None,
+        "step": None,
+    },
+    r"noise must be uniforms of shape \[4, 5, 3\].*given: \[2, 5, 3\]": {
+        "method": "loo",
+        "n_samples": 4,
+        "noise": uniforms("loo"),
+        "seed": None,
+        "step": None,
+    },
+    r"v must be uniforms of shape \[5, 3\]": {"method": "rebar", "v": np.full((5, 1), 0.5)},
+    "disarm has no option 'temperature'; disarm takes: no options; temperature is an option of: "
+    "rebar, relax, gumbel": {"temperature": 0.1},
+    "loo has no option 'samples'; loo takes: n_samples$": {"method": "loo", "samples": 3},
+    "n_samples must be an integer from 2, given: 1": {"method": "loo", "n_samples": 1},
+    "temperature must be above 0, given: 0": {"method": "gumbel", "temperature": 0},
+    r"relax needs network=r.*rebar.FreeForm\(n_units\); without one use rebar": {"method": "relax"},
+    "seed -1 must be an integer from 0": {"seed": -1},
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_mistakes_are_explained(message):
+    with pytest.raises(RebarError, match=message):
+        call(**MISTAKES[message])
+
+
+FLAT = {
+    "numpy": lambda b: np.sum((b.numpy() - 0.3) ** 2, axis=1),
+    "integers": lambda b: tf.reduce_sum(tf.cast(b, tf.int32), axis=1),
+    "table": problems.table(3),
+    "stopped": lambda b: tf.stop_gradient(f(b)),
+}
+
+
+@pytest.mark.parametrize("function", FLAT)
+@pytest.mark.parametrize("method", ["rebar", "relax", "gumbel"])
+def test_f_must_have_a_derivative(method, function):
+    message = "f has no derivative by its samples.*only: reinforce, loo, arm, disarm"
+    with pytest.raises(RebarError, match=message):
+        call(method, FLAT[function], **settings(method))
+    assert np.all(np.isfinite(call("disarm", FLAT[function]).gradient))
+
+
+def test_a_network_must_have_a_derivative():
+    with pytest.raises(RebarError, match="network has no derivative"):
+        call("relax", network=lambda z: tf.zeros_like(z[:, 0]))
+
+
+def test_known_properties_of_methods():
+    assert {name for name, m in METHODS.items() if not m.unbiased} == {"gumbel"}
+    assert {name for name, m in METHODS.items() if m.differentiates} == {"rebar", "relax", "gumbel"}
