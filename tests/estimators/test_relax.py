@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.estimators.relax import RELAX, FreeForm
-from rebar.training.adam import FusedAdam
+from rebar.training.optimizers import FusedAdam
 from tests.conformance.cases import flat, hparams, images, tensor, tiny_model
 
 ROWS = 200
