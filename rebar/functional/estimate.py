@@ -1,7 +1,7 @@
 """`estimate_gradient`: the gradient of E f by Bernoulli logits, for any f."""
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -34,7 +34,7 @@ def estimate_gradient(
     logits: Any,
     *,
     noise: Any = None,
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
     step: Any = None,
     **options,
 ) -> BernoulliEstimate:
@@ -52,8 +52,9 @@ def estimate_gradient(
       logits: [B, H] or [H], float32 or float64. With [H], f sees [1, H].
       noise: uniforms in (0, 1) shaped as the logits, as `rebar.noise.uniforms` makes them; for loo
         n_samples sets of them, [K, B, H] or [K, H].
-      seed, step: instead of noise: the numbers to draw it from. `step` is an integer, or a tensor
-        so that a compiled loop can count; the same two numbers give the same noise.
+      seed, step: instead of noise: the numbers to draw it from. `seed` is an integer or several,
+        `step` an integer, or a tensor so that a compiled loop can count; the same numbers give the
+        same noise.
       **options: those of the method:
         n_samples: loo: K, at least 2 (2).
         temperature: rebar, relax, gumbel: T > 0, a scalar, [B, 1] or [B, H] (0.5).
@@ -63,8 +64,8 @@ def estimate_gradient(
         network: relax: r, z [B, H] -> [B], e.g. a `rebar.FreeForm`.
         v: rebar, relax: uniforms shaped as the logits for the noise drawn given b. If not given,
           those which make z~ = z: as valid, and an evaluation of f cheaper.
-        differentiable: rebar, relax: let tapes differentiate `gradient` by temperature, scale and
-          what the network holds, to learn them (False).
+        differentiable: rebar, relax: let tapes differentiate `gradient` by temperature, scale, and
+          what the network and f hold, to learn the former (False).
 
     Raises:
       RebarError: an unknown method or option, a wrong shape or dtype, or f without a derivative

@@ -100,7 +100,7 @@ def _relaxed_control_variate(problem):
 
     b = problem.hard(u)
     f = problem.f(b)
-    gradient = with_control_variate(tf.stop_gradient(f), b, u, problem.logits, terms, o["v"])
+    gradient = with_control_variate(f, b, u, problem.logits, terms, o["v"])
     return gradient, f, 2 if o["v"] is None else 3
 
 

@@ -25,10 +25,10 @@ from rebar.errors import RebarError
 
 
 def with_control_variate(f, b, u, logits, terms, w=None) -> tf.Tensor:
-    """g of the module's docstring: [B, H], differentiable by what `terms` holds.
+    """g of the module's docstring: [B, H], differentiable by what f and `terms` hold.
 
     Args:
-      f: [B] values at b; a constant.
+      f: [B] values at b.
       b, u, logits: [B, H] hard samples, their uniforms, and logits; constants.
       terms: (logits [B, H], zeta [B, H]) -> name -> [B], whose sum is c.
       w: [B, H] uniforms of zeta~; zeta~ = zeta if not given.

@@ -224,12 +224,13 @@ def test_what_f_does_with_the_logits_is_no_part_of_the_gradient(method):
 @pytest.mark.parametrize("own_v", [False, True])
 @pytest.mark.parametrize("method", ["rebar", "relax"])
 def test_learning_descends_the_squares(method, own_v):
-    """Gradients by temperature, scale and network, against central differences."""
+    """Gradients by temperature, scale, network, and a part of f, against central differences."""
     network = rebar.FreeForm(3, dtype="float64")
     network.weights_out.assign(RANDOM.normal(size=10))
     log_temperature = tf.Variable(-0.4, dtype=tf.float64)
     scale = tf.Variable(0.8, dtype=tf.float64)
-    learned = [log_temperature, scale]
+    target = tf.Variable(0.3, dtype=tf.float64)
+    learned = [log_temperature, scale, target]
     if method == "relax":
         learned += network.trainable_variables
     u, v = uniforms(method), uniforms(method, seed=1) if own_v else None
@@ -237,7 +238,7 @@ def test_learning_descends_the_squares(method, own_v):
     def squares(differentiable=False):
         estimate = rebar.estimate_gradient(
             method,
-            f,
+            lambda b: tf.reduce_sum((b - target) ** 2, axis=1) + b[:, 0] * b[:, 1],
             LOGITS,
             noise=u,
             v=v,
