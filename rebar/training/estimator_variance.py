@@ -69,7 +69,7 @@ class Measured(NamedTuple):
     """
 
     parts: dict
-    evaluations: int
+    evaluations: float
     milliseconds: float
 
     def record(self) -> dict:

@@ -99,7 +99,7 @@ def format_estimator_variance(step: int, label: str, record: Mapping[str, Any]) 
     parts = ", ".join(f"{n} {record[n]:.4g} +- {errors[n]:.1g}" for n in errors)
     products = ", ".join(f"{n} {product[n]:.4g}" for n in ("total", "q") if n in product)
     return (
-        f"Variance {step} {label}: {parts}; {record['evaluations']} evaluations of f, "
+        f"Variance {step} {label}: {parts}; {record['evaluations']:.10g} evaluations of f, "
         f"{record['milliseconds']:.3g} ms (measured); variance x evaluations: {products}"
     )
 

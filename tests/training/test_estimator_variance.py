@@ -27,7 +27,18 @@ from rebar.noise import Noise
 from rebar.training import estimator_variance
 from rebar.training.estimator_variance import VarianceMeter, fixed_batch, variables_by_part
 from rebar.types import Estimate
-from tests.conformance.cases import FAMILIES, flat, hparams, images, set_up, tensor, tiny_model
+from tests.conformance.cases import (
+    FAMILIES,
+    flat,
+    float64,
+    hparams,
+    images,
+    set_up,
+    tensor,
+    tiny_model,
+)
+
+__all__ = ["float64"]
 
 DRAWS, GROUPS, LIMIT = 4000, 40, 5
 SMALLEST, LARGEST = 2.0**-24, 1 - 2.0**-24
@@ -139,16 +150,22 @@ def test_few_draws_are_unbiased_and_the_standard_error_is_the_spread():
     assert 0.8 < stated / spread < 1.25
 
 
-@pytest.mark.parametrize("jit", [False, True])
-def test_plain_numpy_gives_the_same(jit):
+@pytest.mark.parametrize(
+    ("jit", "dtype"), [(False, "float32"), (True, "float32"), (True, "float64")]
+)
+def test_plain_numpy_gives_the_same(request, jit, dtype):
     """250 draws in 2 groups of 125, each of them more than a call takes."""
+    if dtype == "float64":
+        request.getfixturevalue("float64")
+    exactly = {"float32": 1e-4, "float64": 1e-10}[dtype]
     model = tiny_model(2)
     estimator = set_up(DisARM(continuation="independent"), model)
-    x = batch(3)
+    x = tf.cast(batch(3), dtype)
 
     @tf.function(autograph=False)
     def estimate(keys):
-        draws = noise.with_branches(noise.latents(keys[0], 2, 3, model.n_units), keys[1])
+        draws = noise.latents(keys[0], 2, 3, model.n_units, dtype)
+        draws = noise.with_branches(draws, keys[1])
         return estimator.estimate(model, x, draws).gradients
 
     def keys(draw):
@@ -159,8 +176,8 @@ def test_plain_numpy_gives_the_same(jit):
     meter = VarianceMeter(model, estimator, 2, jit)
     total = meter(x, 250, (5, 1), (7,), groups=2)["DisARM"].parts["total"]
     halves = [draws[half].var(axis=0, ddof=1).mean() for half in (slice(125), slice(125, None))]
-    np.testing.assert_allclose(total.variance, draws.var(axis=0, ddof=1).mean(), rtol=1e-4)
-    np.testing.assert_allclose(total.groups, halves, rtol=1e-4)
+    np.testing.assert_allclose(total.variance, draws.var(axis=0, ddof=1).mean(), rtol=exactly)
+    np.testing.assert_allclose(total.groups, halves, rtol=exactly)
     np.testing.assert_allclose(total.standard_error, abs(halves[0] - halves[1]) / 2, rtol=1e-2)
 
 

@@ -126,7 +126,7 @@ def test_a_line_in_full():
         "p": 2.0,
         "standard_error": {"total": 1.26e-7, "q": 0.01, "p": float("nan")},
         "times_evaluations": {"total": 1.2e-4, "q": 24.0, "p": 96.0},
-        "evaluations": 48,
+        "evaluations": 48.0,
         "milliseconds": 0.41234,
     }
     assert format_estimator_variance(2084, "DisARM", record) == (
