@@ -16,9 +16,9 @@ their sum over chains and layers is the part of the gradient that comes from q's
 
 `symmetrized`: the two members of all pairs of layer l, each with what follows it, can change
 places (u and 1 - u are equally likely), so everything that meets the logits of layer l is averaged
-over both: L's other members are the main chains, or those that left them at layer l,
+over both: L's other members are the main chains, or those that left them at layer l, f~ = f~_{.,l},
 
-    signal_{k,l} = 1/2 [ L(f) - L(f_{k <- f~_{k,l}}) ] + 1/2 [ L(f~_l, k <- f_k) - L(f~_l) ]
+    signal_{k,l} = 1/2 [ L(f) - L(f_{k <- f~_k}) ] + 1/2 [ L(f~_{k <- f_k}) - L(f~) ]
 
 and so is d L at fixed samples: of layer l's logits over these two sets of chains; of the rest (p)
 half is that of the main chains, half the mean over l. All of these are unbiased, since each set is

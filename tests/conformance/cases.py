@@ -119,6 +119,11 @@ def registered(name: str, model, **changes):
     return set_up(registry.make_estimator(name, settings), model)
 
 
+def follower(name, model, n_samples, **settings):
+    """The registered estimator for n_samples of noise, with random control variates."""
+    return registered(name, model, n_samples=n_samples, **settings)
+
+
 def flat(tensors) -> np.ndarray:
     """All components of a list of tensors."""
     return np.concatenate([np.reshape(t, -1) for t in tensors])
