@@ -139,7 +139,7 @@ def test_later_strings_override_earlier_ones():
         ),
         (
             "model=SBNTrackGradVariances,track=[NVIL,LOO],follow=LOO",
-            ["SBNReinforceLOO compares", "give n_samples=2 or more"],
+            ["n_samples=1 does not suit all", "LOO needs at least 2", "give n_samples=2,"],
         ),
     ],
 )
