@@ -63,7 +63,11 @@ class Tracked(Estimator):
         """Set up every estimator."""
         for estimator in self.estimators:
             estimator.setup(model, seed)
-        self.unbiased = dict(zip(self.labels, self.estimators, strict=True))[self.follow].unbiased
+        self.unbiased = self._followed(self.estimators).unbiased
+
+    def _followed(self, values):
+        """The one followed, of values in the order of the labels."""
+        return values[self.labels.index(self.follow)]
 
     def averaged_labels(self):
         """Labels whose mean gradients estimate one number: those not biased by design that follow
@@ -97,7 +101,7 @@ class Tracked(Estimator):
         for label in labels[1:]:
             for i in indices:
                 gradients[label][i] = gradients[labels[0]][i]
-        followed = estimates[self.labels.index(self.follow)]
+        followed = self._followed(estimates)
         control = [
             pair
             for estimator, estimate in zip(self.estimators, estimates, strict=True)
@@ -113,7 +117,7 @@ class Tracked(Estimator):
 
     def metrics(self, model, x, noise, hard):
         """The bound that is followed, if one is, and the temperatures that are learned."""
-        followed = self.estimators[self.labels.index(self.follow)]
+        followed = self._followed(self.estimators)
         return {
             **_bound(followed.metrics(model, x, noise, hard)),
             **{f"temperature{end}": self._temperature(i) for i, end in self._temperature_owners()},

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from rebar import noise, registry
+from rebar.core import gradients
 from rebar.factory import make_model
 from rebar.hparams import HParams
 
@@ -122,6 +123,28 @@ def registered(name: str, model, **changes):
 def follower(name, model, n_samples, **settings):
     """The registered estimator for n_samples of noise, with random control variates."""
     return registered(name, model, n_samples=n_samples, **settings)
+
+
+def assert_control_descends_the_mean_square(estimator, model, x, noise) -> None:
+    """Control gradients are those of mean g^2, by central differences along random directions."""
+
+    @tf.function(autograph=False)
+    def mean_square():
+        return gradients.mean_square(estimator.estimate(model, x, noise).gradients)
+
+    control = estimator.estimate(model, x, noise).control_gradients
+    step = 1e-5
+    for v, g in zip(estimator.trainable_variables, control, strict=True):
+        start = v.numpy()
+        direction = np.random.default_rng(0).normal(size=v.shape)
+        values = []
+        for sign in (1, -1):
+            v.assign(start + sign * step * direction)
+            values.append(float(mean_square()))
+        v.assign(start)
+        expected = (values[0] - values[1]) / (2 * step)
+        assert np.sum(g * direction) == pytest.approx(expected, rel=1e-5, abs=1e-9), v.path
+        assert expected != 0, v.path
 
 
 def flat(tensors) -> np.ndarray:

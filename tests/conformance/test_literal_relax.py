@@ -8,13 +8,21 @@ import pytest
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import bernoulli, gradients, samplers
+from rebar.core import bernoulli, samplers
 from rebar.estimators.relax import RELAX
 from rebar.estimators.relaxed_terms import Terms, couplings
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import Noise
 from tests.conformance import literal_relax
-from tests.conformance.cases import FAMILIES, float64, images, set_up, tensor, tiny_model
+from tests.conformance.cases import (
+    FAMILIES,
+    assert_control_descends_the_mean_square,
+    float64,
+    images,
+    set_up,
+    tensor,
+    tiny_model,
+)
 
 __all__ = ["float64"]
 
@@ -66,24 +74,7 @@ def test_equals_the_formulas(n_layer, family, nonlinear, n_samples):
 def test_control_gradients_are_those_of_the_mean_square(n_layer):
     """By central differences along a random direction in each tensor."""
     model, estimator, x, noise = problem(n_layer)
-
-    @tf.function(autograph=False)
-    def mean_square():
-        return gradients.mean_square(estimator.estimate(model, x, noise).gradients)
-
-    control = estimator.estimate(model, x, noise).control_gradients
-    step = 1e-5
-    for v, g in zip(estimator.trainable_variables, control, strict=True):
-        start = v.numpy()
-        direction = np.random.default_rng(0).normal(size=v.shape)
-        values = []
-        for sign in (1, -1):
-            v.assign(start + sign * step * direction)
-            values.append(float(mean_square()))
-        v.assign(start)
-        expected = (values[0] - values[1]) / (2 * step)
-        assert np.sum(g * direction) == pytest.approx(expected, rel=1e-5, abs=1e-9), v.path
-        assert expected != 0, v.path
+    assert_control_descends_the_mean_square(estimator, model, x, noise)
 
 
 class ForgetsTheDirectPath(RELAX):
