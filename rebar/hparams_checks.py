@@ -45,7 +45,7 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
     if known("track", "follow"):
         follow, track = values["follow"], values["track"]
         # Labels that do not exist are reported above.
-        if follow not in track and {follow, *track} <= registry.labels().keys():
+        if follow not in track and {follow, *track} <= set(registry.all_labels()):
             yield (
                 f"follow={follow} is not in track={grammar.write(track)}; "
                 "add it to track or follow one of those"
@@ -78,9 +78,9 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
 def _tracked(values: Mapping[str, Any]) -> list[str]:
     """Names of the models in `track`, if the model is the one that tracks."""
     model = values["model"]
-    if model not in registry.names() or registry.entry(model).label != "Track":
+    if model not in registry.names() or not registry.entry(model).tracks:
         return []
-    labels = registry.labels()
+    labels = registry.labels(registry.entry(model).latents)
     return [labels[label] for label in values["track"] if label in labels]
 
 
@@ -113,7 +113,7 @@ def _in_use(values: Mapping[str, Any]) -> list[str]:
 
 def _not_for_bound(values: Mapping[str, Any]) -> Iterator[str]:
     """A message where multi_sample=true is asked of an estimator that cannot follow the bound."""
-    in_use = [name for name in _in_use(values) if registry.entry(name).label != "Track"]
+    in_use = [name for name in _in_use(values) if not registry.entry(name).tracks]
     unable = [name for name in in_use if not registry.entry(name).multi_sample]
     if unable:
         able = [name for name in registry.names() if registry.entry(name).multi_sample]

@@ -25,6 +25,7 @@ STREAMS = (
     "analysis",
     "branches",
     "variance",
+    "further",
 )
 """What randomness is for: each stream is independent of the others."""
 
@@ -41,11 +42,13 @@ class Noise(NamedTuple):
       n_samples: S, the number of samples an example.
       branches: what estimators with `branches = True` continue a chain with that leaves the main
         one at layer l: branches[l][i] is [N, H] of layer l + 1 + i. Empty for the others.
+      key: [2], what estimators that need still more numbers draw them from, see `further`.
     """
 
     uniforms: tuple
     n_samples: int = 1
     branches: tuple = ()
+    key: tf.Tensor | None = None
 
 
 def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
@@ -105,7 +108,29 @@ def latents(key, n_samples: int, batch: int, widths: Sequence[int], dtype=tf.flo
     flat = uniforms(key, [rows * sum(widths)], dtype)
     parts = tf.split(flat, [rows * width for width in widths])
     layers = tuple(tf.reshape(p, [rows, w]) for p, w in zip(parts, widths, strict=True))
-    return Noise(layers, n_samples)
+    return Noise(layers, n_samples, key=fold_in(key, 1))
+
+
+def further(noise: Noise, number: int, shape, dtype) -> tf.Tensor:
+    """Uniforms for one estimate beyond those of the samples, independent of them.
+
+    They are drawn where they are used: compiled, they never lie in memory.
+
+    Args:
+      noise: of the estimate.
+      number: which of several tensors; the same one for all estimators that see this noise.
+      shape, dtype: see `uniforms`.
+
+    Raises:
+      RebarError: the noise has no key.
+    """
+    if noise.key is None:
+        raise RebarError(
+            "this estimator draws further numbers from noise.key, but there is none; make the "
+            "noise with rebar.noise.latents, or give Noise(..., key=rebar.noise.key(seed, "
+            "'further', step))"
+        )
+    return uniforms(fold_in(noise.key, number), shape, dtype)
 
 
 def branch_widths(widths: Sequence[int]) -> list[int]:

@@ -25,6 +25,8 @@ class Entry:
       min_samples: the fewest samples of an example (n_samples) that it works with.
       samples: n_samples must be a multiple of this.
       multi_sample: whether it follows the multi-sample bound if hparams say multi_sample=true.
+      latents: of the models that it is for: "binary" or "categorical".
+      tracks: whether it runs those named in `track` side by side.
     """
 
     target: str | Callable[[Any], Any]
@@ -33,6 +35,8 @@ class Entry:
     min_samples: int = 1
     samples: int = 1
     multi_sample: bool = False
+    latents: str = "binary"
+    tracks: bool = False
 
     def n_samples(self, least: int) -> int:
         """The smallest number of samples of an example, `least` or more, that it works with."""
@@ -57,18 +61,26 @@ _ENTRIES: dict[str, Entry] = {
     "SBNLocalDisARM": Entry(
         "rebar.estimators.local_disarm:LocalDisARM", "LocalDisARM", samples=2, multi_sample=True
     ),
-    "SBNTrackGradVariances": Entry("rebar.estimators.tracked:Tracked", "Track"),
+    "SBNTrackGradVariances": Entry("rebar.estimators.tracked:Tracked", "Track", tracks=True),
 }
 
 
-def names() -> list[str]:
-    """Names that `model=` accepts, in order of registration."""
-    return list(_ENTRIES)
+LATENTS = ("binary", "categorical")
 
 
-def labels() -> dict[str, str]:
-    """Label -> model name of every estimator that can be tracked."""
-    return {e.label: name for name, e in _ENTRIES.items() if e.label != "Track"}
+def names(*latents: str) -> list[str]:
+    """Names that `model=` accepts, in order of registration; of models with such latents."""
+    return [name for name, e in _ENTRIES.items() if e.latents in (latents or LATENTS)]
+
+
+def labels(latents: str) -> dict[str, str]:
+    """Label -> model name of every estimator that can be tracked, of models with such latents."""
+    return {e.label: n for n, e in _ENTRIES.items() if e.latents == latents and not e.tracks}
+
+
+def all_labels() -> list[str]:
+    """Labels of every estimator that can be tracked, each once."""
+    return list(dict.fromkeys(label for latents in LATENTS for label in labels(latents)))
 
 
 def entry(name: str) -> Entry:
@@ -90,6 +102,7 @@ def register(
     min_samples: int = 1,
     samples: int = 1,
     multi_sample: bool = False,
+    latents: str = "binary",
 ) -> None:
     """Make an estimator known as `model=name`.
 
@@ -97,15 +110,17 @@ def register(
       name: what users type after `model=`.
       target: an `Estimator` subclass, a "module:Class" string, or a callable HParams -> Estimator.
       label: its name in `track=[...]` and in logs; `name` if not given.
-      min_rows, min_samples, samples, multi_sample: see `Entry`.
+      min_rows, min_samples, samples, multi_sample, latents: see `Entry`.
 
     Raises:
-      RebarError: the name or the label is taken.
+      RebarError: the name or the label is taken, or `latents` is not one of LATENTS.
     """
     label = label or name
-    if name in _ENTRIES or label in labels():
+    if latents not in LATENTS:
+        raise RebarError(f"latents={latents!r}: choose from {', '.join(LATENTS)}")
+    if name in _ENTRIES or label in labels(latents):
         raise RebarError(f"model {name!r} (label {label!r}) is registered already; choose another")
-    _ENTRIES[name] = Entry(target, label, min_rows, min_samples, samples, multi_sample)
+    _ENTRIES[name] = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents)
 
 
 def make_estimator(name: str, hparams: Any) -> Any:

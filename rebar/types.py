@@ -2,6 +2,7 @@
 
     B  batch                    S  samples (copies) an example    N = S * B  rows, sample-major
     H  units of a latent layer  L  stochastic layers              D  observed dimensions
+    C  categories, where a layer has L categorical variables, [.., L, C], in the place of H units
     P  parameters (components of the gradient)
 
 Values an example are [B] and values a row are [N], never [B, 1]: broadcasting [B, 1] against [B]
@@ -28,6 +29,10 @@ class Rollout(NamedTuple):
       log_q: L x [N] log q(b_l | b_{l-1}); the Bernoulli formula also at relaxed samples.
       logits: L x [N, H] logits of q.
       samples: L x [N, H] what the sampler returned.
+      log_weight: [N] log p(x, b) - log q(b | x), which the multi-sample bound averages, where f is
+        another function with the same mean; None: f itself.
+
+    Categorical layers have one-hot samples: [N, L, C] in the place of [N, H].
     """
 
     objective: tf.Tensor
@@ -35,6 +40,7 @@ class Rollout(NamedTuple):
     log_q: tuple
     logits: tuple
     samples: tuple
+    log_weight: tf.Tensor | None = None
 
 
 class Estimate(NamedTuple):
@@ -80,6 +86,8 @@ class Model(Protocol):
     def posterior_logits(self, x: tf.Tensor, samples: tuple, n_samples: int = 1) -> tuple:
         """L x [N, H] logits of q along given samples L x [N, H] (teacher forcing)."""
 
+    # A model whose latent units are not Bernoulli variables has hard_sampler(noise) -> Sampler,
+    # which draws from q given uniforms of the widths n_units.
     # A model may also offer linear_inputs(x, samples, n_samples) -> L x [N, n] inputs of q's layers
     # if each is linear in them, else None: a fast path, see `SigmoidBeliefNetwork.linear_inputs`;
     # and prior_variables, those of p(b_L), which can then have an optimizer of their own.

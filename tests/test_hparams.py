@@ -14,7 +14,7 @@ from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_name
 
-LABELS = sorted(registry.labels())
+LABELS = sorted(registry.labels("binary"))
 
 # Time limits of single examples would make a busy machine fail the tests.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,8 +27,8 @@ def hparams(draw):
     positive = st.floats(0, exclude_min=True, allow_infinity=False)
     track = draw(st.lists(st.sampled_from(LABELS), min_size=1, unique=True))
     model = draw(st.sampled_from(registry.names()))
-    tracks = registry.entry(model).label == "Track"
-    in_use = [registry.labels()[label] for label in track] if tracks else [model]
+    tracks = registry.entry(model).tracks
+    in_use = [registry.labels("binary")[label] for label in track] if tracks else [model]
     return HParams(
         model=model,
         n_hidden=draw(at_least_one),

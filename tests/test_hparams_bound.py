@@ -11,7 +11,7 @@ TRACK = "model=SBNTrackGradVariances,multi_sample=true,n_samples=2"
 
 
 def test_flags_say_what_the_estimators_do():
-    able = [name for name in registry.names() if registry.entry(name).multi_sample]
+    able = [name for name in registry.names("binary") if registry.entry(name).multi_sample]
     assert able == ABLE
     for name in able:
         hparams = HParams(model=name, multi_sample=True, n_samples=4)
@@ -26,7 +26,7 @@ def test_flags_say_what_the_estimators_do():
         assert estimator.objective == "bound"
 
 
-@pytest.mark.parametrize("name", [n for n in registry.names() if n not in ABLE])
+@pytest.mark.parametrize("name", [n for n in registry.names("binary") if n not in ABLE])
 def test_the_others_are_refused(name):
     with pytest.raises(RebarError) as caught:
         HParams(model=name, multi_sample=True, n_samples=2)

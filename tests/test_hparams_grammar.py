@@ -10,7 +10,7 @@ from rebar import registry
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 
-LABELS = sorted(registry.labels())
+LABELS = sorted(registry.labels("binary"))
 
 
 def error_of(*strings):

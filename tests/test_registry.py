@@ -31,8 +31,8 @@ def test_the_names_of_2017():
         "SBNGumbel", "SBNTrackGradVariances",
     ]  # fmt: skip
     assert [name for name in registry.names() if name in original] == original
-    assert "Track" not in registry.labels()
-    for label, name in registry.labels().items():
+    assert "Track" not in registry.labels("binary")
+    for label, name in registry.labels("binary").items():
         assert registry.entry(name).label == label
 
 
@@ -84,7 +84,7 @@ def test_numbers_of_samples_that_estimators_take():
 def test_register(target):
     registry.register("Mine", target, min_rows=3)
     assert registry.names()[-1] == "Mine"
-    assert registry.labels()["Mine"] == "Mine"
+    assert registry.labels("binary")["Mine"] == "Mine"
     assert registry.entry("Mine").min_rows == 3
     hparams = HParams(model="Mine", temperature=0.125)
     assert registry.make_estimator("Mine", hparams).temperature == 0.125
@@ -92,7 +92,7 @@ def test_register(target):
 
 def test_register_under_a_label():
     registry.register("MyModel", Mine, label="My")
-    assert registry.labels()["My"] == "MyModel"
+    assert registry.labels("binary")["My"] == "MyModel"
     HParams(track=("My", "NVIL"), follow="My")
 
 

@@ -16,6 +16,11 @@ def hard(noise: Noise) -> Sampler:
     )
 
 
+def posterior(model, noise: Noise) -> Sampler:
+    """The sampler that draws from a model's q: its `hard_sampler` if it has one, else `hard`."""
+    return getattr(model, "hard_sampler", hard)(noise)
+
+
 def antithetic(noise: Noise, layer: int, below: tuple) -> Sampler:
     """The samples `below` under a layer, in it 1 - u for u, and hard samples above.
 

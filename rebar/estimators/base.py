@@ -121,5 +121,5 @@ def positive_scale(raw) -> tf.Tensor:
 
 
 def hard_rollout(model: Model, x: tf.Tensor, noise: Noise) -> Rollout:
-    """f and log q at Bernoulli samples."""
-    return model.rollout(x, samplers.hard(noise), noise.n_samples)
+    """f and log q at samples of q."""
+    return model.rollout(x, samplers.posterior(model, noise), noise.n_samples)

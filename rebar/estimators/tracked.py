@@ -49,7 +49,7 @@ class Tracked(Estimator):
     @classmethod
     def from_hparams(cls, hparams):
         """The estimators of hparams.track, following hparams.follow."""
-        names = registry.labels()
+        names = registry.labels(registry.entry(hparams.model).latents)
         estimators = {
             label: registry.make_estimator(names[label], hparams) for label in hparams.track
         }

@@ -101,9 +101,12 @@ class Blocks:
             ),
             noise.key(self._seed, "binarize", epoch, block),
         )
+        key = noise.key(self._seed, "further", epoch, block)
         if first == 0:
             self._learner.begin_block()
-        table = run(self._data, index, uniforms, pixels, tf.constant(first), tf.constant(count))
+        table = run(
+            self._data, index, uniforms, pixels, key, tf.constant(first), tf.constant(count)
+        )
         return self._records(table.numpy()[:count])
 
     def _epoch_order(self, epoch):
@@ -137,32 +140,32 @@ class Blocks:
         )
         return tf.cast(x, self._learner.model.compute_dtype), latents
 
-    def _row(self, x, latents):
+    def _row(self, x, latents, key):
         """Take one step; what is recorded of it, [columns]. Tracing it learns their names."""
         n_layer = len(self._learner.model.n_units)
         branches = ()
         if self._learner.estimator.branches:
             branches = noise.group_branches(latents[n_layer:], n_layer)
         metrics, variances, finite = self._learner.step(
-            x, Noise(latents[:n_layer], self._samples, branches)
+            x, Noise(latents[:n_layer], self._samples, branches, key)
         )
         self._names = tuple(metrics), tuple(variances)
         row = [*metrics.values(), *variances.values(), finite]
         return tf.stack([tf.cast(v, tf.float32) for v in row])
 
-    def _loop(self, data, index, uniforms, pixels, first, count):
+    def _loop(self, data, index, uniforms, pixels, key, first, count):
         """Records of `count` steps as a table [size, columns]."""
         size, rows = index.shape
         dtype = self._learner.model.compute_dtype
         latents = tuple(tf.TensorSpec([self._samples * rows, u.shape[-1]], dtype) for u in uniforms)
         step = self._step.get_concrete_function(
-            tf.TensorSpec([rows, data.shape[1]], dtype), latents
+            tf.TensorSpec([rows, data.shape[1]], dtype), latents, tf.TensorSpec([2], tf.int32)
         )
         records = tf.TensorArray(tf.float32, size, element_shape=step.output_shapes)
 
         def body(i, records):
             x, latents = self._inputs(data, index[i], uniforms, pixels, first + i)
-            return i + 1, records.write(i, step(x, latents))
+            return i + 1, records.write(i, step(x, latents, noise.fold_in(key, first + i)))
 
         _, records = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), records))
         return records.stack()

@@ -1,6 +1,6 @@
 """The multi-sample bound of a data set, in bounded memory.
 
-    bound = mean_x log 1/S sum_s exp f(x, b_s),    b_s ~ q(. | x)
+    bound = mean_x log 1/S sum_s exp w(x, b_s),    b_s ~ q(. | x),    w = log p(x, b) - log q(b | x)
 
 Images are taken a batch at a time and samples a chunk at a time, so a pass holds at most ROWS rows
 whatever S is, and at most WORKERS passes run at once; each image is encoded once.
@@ -112,8 +112,9 @@ class Evaluator:
         )
         if encoded is None:
             encoded = self._model.encode(x)
-        hard = self._model.rollout(x, samplers.hard(latents), n_samples, encoded)
-        bound = bounds.multi_sample(bounds.split_samples(hard.objective, n_samples))
+        hard = self._model.rollout(x, samplers.posterior(self._model, latents), n_samples, encoded)
+        weights = hard.objective if hard.log_weight is None else hard.log_weight
+        bound = bounds.multi_sample(bounds.split_samples(weights, n_samples))
         metrics = {}
         if with_metrics and self._estimator is not None:
             metrics = self._estimator.metrics(self._model, x, latents, hard)

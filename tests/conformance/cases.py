@@ -68,7 +68,7 @@ def samples_of(*names: str, least: int = 1) -> int:
       *names: model names or labels, of registered estimators.
       least: wanted at least.
     """
-    labels = registry.labels()
+    labels = registry.labels("binary")
     entries = [registry.entry(labels.get(name, name)) for name in names]
     return next(
         n for n in itertools.count(least) if all(entry.n_samples(n) == n for entry in entries)

@@ -18,7 +18,7 @@ MODELS = ("SigmoidBeliefNetwork", "ConditionalSBN", "SingleLayerConditional")
 def estimator_names():
     """Names for users, labels and class names of all registered estimators."""
     names = set()
-    for name in registry.names():
+    for name in registry.names("binary"):
         entry = registry.entry(name)
         names |= {name, entry.label, entry.target.split(":")[1]}
     return names - {"Track"}
@@ -102,7 +102,7 @@ sys.modules["matplotlib"] = sys.modules["tensorflow_probability"] = None
 from rebar import *
 import rebar.analysis.exact, rebar.factory, rebar.training.checkpoint
 from rebar import hparams, registry
-for name in registry.names():
+for name in registry.names("binary"):
     samples = registry.entry(name).n_samples(1)
     registry.make_estimator(name, hparams.HParams(model=name, n_samples=samples))
 print("tensorflow" in sys.modules)

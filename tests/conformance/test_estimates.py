@@ -23,7 +23,7 @@ from tests.conformance.cases import (
     tiny_model,
 )
 
-NAMES = registry.names()
+NAMES = registry.names("binary")
 P_ELSEWHERE = {"SBNGumbel", "SBNVIMCO", "SBNLocalDisARM"}
 """Whose gradient of p is at relaxed samples, or that of the multi-sample bound."""
 
@@ -91,13 +91,13 @@ def test_structure(name, family, least):
 
 def test_the_tracking_estimator_returns_what_each_returns_alone():
     model = tiny_model(2)
-    settings = hparams("SBNTrackGradVariances", 2, track=tuple(registry.labels()))
+    settings = hparams("SBNTrackGradVariances", 2, track=tuple(registry.labels("binary")))
     tracked = registry.make_estimator("SBNTrackGradVariances", settings)
     tracked.setup(model, 2)
     randomize(tracked.trainable_variables, 3, 0.3)
     x, noise = inputs(tracked, model, settings.n_samples)
     estimate = tracked.estimate(model, x, noise)
-    assert list(estimate.tracked) == list(registry.labels())
+    assert list(estimate.tracked) == list(registry.labels("binary"))
     control = []
     for label, own in zip(estimate.tracked, tracked.estimators, strict=True):
         alone = own.estimate(model, x, noise)

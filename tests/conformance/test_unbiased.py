@@ -54,13 +54,13 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("family", "n_layer", "nonlinear"), PROBLEMS)
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.names("binary"))
 def test_registered_estimators_are_unbiased_or_say_that_they_are_not(
     name, family, n_layer, nonlinear
 ):
     model = tiny_model(n_layer, family, nonlinear)
     changes = {}
-    if registry.entry(name).label == "Track":
+    if registry.entry(name).tracks:
         # It must follow the one that it is told to, not the biased one beside it.
         changes = {"track": ("Gumbel", "MuProp"), "follow": "MuProp"}
     estimator = registered(name, model, **changes)
@@ -72,7 +72,7 @@ def test_registered_estimators_are_unbiased_or_say_that_they_are_not(
 
 def test_known_biases_are_declared():
     model = tiny_model(2)
-    biased = {n for n in registry.names() if not registered(n, model).unbiased}
+    biased = {n for n in registry.names("binary") if not registered(n, model).unbiased}
     assert biased == {"SBNGumbel"}
     follows_it = {"track": ("Gumbel", "MuProp"), "follow": "Gumbel"}
     assert not registered("SBNTrackGradVariances", model, **follows_it).unbiased
@@ -95,7 +95,7 @@ def test_variants_of_rebar_are_unbiased(n_layer, settings):
 
 
 def test_the_false_fail_rate_covers_all_checks():
-    checks = len(PROBLEMS) * len(registry.names()) + len(VARIANTS) + len(CONTINUATIONS)
+    checks = len(PROBLEMS) * len(registry.names("binary")) + len(VARIANTS) + len(CONTINUATIONS)
     assert checks <= monte_carlo.CHECKS
 
 
