@@ -43,6 +43,21 @@ class GlorotInitializer(keras.initializers.Initializer):
         return {"seed": self.seed}
 
 
+@keras.saving.register_keras_serializable("rebar")
+class FanInUniform(keras.initializers.Initializer):
+    """Uniform in (-a, a) with a = 1 / sqrt(fan_in), for kernels and biases: PyTorch's default."""
+
+    def __init__(self, seed: int, fan_in: int):
+        self.seed = seed
+        self.fan_in = fan_in
+
+    def __call__(self, shape, dtype=None):
+        return noise.centred_uniform(self.seed, shape, 1 / math.sqrt(self.fan_in), dtype)
+
+    def get_config(self):
+        return {"seed": self.seed, "fan_in": self.fan_in}
+
+
 _BY_NAME = {"2017": FanInInitializer, "glorot": GlorotInitializer}
 
 
