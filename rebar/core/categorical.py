@@ -1,0 +1,111 @@
+"""Categorical variables by their logits: likelihoods, samples, and the noise given a sample.
+
+The last axis is the C categories, pi = softmax(logits), and samples D are one-hot:
+
+    D = argmax(logits + G),   G = -log E,   E = -log u ~ Exp(1),   u ~ U(0, 1)
+
+The temperature of an estimator does not occur in it: whatever it is, D is the same. Everything is
+finite for logits up to 1e4 in size, as only differences of logits are ever exponentiated.
+"""
+
+import tensorflow as tf
+
+from rebar.core import bernoulli
+
+
+def exponentials(u: tf.Tensor) -> tf.Tensor:
+    """Uniforms in (0, 1) to E = -log u, positive and finite; same shape."""
+    return -tf.math.log(u)
+
+
+def gumbels(u: tf.Tensor) -> tf.Tensor:
+    """Uniforms in (0, 1) to G = -log(-log u), finite; same shape."""
+    return -tf.math.log(exponentials(u))
+
+
+def perturbed(logits: tf.Tensor, gumbels: tf.Tensor) -> tf.Tensor:
+    """logits - max(logits) + G: [..., C]. Without the shift, large logits would round G away."""
+    return logits - tf.reduce_max(logits, axis=-1, keepdims=True) + gumbels
+
+
+def hard_sample(logits: tf.Tensor, gumbels: tf.Tensor) -> tf.Tensor:
+    """D [..., C] in the dtype of logits; no gradient passes."""
+    index = tf.argmax(perturbed(logits, gumbels), axis=-1, output_type=tf.int32)
+    return tf.stop_gradient(tf.one_hot(index, logits.shape[-1], dtype=logits.dtype))
+
+
+def log_prob(one_hot: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """log pi at the sample, in nats: [..., C] -> [...]."""
+    return tf.reduce_sum(one_hot * tf.nn.log_softmax(logits), axis=-1)
+
+
+def kl_to(logits: tf.Tensor, prior_logits: tf.Tensor) -> tf.Tensor:
+    """KL(q || p) = sum_c q_c (log q_c - log p_c), in nats: [..., C] -> [...].
+
+    For the uniform prior give zeros. The prior's shape may be any that broadcasts, e.g. [L, C].
+    """
+    log_q = tf.nn.log_softmax(logits)
+    return tf.reduce_sum(tf.exp(log_q) * (log_q - tf.nn.log_softmax(prior_logits)), axis=-1)
+
+
+def score(one_hot: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """d log_prob / d logits = D - pi: [..., C]."""
+    return one_hot - tf.nn.softmax(logits)
+
+
+def softmax_product(p: tf.Tensor, g: tf.Tensor) -> tf.Tensor:
+    """J(p) g = p (g - <p, g>), the softmax's Jacobian at p times g: [..., C]."""
+    return p * (g - tf.reduce_sum(p * g, axis=-1, keepdims=True))
+
+
+def conditional_logits(logits: tf.Tensor, one_hot: tf.Tensor, exponentials: tf.Tensor) -> tf.Tensor:
+    """c = logits + G drawn anew given that its argmax is D: [..., C].
+
+    With w = exp(logits) and Z = sum w,
+
+        c_D = -log(E_D / Z),    c_j = -log(E_j / w_j + E_D / Z)
+
+    (Paulus et al. 2021, arXiv 2010.04838, equation 8; Maddison & Tarlow 2017), computed as
+    c_D - softplus(log E_j - log pi_j - log E_D).
+
+    Args:
+      logits, one_hot: [..., C].
+      exponentials: [..., C] or, for K draws, [K, ..., C].
+    """
+    log_pi = tf.nn.log_softmax(logits)
+    log_e = tf.math.log(exponentials)
+    log_e_d = tf.reduce_sum(log_e * one_hot, axis=-1, keepdims=True)
+    top = tf.reduce_logsumexp(logits, axis=-1, keepdims=True) - log_e_d
+    below = bernoulli.softplus(log_e - log_pi - log_e_d)
+    return top - (1 - one_hot) * below
+
+
+def conditional_weights(
+    log_pi: tf.Tensor, one_hot: tf.Tensor, exponentials: tf.Tensor, temperature
+) -> tf.Tensor:
+    """softmax(c / T) but for its factor, c from `conditional_logits`: 1 at D, elsewhere at most 1.
+
+    exp((c_j - c_D) / T) = r_j^(1/T),   r_j = pi_j E_D / (E_j + pi_j E_D)
+
+    At T = 1 that takes no logarithm and no power.
+
+    Args:
+      log_pi: [..., C] logits whose softmax has the denominator 1.
+      one_hot: [..., C].
+      exponentials: [..., C] or [K, ..., C].
+      temperature: T; the number 1 is quicker than any other and than a tensor.
+    """
+    others = 1 - one_hot
+    pi = tf.exp(log_pi) * others
+    e_d = tf.reduce_sum(exponentials * one_hot, axis=-1, keepdims=True)
+    part = pi * e_d
+    if is_one(temperature):
+        return one_hot + part / (exponentials + part)
+    # log r = log pi + log(E_D / (E + pi E_D)) stays finite where pi is too small for a float.
+    log_r = log_pi + tf.math.log(e_d / (exponentials + part))
+    return one_hot + others * tf.exp(log_r / temperature)
+
+
+def is_one(temperature) -> bool:
+    """Whether it is the number 1 and not a tensor, so that a shorter formula can be chosen."""
+    return isinstance(temperature, int | float) and temperature == 1

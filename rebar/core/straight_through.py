@@ -1,0 +1,243 @@
+"""Straight-through estimators for categorical variables: what stands for dL/dlogits behind a sample.
+
+With logits l [..., C], pi = softmax(l), the one-hot sample D, g = dL/dz at z = D, the upstream
+gradient, and J(p) g = p (g - <p, g>), each kernel (logits, one_hot, g, noise..., options) -> [..., C]
+is a surrogate for d E L / d l. It costs one evaluation of the loss and its gradient. Each sampler
+(logits, gumbels, noise..., options) -> z is D in value and has the kernel as its backward pass.
+
+    kernel                    sampler, after (logits, gumbels)                           published as
+    straight_through          straight_through_sample(temperature)                       ST
+    straight_through_gumbel   straight_through_gumbel_sample(temperature)                ST-GS
+    gumbel_rao                gumbel_rao_sample(exponentials, temperature)               GR-K
+    gapped_straight_through   gapped_straight_through_sample(temperature, gap)           GST
+    reinmax                   reinmax_sample(temperature)                                ReinMax
+    reinmax_rao               reinmax_rao_sample(exponentials, temperature)              ReinMax-Rao
+    reinmax_cv                reinmax_cv_sample(exponentials, temperature, scale, form,  ReinMax-CV
+                                                fresh_gumbels)
+    reinmax_rk2               reinmax_rk2_sample(beta, form)                             ReinMax-RK2
+
+    logits, gumbels, one_hot, g, fresh_gumbels    [..., C]
+    exponentials                                  [K, ..., C], K draws; E ~ Exp(1), Gumbels -log E
+    temperature (1), gap (1), scale (1), beta     numbers, or tensors without a gradient
+
+The temperature never changes D. Every gradient sums to zero over the categories.
+"""
+
+import tensorflow as tf
+
+from rebar.core import categorical
+from rebar.core.categorical import is_one, perturbed, softmax_product
+
+
+def straight_through(logits, one_hot, g, temperature=1):
+    """J(softmax(l / T)) g / T.
+
+    Biased; exact in the mean at T = 1 for L linear in z. D enters through g alone. Bengio et al.
+    2013 (arXiv 1308.3432).
+    """
+    del one_hot
+    return softmax_product(tf.nn.softmax(logits / temperature), g) / temperature
+
+
+def straight_through_gumbel(logits, one_hot, g, gumbels, temperature=1):
+    """J(y) g / T, y = softmax((l + G) / T), for D = argmax(l + G) of the same G.
+
+    Biased, also for linear L. Jang et al. 2017 (arXiv 1611.01144), section 2.2.
+    """
+    del one_hot
+    return softmax_product(tf.nn.softmax(perturbed(logits, gumbels) / temperature), g) / temperature
+
+
+def gumbel_rao(logits, one_hot, g, exponentials, temperature=1):
+    """1/K sum_k J(softmax(c_k / T)) g / T, c_k = l + G drawn anew given D.
+
+    The mean of `straight_through_gumbel` given D, as K grows: the same bias, and the variance
+    Var_D + E Var(. | D) / K. Paulus et al. 2021 (arXiv 2010.04838), equation 9. Published code
+    builds a C x C Jacobian for each draw; here a draw is one [C] vector of weights.
+    """
+    return _mean_over_draws(tf.nn.log_softmax(logits), one_hot, g, exponentials, temperature)
+
+
+def gapped_straight_through(logits, one_hot, g, temperature=1, gap=1):
+    """J(softmax(t / T)) g / T,  t = l + (max l - l_D) D - m,  m_j = max(l_j - max l + gap, 0), m_D = 0.
+
+    t are logits for which D is the largest by the gap at least, without any noise. Biased. Fan et
+    al. 2022 (arXiv 2206.07235).
+    """
+    shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
+    t = (1 - one_hot) * tf.minimum(shifted, -tf.cast(gap, logits.dtype))
+    return softmax_product(tf.nn.softmax(t / temperature), g) / temperature
+
+
+def reinmax(logits, one_hot, g, temperature=1):
+    """2 J((softmax(l / T) + D) / 2) g - 1/2 J(pi) g.
+
+    Biased; exact in the mean at T = 1 for L quadratic in z. At T = 1 it is
+    1/2 J(pi) g + 1/2 (D - pi) <D - pi, g>, computed as 1/2 (pi h - D <pi, h>) with h = g - g_D. Liu
+    et al. 2023 (arXiv 2304.08612), algorithm 2.
+    """
+    h = _from_sample(g, one_hot)
+    pi = tf.nn.softmax(logits)
+    if is_one(temperature):
+        return (pi * h - one_hot * _dot(pi, h)) / 2
+    q = tf.nn.softmax(logits / temperature)
+    return (q + one_hot) * (h - _dot(q, h) / 2) - softmax_product(pi, h) / 2
+
+
+def reinmax_rao(logits, one_hot, g, exponentials, temperature=1):
+    """2 GR - 1/2 J(pi) g, GR = `gumbel_rao` given D at the logits log((pi + D) / 2).
+
+    ReinMax with Gumbel-Rao for the first of its two terms: biased, also for quadratic L. Wang & Bui
+    2026 (arXiv 2603.08257).
+    """
+    middle = _mean_over_draws(_log_middle(logits, one_hot), one_hot, g, exponentials, temperature)
+    return 2 * middle - softmax_product(tf.nn.softmax(logits), _from_sample(g, one_hot)) / 2
+
+
+def reinmax_cv(logits, one_hot, g, exponentials, gumbels, temperature=1, scale=1, form="released"):
+    """ReinMax(T = 1) + scale (GR - s), GR as in `reinmax_rao`. With l_D = log((pi + D) / 2):
+
+        form="released"   s = J(softmax(l_D + y)) g / T, y = softmax((l + G) / T), G those of D
+        form="stgs"       s = J(softmax((l_D + G) / T)) g / T, G drawn anew
+
+    Wang & Bui 2026 (arXiv 2603.08257). "stgs" is the paper's statement, "released" what the authors'
+    released code computes and what produced their curves. Given D, ReinMax has no noise left, so a
+    term with mean zero given D can only add variance. Measured, "stgs" raises the variance, and
+    "released" lowers it and adds bias: it lies between ReinMax and ReinMax-Rao.
+    """
+    log_middle = _log_middle(logits, one_hot)
+    rao = _mean_over_draws(log_middle, one_hot, g, exponentials, temperature)
+    if form == "stgs":
+        p = tf.nn.softmax((log_middle + gumbels) / temperature)
+    else:
+        y = tf.nn.softmax(perturbed(logits, gumbels) / temperature)
+        p = tf.nn.softmax(log_middle + y)
+    second = softmax_product(p, _from_sample(g, one_hot)) / temperature
+    return reinmax(logits, one_hot, g) + scale * (rao - second)
+
+
+def reinmax_rk2(logits, one_hot, g, beta=0.5, form="consistent"):
+    """A second-order Runge-Kutta step with the node beta, b below.
+
+        form="consistent"  b J(pi) g + (1 - b) (D - pi) <D - pi, g>
+        form="released"    r - mean of r over the categories,
+                           r = 2 m (g - <b pi + (1 - b) D, g>) - (1 - b) J(pi) g,  m = (pi + D) / 2
+
+    Biased. "consistent" is exact in the mean for linear L at every b; at b = 1/2 it is `reinmax`, at
+    b = 1 `straight_through`, both at T = 1. "released" is the code behind the figure of Wang & Bui
+    2026 (arXiv 2603.08257): the same at b = 1/2, but elsewhere its mean for linear L is 2 b times
+    the gradient.
+    """
+    pi, h = tf.nn.softmax(logits), _from_sample(g, one_hot)
+    along = _dot(pi, h)
+    if form == "released":
+        r = (pi + one_hot) * (h - beta * along) - (1 - beta) * pi * (h - along)
+        return r - tf.reduce_mean(r, axis=-1, keepdims=True)
+    return beta * pi * (h - along) - (1 - beta) * (one_hot - pi) * along
+
+
+def reinforce(logits, one_hot, f):
+    """f (D - pi), f [N] any learning signal, for logits [N, ..., C]. Unbiased. Williams 1992."""
+    f.shape.assert_has_rank(1)
+    signal = tf.reshape(f, [-1, *[1] * (logits.shape.rank - 1)])
+    return signal * categorical.score(one_hot, logits)
+
+
+def differentiable_sample(logits, gumbels, kernel) -> tf.Tensor:
+    """z [..., C], D in value, with kernel(logits, one_hot, g) as the gradient by the logits."""
+
+    @tf.custom_gradient
+    def sample(logits):
+        one_hot = categorical.hard_sample(logits, gumbels)
+        return tf.identity(one_hot), lambda g: kernel(logits, one_hot, g)
+
+    return sample(logits)
+
+
+def straight_through_sample(logits, gumbels, temperature=1) -> tf.Tensor:
+    """z [..., C] with the gradient `straight_through`."""
+    return differentiable_sample(
+        logits, gumbels, lambda *given: straight_through(*given, temperature)
+    )
+
+
+def straight_through_gumbel_sample(logits, gumbels, temperature=1) -> tf.Tensor:
+    """z [..., C] with the gradient `straight_through_gumbel`."""
+    return differentiable_sample(
+        logits, gumbels, lambda *given: straight_through_gumbel(*given, gumbels, temperature)
+    )
+
+
+def gumbel_rao_sample(logits, gumbels, exponentials, temperature=1) -> tf.Tensor:
+    """z [..., C] with the gradient `gumbel_rao`; exponentials [K, ..., C]."""
+    return differentiable_sample(
+        logits, gumbels, lambda *given: gumbel_rao(*given, exponentials, temperature)
+    )
+
+
+def gapped_straight_through_sample(logits, gumbels, temperature=1, gap=1) -> tf.Tensor:
+    """z [..., C] with the gradient `gapped_straight_through`."""
+    return differentiable_sample(
+        logits, gumbels, lambda *given: gapped_straight_through(*given, temperature, gap)
+    )
+
+
+def reinmax_sample(logits, gumbels, temperature=1) -> tf.Tensor:
+    """z [..., C] with the gradient `reinmax`."""
+    return differentiable_sample(logits, gumbels, lambda *given: reinmax(*given, temperature))
+
+
+def reinmax_rao_sample(logits, gumbels, exponentials, temperature=1) -> tf.Tensor:
+    """z [..., C] with the gradient `reinmax_rao`; exponentials [K, ..., C]."""
+    return differentiable_sample(
+        logits, gumbels, lambda *given: reinmax_rao(*given, exponentials, temperature)
+    )
+
+
+def reinmax_cv_sample(
+    logits, gumbels, exponentials, temperature=1, scale=1, form="released", fresh_gumbels=None
+) -> tf.Tensor:
+    """z [..., C] with the gradient `reinmax_cv`; exponentials [K, ..., C].
+
+    fresh_gumbels [..., C], independent of gumbels, is what form="stgs" needs beside.
+    """
+    second = fresh_gumbels if form == "stgs" else gumbels
+    return differentiable_sample(
+        logits,
+        gumbels,
+        lambda *given: reinmax_cv(*given, exponentials, second, temperature, scale, form),
+    )
+
+
+def reinmax_rk2_sample(logits, gumbels, beta=0.5, form="consistent") -> tf.Tensor:
+    """z [..., C] with the gradient `reinmax_rk2`."""
+    return differentiable_sample(logits, gumbels, lambda *given: reinmax_rk2(*given, beta, form))
+
+
+def _mean_over_draws(log_pi, one_hot, g, exponentials, temperature):
+    """1/K sum_k J(p_k) g / T, p_k = softmax(c_k / T) given D at normalised log_pi [..., C].
+
+    With weights w_k = s_k p_k and h = g - g_D it is h A - B, A = 1/K sum_k w_k / s_k and
+    B = 1/K sum_k w_k <w_k, h> / s_k^2: nothing larger than [K, ..., C] is made.
+    """
+    h = _from_sample(g, one_hot)
+    weights = categorical.conditional_weights(log_pi, one_hot, exponentials, temperature)
+    p = weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
+    return tf.reduce_mean(p * (h - _dot(p, h)), axis=0) / temperature
+
+
+def _log_middle(logits, one_hot):
+    """log((pi + D) / 2) [..., C], finite where pi is too small for a float."""
+    log_pi = tf.nn.log_softmax(logits)
+    at_sample = tf.math.log1p(tf.exp(log_pi))
+    return tf.where(one_hot > 0.5, at_sample, log_pi) - tf.math.log(tf.constant(2, logits.dtype))
+
+
+def _from_sample(g, one_hot):
+    """g - g_D: J(p) g does not see the difference, and where p is close to D no digits cancel."""
+    return g - _dot(g, one_hot)
+
+
+def _dot(p, g):
+    """<p, g>, [..., 1]."""
+    return tf.reduce_sum(p * g, axis=-1, keepdims=True)
