@@ -2,21 +2,30 @@
 
 from rebar import noise, registry
 from rebar.hparams import HParams
+from rebar.models.categorical_vae import CategoricalVAE
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.training.learner import Learner
 from rebar.training.optimizers import Rates
 
 
-def make_model(hparams: HParams, mean, conditional: bool, seed=0) -> SigmoidBeliefNetwork:
+def make_model(
+    hparams: HParams, mean, conditional: bool, seed=0
+) -> SigmoidBeliefNetwork | CategoricalVAE:
     """The model that hparams describe.
 
     Args:
-      hparams: n_layer, n_hidden, nonlinear, activation, initializer and conditional count.
+      hparams: n_layer, n_hidden, nonlinear, activation, initializer and conditional count; for
+        categorical latents n_categories, n_latents and prior.
       mean: [D] mean of the training images.
       conditional: whether the task is to predict the lower half of an image.
       seed: integer or (seed, trial), for the initial weights.
     """
+    model_seed = noise.initializer_seed(seed, "model")
+    if registry.entry(hparams.model).latents == "categorical":
+        return CategoricalVAE(
+            hparams.n_categories, hparams.n_latents, mean, hparams.prior, model_seed
+        )
     family = SigmoidBeliefNetwork
     if conditional:
         single = hparams.effective_conditional == "2017"
@@ -27,7 +36,7 @@ def make_model(hparams: HParams, mean, conditional: bool, seed=0) -> SigmoidBeli
         nonlinear=hparams.nonlinear,
         activation=hparams.activation,
         initializer=hparams.initializer,
-        seed=noise.initializer_seed(seed, "model"),
+        seed=model_seed,
     )
 
 
@@ -57,5 +66,6 @@ def make_learner(
             hparams.learning_rate_prior,
             hparams.prior_optimizer,
             hparams.learning_rate_control,
+            hparams.optimizer,
         ),
     )

@@ -50,13 +50,19 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
                 f"follow={follow} is not in track={grammar.write(track)}; "
                 "add it to track or follow one of those"
             )
+    if known("model"):
+        yield from _of_other_models(fields, values)
+    if known("model", "task", "dynamic_b"):
+        yield from _unsuited_task(values)
     task = TASKS.get(values["task"]) if known("task", "n_input") else None
     if task and task.conditional and values["n_input"] % 2:
         yield (
             f"n_input={values['n_input']} with task={values['task']}: the image is split into two "
             "halves, so n_input must be even (0 follows the data set)"
         )
-    sizes = ("batch_size", "n_samples", "n_hidden", "n_layer")
+    categorical = known("model") and _latents(values) == "categorical"
+    width = ("n_latents", "n_categories") if categorical else ("n_hidden", "n_layer")
+    sizes = ("batch_size", "n_samples", *width)
     if known(*sizes, "continuation"):
         noise = math.prod(max(1, values[name]) for name in sizes)
         product = " * ".join(sizes)
@@ -73,6 +79,58 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
         yield from _tracked_samples(values)
     if known("model", "track", "multi_sample", "batch_size") and values["multi_sample"]:
         yield from _not_for_bound(values)
+
+
+def _latents(values: Mapping[str, Any]) -> str | None:
+    """Of the model; None if there is no such model."""
+    model = values["model"]
+    return registry.entry(model).latents if model in registry.names() else None
+
+
+_FAMILIES = {"binary": "sigmoid belief networks", "categorical": "categorical VAEs (Cat...)"}
+
+
+def _of_other_models(fields, values) -> Iterator[str]:
+    """Messages where something is set, or tracked, that the model does not have."""
+    latents = _latents(values)
+    if latents is None:
+        return
+    for name, field in fields.items():
+        of = field.metadata["latents"]
+        if of not in (None, latents) and values.get(name, field.default) != field.default:
+            yield (
+                f"{name}={grammar.write(values[name])} is of {_FAMILIES[of]}, but "
+                f"model={values['model']}; leave it out"
+            )
+    if registry.entry(values["model"]).tracks and "track" in values:
+        labels, known = registry.labels(latents), registry.all_labels()
+        other = [v for v in values["track"] if v in known and v not in labels]
+        if other:
+            yield (
+                f"track={grammar.write(values['track'])}: {', '.join(other)} cannot be tracked by "
+                f"{values['model']}; choose from {', '.join(labels)}, and say which one to follow "
+                f'(e.g. "track=[{",".join(list(labels)[:2])}],follow={next(iter(labels))}")'
+            )
+
+
+def _unsuited_task(values) -> Iterator[str]:
+    """Messages where the task's images are not what the model, or dynamic_b, is for."""
+    name, task, latents = values["task"], TASKS.get(values["task"]), _latents(values)
+    if task is None or latents is None:
+        return
+    if latents == "categorical" and task.conditional:
+        able = [other for other, t in TASKS.items() if not t.conditional]
+        yield f"task={name} is conditional, and {values['model']} is not; choose from " + ", ".join(
+            able
+        )
+    if task.grey and latents == "binary":
+        binary = {"mnist": "sbn", "fashion_mnist": "fashion"}.get(task.data_set, task.data_set)
+        yield (
+            f"task={name} has grey images as they are, and {values['model']} models binary ones; "
+            f"give task={binary} (with dynamic_b=true for images that are binarized anew each time)"
+        )
+    if task.grey and values["dynamic_b"]:
+        yield f"dynamic_b=True binarizes images, which task={name} leaves grey; give one of the two"
 
 
 def _tracked(values: Mapping[str, Any]) -> list[str]:

@@ -43,6 +43,11 @@ class Entry:
         return self.samples * math.ceil(max(least, self.min_samples) / self.samples)
 
 
+def _categorical(target: str, label: str, **limits) -> Entry:
+    """An estimator for models with categorical latents."""
+    return Entry(f"rebar.estimators.{target}", label, latents="categorical", **limits)
+
+
 _ENTRIES: dict[str, Entry] = {
     "SBN": Entry(
         "rebar.estimators.reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True
@@ -62,6 +67,18 @@ _ENTRIES: dict[str, Entry] = {
         "rebar.estimators.local_disarm:LocalDisARM", "LocalDisARM", samples=2, multi_sample=True
     ),
     "SBNTrackGradVariances": Entry("rebar.estimators.tracked:Tracked", "Track", tracks=True),
+    "CatST": _categorical("straight_through:StraightThrough", "ST"),
+    "CatGumbelST": _categorical("straight_through:StraightThroughGumbel", "ST-GS"),
+    "CatGumbelRao": _categorical("gumbel_rao:GumbelRao", "GumbelRao"),
+    "CatGST": _categorical("straight_through:GappedStraightThrough", "GST"),
+    "CatReinMax": _categorical("reinmax:ReinMax", "ReinMax"),
+    "CatReinMaxRao": _categorical("reinmax:ReinMaxRao", "ReinMaxRao"),
+    "CatReinMaxCV": _categorical("reinmax:ReinMaxCV", "ReinMaxCV"),
+    "CatReinMaxRK2": _categorical("reinmax:ReinMaxRK2", "ReinMaxRK2"),
+    "CatReinforce": _categorical("reinforce:Reinforce", "REINFORCE", min_rows=2),
+    "CatLOO": _categorical("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
+    "CatExact": _categorical("enumerated:Enumerated", "Exact"),
+    "CatTrackGradVariances": _categorical("tracked:Tracked", "Track", tracks=True),
 }
 
 

@@ -25,12 +25,13 @@ class Dataset:
 
     Attributes:
       name: the task.
-      train: [n, D]; uint8 of 0 and 1, or, to be binarized anew whenever used, float32 in [0, 1].
-      valid: [n, D] uint8 of 0 and 1.
-      test: [n, D] uint8 of 0 and 1.
+      train: [n, D]; uint8 of 0 and 1, or grey: float32 in [0, 1].
+      valid: [n, D] uint8 of 0 and 1, or grey; n may be 0.
+      test: [n, D] uint8 of 0 and 1, or grey.
       mean: [D] float32, the mean of `train`.
       image_shape: (h, w).
       description: which data and which binarization, in words.
+      dynamic: whether training images are to be binarized anew whenever they are used.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Dataset:
     mean: np.ndarray
     image_shape: tuple[int, int]
     description: str
+    dynamic: bool = False
 
 
 def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False) -> Dataset:
@@ -48,9 +50,10 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
     Args:
       task: one of TASKS.
       data_dir: the data folder; not used for tasks that need no download.
-      dynamic: give grey training images in [0, 1]. Validation and test images are binarized
-        once, by the same draws, in both modes. For sbn and sp, most of the fixed validation
-        images are binarizations of grey training images, as in 2017: compare test bounds.
+      dynamic: give grey training images in [0, 1], to be binarized when used. Validation
+        and test images are binarized once, by the same draws, in both modes. For sbn and sp, most
+        of the fixed validation images are binarizations of grey training images, as in 2017:
+        compare test bounds.
 
     Raises:
       RebarError: an unknown task; a missing or broken file, with the command that fetches it.
@@ -58,22 +61,26 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
     if task not in TASKS:
         raise RebarError(f"unknown task {task!r}; known tasks: {', '.join(TASKS)}")
     data_set = DATA_SETS[TASKS[task].data_set]
-    prepare = {
+    binarized = {
         "binarized_mnist": _binarized_mnist,
         "omniglot": _omniglot,
         "fashion_mnist": _fashion,
         "digits": _digits,
-    }[data_set.name]
+    }
+    grey = {"mnist": _grey, "fashion_mnist": _grey, "digits": _grey_digits}
+    prepare = (grey if TASKS[task].grey else binarized)[data_set.name]
     splits, image_shape, description = prepare(
         functools.partial(_read, data_dir=Path(data_dir).expanduser()), data_set, dynamic
     )
+    if dynamic and TASKS[task].grey:
+        raise RebarError(f"task {task!r} leaves images grey; dynamic binarization is for others")
     if dynamic:
         description += "; training images are grey, to be binarized anew whenever used"
     train, valid, test = splits
     mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
     for array in (train, valid, test, mean):
         array.setflags(write=False)
-    return Dataset(task, train, valid, test, mean, image_shape, description)
+    return Dataset(task, train, valid, test, mean, image_shape, description, dynamic)
 
 
 def binarize(grey: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
@@ -160,7 +167,33 @@ def _fashion(read, data_set: DataSet, dynamic: bool):
     return (train, binary[n_train:], test), (28, 28), "Fashion-MNIST, binarized once with seed 5"
 
 
+def _grey(read, data_set: DataSet, dynamic: bool):
+    """All training images, none set aside for validation: the protocol of the ReinMax papers."""
+    train, test = (
+        _unit_interval(read(data_set, role)[0]) for role in ("train_images", "test_images")
+    )
+    name = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}[data_set.name]
+    return (train, train[:0], test), (28, 28), f"grey {name}, all {len(train)} training images"
+
+
+def _grey_digits(read, data_set: DataSet, dynamic: bool):
+    splits = np.split(_shuffled_digits(), np.cumsum(_DIGITS_SPLIT)[:-1])
+    return tuple(splits), (8, 8), "grey 8x8 digits of scikit-learn"
+
+
 def _digits(read, data_set: DataSet, dynamic: bool):
+    from rebar import noise
+
+    grey = _shuffled_digits()
+    binary = binarize(grey, noise.numpy_stream(_BINARIZE_SEED))
+    n_train, n_valid, _ = _DIGITS_SPLIT
+    train = (grey if dynamic else binary)[:n_train]
+    valid, test = binary[n_train : n_train + n_valid], binary[n_train + n_valid :]
+    return (train, valid, test), (8, 8), "scikit-learn's 8x8 digits, binarized once with seed 5"
+
+
+def _shuffled_digits():
+    """Grey digits, float32 [n, 64] in [0, 1], in an order of their own."""
     from rebar import noise
 
     try:
@@ -171,9 +204,4 @@ def _digits(read, data_set: DataSet, dynamic: bool):
         ) from None
     images = load_digits().images
     order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(images))
-    grey = _unit_interval(images[order], white=16)
-    binary = binarize(grey, noise.numpy_stream(_BINARIZE_SEED))
-    n_train, n_valid, _ = _DIGITS_SPLIT
-    train = (grey if dynamic else binary)[:n_train]
-    valid, test = binary[n_train : n_train + n_valid], binary[n_train + n_valid :]
-    return (train, valid, test), (8, 8), "scikit-learn's 8x8 digits, binarized once with seed 5"
+    return _unit_interval(images[order], white=16)

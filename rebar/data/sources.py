@@ -93,10 +93,12 @@ class Task(NamedTuple):
     Attributes:
       data_set: the data set that it uses.
       conditional: whether the lower half of an image is predicted from its upper half.
+      grey: whether grey images are left as they are, not binarized.
     """
 
     data_set: str
     conditional: bool
+    grey: bool = False
 
 
 TASKS: dict[str, Task] = {
@@ -106,6 +108,9 @@ TASKS: dict[str, Task] = {
     "fashion": Task("fashion_mnist", False),
     "digits": Task("digits", False),
     "sp_digits": Task("digits", True),
+    "mnist": Task("mnist", False, grey=True),
+    "fashion_grey": Task("fashion_mnist", False, grey=True),
+    "digits_grey": Task("digits", False, grey=True),
 }
 
 

@@ -11,12 +11,14 @@ Source of the architecture: Liu et al. 2023 (arXiv 2304.08612) and Wang & Bui 20
 2603.08257), who keep the prior uniform.
 """
 
+import itertools
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import bernoulli, bounds, categorical, samplers
+from rebar.core import bernoulli, bounds, categorical
 from rebar.errors import RebarError
 from rebar.initializers import FanInUniform
 from rebar.noise import Noise
@@ -41,8 +43,8 @@ class CategoricalVAE(keras.Model):
       seed: for the initial weights.
 
     Raises:
-      RebarError: fewer than 2 categories, no variable, another prior, or a mean that is not a vector
-        of numbers in [0, 1].
+      RebarError: fewer than 2 categories, no variable, another prior, or a mean that is not a
+        vector of numbers in [0, 1].
     """
 
     objective_name = "ELBO: log p(x | z) - KL(q(z | x) || p(z))"
@@ -61,8 +63,8 @@ class CategoricalVAE(keras.Model):
         mean = np.asarray(input_mean, np.float64)
         if n_categories < 2 or n_latents < 1:
             raise RebarError(
-                f"n_categories={n_categories}, n_latents={n_latents}: at least 2 categories and one "
-                "variable are needed"
+                f"n_categories={n_categories}, n_latents={n_latents}: at least 2 categories "
+                "and one variable are needed"
             )
         if prior not in PRIORS:
             raise RebarError(f"prior={prior!r}: choose from {', '.join(PRIORS)}")
@@ -94,7 +96,7 @@ class CategoricalVAE(keras.Model):
     def _network(self, name, widths, seed):
         """Dense layers of these widths with ReLU between them."""
         layers = []
-        for i, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             seeds = [noise_module.initializer_seed(seed, f"{name}_{i}_{part}") for part in "wb"]
             layer = keras.layers.Dense(
                 n_out,

@@ -35,19 +35,29 @@ class Blocks:
 
     Args:
       learner: what to train.
-      train: [n, D] uint8 in {0, 1}, or float32 in [0, 1] to be binarized at each use.
+      train: [n, D] uint8 in {0, 1}, or float32 in [0, 1].
       batch_size: B; the last minibatch of an epoch has what is left.
       n_samples: S, samples an example.
       seed: non-negative integer or several, e.g. (seed, trial).
       jit: compile the loop with XLA. The small last minibatch is never compiled.
+      dynamic: binarize images at each use, their values being probabilities.
     """
 
-    def __init__(self, learner: Learner, train, batch_size: int, n_samples=1, seed=0, jit=False):
+    def __init__(
+        self,
+        learner: Learner,
+        train,
+        batch_size: int,
+        n_samples=1,
+        seed=0,
+        jit=False,
+        dynamic=False,
+    ):
         if not len(train):
             raise RebarError("the training set is empty")
         self._learner = learner
         self._data = tf.constant(train)
-        self._dynamic = train.dtype != np.uint8
+        self._dynamic = dynamic
         self._seed = seed
         self._batch = min(batch_size, len(train))
         self._samples = n_samples

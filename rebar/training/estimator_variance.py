@@ -210,18 +210,19 @@ def variables_by_part(model, x) -> dict:
     return {name: indices for name, indices in parts.items() if indices}
 
 
-def fixed_batch(train, batch_size: int) -> np.ndarray:
+def fixed_batch(train, batch_size: int, dynamic: bool = False) -> np.ndarray:
     """The images at which a run measures: of its training set, since their gradients train.
 
     They come first in an order that depends on the size of the set alone (sets are sorted), so all
-    runs on a data set with one batch_size measure at the same images. Grey ones are binarized once.
+    runs on a data set with one batch_size measure at the same images.
 
     Args:
       train: [n, D] uint8 in {0, 1}, or float32 in [0, 1].
       batch_size: B; all images if there are fewer.
+      dynamic: binarize them, once; else grey ones stay as they are.
     """
     images = train[noise.permutation(0, 0, len(train))[:batch_size]]
-    if images.dtype == np.uint8:
+    if not dynamic:
         return images
     return (noise.uniforms(noise.key(0, "variance", 0), images.shape).numpy() < images).astype(
         np.uint8

@@ -24,7 +24,8 @@ CONTROL_RATE = 10
 
 RESERVED = {
     *("bound", "elbo", "epoch", "estimator_variance", "eval_samples", "finite", "log_variance"),
-    *("nonfinite", "seconds", "step", "test", "valid", "variance_draws"),
+    *("nonfinite", "seconds", "step", "test", "test_elbo", "valid", "valid_elbo"),
+    "variance_draws",
 }
 """Names that an estimator's metrics must not have: columns of training's own records."""
 
@@ -59,9 +60,8 @@ class Learner:
         rates = rates or Rates()
         if freeze_generator:
             variables = model.inference_variables
-            self._updates = {
-                "optimizer": (optimizers.adam(learning_rate, beta2, variables), variables)
-            }
+            make = optimizers.MODEL_OPTIMIZERS[rates.optimizer]
+            self._updates = {"optimizer": (make(learning_rate, beta2, variables), variables)}
         else:
             self._updates = optimizers.for_model(model, learning_rate, beta2, rates)
         self.optimizer, _ = self._updates["optimizer"]

@@ -1,11 +1,16 @@
-"""Who updates what: Adam as TensorFlow 1 had it, or gradient descent, for the parts of a model.
+"""Who updates what: Adam as TensorFlow 1 had it, RAdam or gradient descent, for a model's parts.
 
     Adam   m <- m + (1 - beta1) (g - m),    v <- v + (1 - beta2) (g^2 - v)
            w <- w - lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon)
+    RAdam  the same step times the rectification r_t if rho_t > 5, else w <- w - lr m / (1 - beta1^t)
+           rho_t = rho - 2 t beta2^t / (1 - beta2^t),   rho = 2 / (1 - beta2) - 1
+           r_t^2 = (rho_t - 4) (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t)
     SGD    w <- w - lr g
 
 Adam: Kingma & Ba 2015, the form at the end of section 2, in which epsilon is not bias-corrected.
 Keras' Adam has the same form; its update takes twice as long where it is not compiled.
+RAdam: Liu et al. 2020 (arXiv 1908.03265), algorithm 2, with the threshold 5 of its code and PyTorch's
+instead of 4, and epsilon added to sqrt(v) before the bias correction, as there.
 """
 
 import dataclasses
@@ -25,12 +30,14 @@ class Rates:
       prior: of p(b_L).
       prior_optimizer: of p(b_L), "adam" or "sgd".
       control: of the control variates; 0: ten times that of the model (2017).
+      optimizer: of the model but for a prior that has its own, "adam" or "radam".
     """
 
     generator: float = 0.0
     prior: float = 0.0
     prior_optimizer: str = "adam"
     control: float = 0.0
+    optimizer: str = "adam"
 
 
 def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
@@ -44,6 +51,10 @@ def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
     """
     if rates.prior_optimizer not in ("adam", "sgd"):
         raise RebarError(f"prior_optimizer={rates.prior_optimizer!r}: choose from adam, sgd")
+    if rates.optimizer not in MODEL_OPTIMIZERS:
+        raise RebarError(
+            f"optimizer={rates.optimizer!r}: choose from {', '.join(MODEL_OPTIMIZERS)}"
+        )
     own_prior = rates.prior > 0 or rates.prior_optimizer == "sgd"
     prior = getattr(model, "prior_variables", None)
     if own_prior and prior is None:
@@ -58,8 +69,10 @@ def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
     for v in model.trainable_variables:
         parts.setdefault(names.get(id(v), rest), []).append(v)
     make = {
-        "optimizer": lambda v: adam(learning_rate, beta2, v),
-        "generator_optimizer": lambda v: adam(rates.generator, beta2, v),
+        "optimizer": lambda v: MODEL_OPTIMIZERS[rates.optimizer](learning_rate, beta2, v),
+        "generator_optimizer": lambda v: MODEL_OPTIMIZERS[rates.optimizer](
+            rates.generator, beta2, v
+        ),
         "prior_optimizer": lambda v: (
             sgd(rates.prior or learning_rate, v)
             if rates.prior_optimizer == "sgd"
@@ -74,6 +87,15 @@ def adam(learning_rate: float, beta2: float, variables):
     if not variables:
         return None
     optimizer = FusedAdam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
+    optimizer.build(variables)
+    return optimizer
+
+
+def radam(learning_rate: float, beta2: float, variables):
+    """RAdam for these variables, with the state made; None if there are none."""
+    if not variables:
+        return None
+    optimizer = FusedRAdam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
     optimizer.build(variables)
     return optimizer
 
@@ -124,6 +146,36 @@ class FusedAdam(_ApplyAfter, keras.optimizers.Adam):
         )
 
 
+class FusedRAdam(FusedAdam):
+    """Rectified Adam; arguments and state are those of Adam."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable and its moments."""
+        dtype = variable.dtype
+        # In float64: at the first steps rho_t is a small difference of large numbers.
+        step = tf.cast(self.iterations + 1, tf.float64)
+        beta_1, beta_2 = (tf.cast(b, tf.float64) for b in (self.beta_1, self.beta_2))
+        decayed = tf.pow(beta_2, step)
+        longest = 2 / (1 - beta_2) - 1
+        length = longest - 2 * step * decayed / (1 - decayed)
+        rectified = length > 5
+        safe = tf.where(rectified, length, 5)
+        rectification = tf.sqrt(
+            (safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)
+        )
+        adaptive = tf.cast(rectification * tf.sqrt(1 - decayed), dtype)
+        rate = (
+            self._factor * tf.cast(learning_rate, dtype) / tf.cast(1 - tf.pow(beta_1, step), dtype)
+        )
+        index = self._get_variable_index(variable)
+        m, v = self._momentums[index], self._velocities[index]
+        beta_1, beta_2 = tf.cast(beta_1, dtype), tf.cast(beta_2, dtype)
+        m.assign(m + (1 - beta_1) * (gradient - m))
+        v.assign(v + (1 - beta_2) * (tf.square(gradient) - v))
+        divisor = (tf.sqrt(tf.convert_to_tensor(v)) + self.epsilon) / adaptive
+        variable.assign(variable - rate * m / tf.where(rectified, divisor, 1))
+
+
 class FusedSGD(_ApplyAfter, keras.optimizers.SGD):
     """Keras' gradient descent, without momentum, with the update done by TensorFlow's kernel."""
 
@@ -134,3 +186,7 @@ class FusedSGD(_ApplyAfter, keras.optimizers.SGD):
             alpha=self._factor * tf.cast(learning_rate, variable.dtype),
             delta=gradient,
         )
+
+
+MODEL_OPTIMIZERS = {"adam": adam, "radam": radam}
+"""What the hparam `optimizer` can say -> the function that makes it."""

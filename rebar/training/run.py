@@ -97,10 +97,12 @@ class Run:
         self._identity = identity
         self._schedule = schedule
         self._say = say
-        self._blocks = Blocks(learner, dataset.train, batch_size, n_samples, seed, jit)
+        self._blocks = Blocks(
+            learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic
+        )
         self._evaluate = Evaluator(learner.model, learner.estimator, seed)
         self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
-        self._batch = fixed_batch(dataset.train, batch_size)
+        self._batch = fixed_batch(dataset.train, batch_size, dataset.dynamic)
         self._seed = seed
         self._metrics = records.MetricsFile(self._folder / "metrics.jsonl")
         self._epoch: list = []
@@ -247,9 +249,12 @@ class Run:
         for stream, (name, images) in enumerate(
             (("Valid", self._data.valid), ("Test", self._data.test))
         ):
+            if not len(images):
+                continue  # nothing was set aside for validation
             values = self._evaluate(images, self._schedule.eval_samples, stream)
             self._progress.print(records.format_eval(name, step, list(values.values())))
             record[name.lower()] = scalars[f"{name} bound"] = values["bound"]
+            record[f"{name.lower()}_elbo"] = values["elbo"]
         return record | {"eval_samples": self._schedule.eval_samples}
 
     def _save(self):

@@ -1,0 +1,113 @@
+"""Straight-through estimators of categorical latents: CatST, CatGumbelST, CatGST.
+
+    g = - mean_n [ s . d logits  +  d f at fixed z ],   s = kernel(logits, z, d log p(x | z) / dz)
+
+z is the hard one-hot sample, and s stands for the derivative of E log p(x | z) by the logits. With
+pi = softmax(logits), u = d log p(x | z) / dz, J(p) u = p (u - <p, u>), T the temperature:
+
+    CatST         s = J(softmax(logits / T)) u / T                    exact for linear f
+    CatGumbelST   s = J(y) u / T,  y = softmax((logits + G) / T), z = argmax(logits + G)
+    CatGST        s = J(softmax(t / T)) u / T,  t = logits with z raised to their maximum and the
+                  others lowered until they are `gst_gap` below it
+
+BIASED for the encoder's parameters, whatever T is; those of the decoder and the prior get the exact
+gradient at the samples. T never changes how z is drawn. One evaluation of f a row, and its
+derivative by z. Learn nothing.
+
+Source: Bengio et al. 2013 (arXiv 1308.3432); Jang et al. 2017 (arXiv 1611.01144); Fan et al. 2022
+(arXiv 2206.07235). The formulas: `rebar.core.straight_through`. Difference from published code: the
+sample's noise is given, so that estimators can be compared on the same samples.
+"""
+
+import tensorflow as tf
+
+from rebar.core import gradients, straight_through
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
+from rebar.types import Estimate
+
+
+class SampledThrough(Estimator):
+    """What all have in common: a hard sample with a backward pass of its own.
+
+    Subclasses implement `sample`, a function of (logits [N, L, C], gumbels [N, L, C], noise) that
+    returns z [N, L, C]. Metrics: none.
+    """
+
+    unbiased = False
+    generator_at_hard = True
+
+    def sample(self, logits, gumbels, noise):
+        """One-hot samples [N, L, C] with this estimator's gradient by the logits."""
+        raise NotImplementedError(f"{type(self).__name__} must implement sample()")
+
+    def estimate(self, model, x, noise):
+        """Estimate the gradient; x [B, D]."""
+
+        def sampler(layer, logits):
+            return self.sample(logits, model.gumbels(noise.uniforms[layer]), noise)
+
+        with tf.GradientTape() as tape:
+            f = model.rollout(x, sampler, noise.n_samples).objective
+            loss = -tf.reduce_mean(f)
+        gradient = gradients.gradient_or_zero(tape, loss, model.trainable_variables)
+        return Estimate(gradient, [], f, {})
+
+
+class StraightThrough(SampledThrough):
+    """CatST, see the module's docstring.
+
+    Args:
+      temperature: T.
+    """
+
+    def __init__(self, temperature=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def sample(self, logits, gumbels, noise):
+        """z [N, L, C]."""
+        return straight_through.straight_through_sample(logits, gumbels, self.temperature)
+
+
+class StraightThroughGumbel(SampledThrough):
+    """CatGumbelST, see the module's docstring.
+
+    Args:
+      temperature: T.
+    """
+
+    def __init__(self, temperature=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def sample(self, logits, gumbels, noise):
+        """z [N, L, C]."""
+        return straight_through.straight_through_gumbel_sample(logits, gumbels, self.temperature)
+
+
+class GappedStraightThrough(SampledThrough):
+    """CatGST, see the module's docstring.
+
+    Args:
+      temperature: T.
+      gst_gap: by how much the sample's logit is above the others'; 1 in the paper's GST-1.0.
+    """
+
+    def __init__(self, temperature=1.0, gst_gap=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+        self.gst_gap = gst_gap
+
+    def sample(self, logits, gumbels, noise):
+        """z [N, L, C]."""
+        return straight_through.gapped_straight_through_sample(
+            logits, gumbels, self.temperature, self.gst_gap
+        )
+
+
+def checked_form(form: str, *allowed: str) -> str:
+    """The form of a formula, if it is one of those allowed. Raises RebarError if not."""
+    if form not in allowed:
+        raise RebarError(f"form={form!r}: choose from {', '.join(allowed)}")
+    return form
