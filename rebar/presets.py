@@ -9,6 +9,10 @@ can be overridden:
 disarm_*: Dong, Mnih & Tucker 2020 (arXiv 2006.10680), for sbn, fashion and omni. What their text
 does not say (initial weights, beta2, the rate of RELAX's control variate) is as in their code. How
 far this goes: docs/reproduce.md.
+
+cat_*: the categorical VAEs of Wang & Bui 2026 (arXiv 2603.08257), tables of their appendix; 8x4 is
+8 categories and 4 variables. A name ends in the estimator, whose rate, temperature and optimizer
+differ from one another; task=mnist, and task=fashion_grey works, too.
 """
 
 from rebar.errors import RebarError
@@ -26,6 +30,36 @@ PRESETS = {
     "disarm_linear4": f"{_DISARM},n_layer=4,nonlinear=false",
 }
 """Name -> --hparams string."""
+
+
+_SIZES = ("8x4", "4x24", "8x16", "16x12", "64x8", "10x30")
+_CATEGORICAL = {
+    # learning rate, temperature and optimizer (Adam, RAdam) for each of _SIZES
+    "CatGumbelST": "3e-4 .5 A, 5e-4 .3 R, 5e-4 .5 R, 7e-4 .7 R, 7e-4 .7 R, 5e-4 .5 R",
+    "CatGumbelRao": "5e-4 .5 A, 5e-4 .3 R, 7e-4 .7 R, 5e-4 1 A, 7e-4 2 A, 5e-4 1 R",
+    "CatGST": "5e-4 1 A, 5e-4 .5 R, 7e-4 .5 R, 7e-4 .5 R, 7e-4 .7 R, 5e-4 .5 R",
+    "CatST": "1e-3 1.3 A, 1e-3 1.5 R, 1e-3 1.5 R, 5e-4 1.5 A, 5e-4 1.5 A, 7e-4 1.4 R",
+    "CatReinMax": "5e-4 1.3 A, 5e-4 1.5 R, 7e-4 1.5 R, 7e-4 1.5 R, 5e-4 1.5 R, 5e-4 1.3 R",
+    "CatReinMaxRao": "5e-4 1 A, 5e-4 .7 R, 7e-4 1 R, 7e-4 1 R, 7e-4 1 R, 5e-4 .7 R",
+    "CatReinMaxCV": "5e-4 1 A, 5e-4 1 R, 5e-4 1 R, 5e-4 1 R, 5e-4 1 R, 5e-4 1 R",
+}
+
+
+def _categorical():
+    for model, row in _CATEGORICAL.items():
+        for size, cell in zip(_SIZES, row.split(","), strict=True):
+            rate, temperature, optimizer = cell.split()
+            categories, latents = size.split("x")
+            yield (
+                f"cat_{size}_{model.removeprefix('Cat').lower()}",
+                f"model={model},n_categories={categories},n_latents={latents},task=mnist,"
+                f"batch_size=100,beta2=0.999,learning_rate={float(rate)},"
+                f"temperature={float(temperature)},"
+                f"optimizer={'adam' if optimizer == 'A' else 'radam'}",
+            )
+
+
+PRESETS |= dict(_categorical())
 
 
 def preset(name: str) -> str:

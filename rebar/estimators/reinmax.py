@@ -14,8 +14,8 @@ takes for the derivative of E log p(x | z) by the logits
                     (rk2_form="consistent"; "released": that of the authors' code)
 
 BIASED for the encoder's parameters; those of the decoder and the prior get the exact gradient at
-the samples. One evaluation of f a row and its derivative by z; Rao and CV draw K L C exponentials more.
-Learn nothing.
+the samples. One evaluation of f a row and its derivative by z; Rao and CV draw K L C exponentials
+more. Learn nothing.
 
 Given z, ReinMax has no noise left, so a term with mean zero given z can only add variance:
 CatReinMaxCV with cv_form="stgs" has a higher variance than ReinMax, with "released" a lower one and

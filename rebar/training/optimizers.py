@@ -2,15 +2,16 @@
 
     Adam   m <- m + (1 - beta1) (g - m),    v <- v + (1 - beta2) (g^2 - v)
            w <- w - lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon)
-    RAdam  the same step times the rectification r_t if rho_t > 5, else w <- w - lr m / (1 - beta1^t)
+    RAdam  the same step times the rectification r_t if rho_t > 5,
+           else w <- w - lr / (1 - beta1^t) * m
            rho_t = rho - 2 t beta2^t / (1 - beta2^t),   rho = 2 / (1 - beta2) - 1
            r_t^2 = (rho_t - 4) (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t)
     SGD    w <- w - lr g
 
 Adam: Kingma & Ba 2015, the form at the end of section 2, in which epsilon is not bias-corrected.
 Keras' Adam has the same form; its update takes twice as long where it is not compiled.
-RAdam: Liu et al. 2020 (arXiv 1908.03265), algorithm 2, with the threshold 5 of its code and PyTorch's
-instead of 4, and epsilon added to sqrt(v) before the bias correction, as there.
+RAdam: Liu et al. 2020 (arXiv 1908.03265), algorithm 2, with PyTorch's threshold 5 instead of 4, and
+epsilon added to sqrt(v) before the bias correction, as there.
 """
 
 import dataclasses
