@@ -26,7 +26,7 @@ def hparams(draw):
     at_least_one = st.integers(1, 120)
     positive = st.floats(0, exclude_min=True, allow_infinity=False)
     track = draw(st.lists(st.sampled_from(LABELS), min_size=1, unique=True))
-    model = draw(st.sampled_from(registry.names()))
+    model = draw(st.sampled_from(registry.names("binary")))
     tracks = registry.entry(model).tracks
     in_use = [registry.labels("binary")[label] for label in track] if tracks else [model]
     return HParams(
@@ -44,7 +44,8 @@ def hparams(draw):
         dynamic_b=draw(st.booleans()),
         quadratic=draw(st.booleans()),
         beta2=draw(st.floats(0, 1, exclude_max=True)),
-        task=draw(st.sampled_from(sorted(TASKS))),
+        optimizer=draw(st.sampled_from(["adam", "radam"])),
+        task=draw(st.sampled_from(sorted(n for n, task in TASKS.items() if not task.grey))),
         conditional=draw(st.sampled_from(["auto", "multilayer", "2017"])),
         activation=draw(st.sampled_from(["tanh", "leaky_relu"])),
         initializer=draw(st.sampled_from(["2017", "glorot"])),
@@ -90,8 +91,38 @@ def test_defaults_are_those_of_the_original():
     assert values["follow"] == "SimpleMuProp"
 
 
+@st.composite
+def categorical_hparams(draw):
+    """Any valid HParams of a model with categorical latents."""
+    model = draw(st.sampled_from(registry.names("categorical")))
+    number = st.floats(allow_nan=False, allow_infinity=False)
+    labels = sorted(registry.labels("categorical"))
+    track = ["ReinMax", "ST"]
+    if registry.entry(model).tracks:
+        track = draw(st.lists(st.sampled_from(labels), min_size=1, unique=True))
+    return HParams(
+        model=model,
+        n_samples=2 * draw(st.integers(1, 60)),
+        batch_size=draw(st.integers(2, 120)),
+        temperature=draw(st.floats(0, exclude_min=True, allow_infinity=False)),
+        optimizer=draw(st.sampled_from(["adam", "radam"])),
+        task=draw(st.sampled_from(sorted(n for n, t in TASKS.items() if not t.conditional))),
+        n_categories=draw(st.integers(2, 64)),
+        n_latents=draw(st.integers(1, 64)),
+        prior=draw(st.sampled_from(["uniform", "learned"])),
+        mc_samples=draw(st.integers(1, 10**6)),
+        gst_gap=draw(st.floats(0, exclude_min=True, allow_infinity=False)),
+        cv_scale=draw(number),
+        cv_form=draw(st.sampled_from(["released", "stgs"])),
+        rk2_beta=draw(number),
+        rk2_form=draw(st.sampled_from(["consistent", "released"])),
+        track=track,
+        follow=draw(st.sampled_from(track)),
+    )
+
+
 @unhurried
-@given(hparams())
+@given(st.one_of(hparams(), categorical_hparams()))
 def test_what_is_formatted_parses_to_the_same(h):
     assert HParams.parse(h.format()) == h
     assert HParams.parse(h.format(all=True)) == h
@@ -152,7 +183,7 @@ def test_from_dict_names_what_is_unknown_or_missing():
     values["n_layrs"] = 2
     with pytest.raises(RebarError) as caught:
         HParams.from_dict(values)
-    assert "'n_layrs'; did you mean n_layer?" in str(caught.value)
+    assert "'n_layrs'; did you mean n_layer or n_latents?" in str(caught.value)
     assert "quadratic is missing (its default is True)" in str(caught.value)
 
 

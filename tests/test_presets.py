@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import rebar
+from rebar import registry
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
 from rebar.presets import PRESETS, preset
@@ -34,7 +35,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_what_a_preset_sets(name):
     h = HParams.parse(preset(name))
     assert {key: getattr(h, key) for key in PROTOCOL} == PROTOCOL
@@ -46,8 +47,45 @@ def test_what_a_preset_sets(name):
     assert changed <= said <= {*PROTOCOL, "n_layer", "nonlinear", "activation"}
 
 
+CATEGORICAL = [name for name in PRESETS if name.startswith("cat_")]
+SIZES = ["8x4", "4x24", "8x16", "16x12", "64x8", "10x30"]
+
+
+@pytest.mark.parametrize("name", CATEGORICAL)
+def test_what_a_categorical_preset_sets(name):
+    h = HParams.parse(preset(name))
+    _, size, estimator = name.split("_")
+    assert f"{h.n_categories}x{h.n_latents}" == size
+    assert h.model == {model.lower(): model for model in registry.names()}[f"cat{estimator}"]
+    assert (h.task, h.batch_size, h.beta2, h.mc_samples) == ("mnist", 100, 0.999, 100)
+    said = set(re.findall(r"(\w+)=", PRESETS[name]))
+    changed = {key for key, value in h.to_dict().items() if value != HParams().to_dict()[key]}
+    assert changed <= said
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "temperature", "optimizer"),
+    [
+        ("cat_8x4_gumbelst", 3e-4, 0.5, "adam"),
+        ("cat_10x30_gumbelst", 5e-4, 0.5, "radam"),
+        ("cat_64x8_gumbelrao", 7e-4, 2.0, "adam"),
+        ("cat_16x12_gst", 7e-4, 0.5, "radam"),
+        ("cat_4x24_st", 1e-3, 1.5, "radam"),
+        ("cat_8x16_reinmax", 7e-4, 1.5, "radam"),
+        ("cat_8x4_reinmax", 5e-4, 1.3, "adam"),
+        ("cat_10x30_reinmaxrao", 5e-4, 0.7, "radam"),
+        ("cat_8x4_reinmaxcv", 5e-4, 1.0, "adam"),
+    ],
+)
+def test_cells_of_the_published_table(name, rate, temperature, optimizer):
+    h = HParams.parse(preset(name))
+    assert (h.learning_rate, h.temperature, h.optimizer) == (rate, temperature, optimizer)
+
+
 def test_names():
-    assert list(PRESETS) == list(NETWORKS)
+    assert [name for name in PRESETS if name not in CATEGORICAL] == list(NETWORKS)
+    assert len(CATEGORICAL) == 7 * len(SIZES)
+    assert {name.split("_")[1] for name in CATEGORICAL} == set(SIZES)
     assert rebar.preset("disarm_linear") == PRESETS["disarm_linear"]
 
 
@@ -77,9 +115,13 @@ def test_a_preset_is_read_without_tensorflow():
 
 def test_every_preset_is_in_the_documentation():
     text = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text()
-    assert set(re.findall(r"--preset=(\w+)", text)) == set(PRESETS)
+    named = set(re.findall(r"--preset=(\w+)", text))
+    assert set(NETWORKS) <= named <= set(PRESETS)
+    # Those of the categorical models are rows and columns of a table.
+    assert all(f"| {size} |" in text for size in SIZES)
+    assert {name.split("_")[2] for name in CATEGORICAL} <= set(re.findall(r"`(\w+)`", text))
     commands = re.findall(r'--preset=(\w+) --hparams="([^"]+)"', text)
     known = [(name, h) for name, h in commands if "..." not in h]
-    assert len(known) >= len(PRESETS)
+    assert len(known) >= len(NETWORKS)
     for name, hparams in known:
         HParams.parse(preset(name), hparams)

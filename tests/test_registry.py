@@ -38,7 +38,11 @@ def test_the_names_of_2017():
 
 def test_every_name_makes_an_estimator():
     for name in registry.names():
-        estimator = registry.make_estimator(name, hparams(name, 2))
+        if name in registry.names("binary"):
+            settings = hparams(name, 2)
+        else:
+            settings = HParams(model=name, n_samples=2, track=("ST", "LOO"), follow="ST")
+        estimator = registry.make_estimator(name, settings)
         assert isinstance(estimator, Estimator)
         assert (type(estimator).estimate, type(estimator).__doc__) != (Estimator.estimate, None)
 
@@ -115,3 +119,33 @@ def test_unknown_names():
 def test_an_estimator_without_an_estimate_says_so():
     with pytest.raises(NotImplementedError, match=r"Mine must implement estimate\(\)"):
         Mine().estimate(tiny_model(1), tensor(images(2)), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("CatST", {"temperature": 1.3}),
+        ("CatGumbelST", {"temperature": 0.5}),
+        ("CatGumbelRao", {"temperature": 0.5, "mc_samples": 7}),
+        ("CatGST", {"temperature": 0.7, "gst_gap": 2.0}),
+        ("CatReinMax", {"temperature": 1.3}),
+        ("CatReinMaxRao", {"temperature": 0.7, "mc_samples": 7}),
+        (
+            "CatReinMaxCV",
+            {"temperature": 0.7, "mc_samples": 7, "cv_scale": 0.3, "cv_form": "stgs"},
+        ),
+        ("CatReinMaxRK2", {"rk2_beta": 0.7, "rk2_form": "released"}),
+    ],
+)
+def test_categorical_settings_come_from_the_hparams(name, settings):
+    estimator = registry.make_estimator(name, HParams(model=name, **settings))
+    assert {key: getattr(estimator, key) for key in settings} == settings
+    assert not estimator.unbiased
+
+
+def test_labels_are_those_of_one_kind_of_latents():
+    assert registry.labels("binary")["LOO"] == "SBNReinforceLOO"
+    assert registry.labels("categorical")["LOO"] == "CatLOO"
+    assert registry.all_labels().count("LOO") == 1
+    with pytest.raises(RebarError, match="latents='real': choose from binary, categorical"):
+        registry.register("Mine", Estimator, latents="real")

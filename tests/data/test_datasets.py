@@ -22,6 +22,7 @@ DIGITS = ["19e0d2df0f239551", "06159aa7a659e757", "5e97cc59b19f0381"]
 
 def check_form(dataset, dynamic):
     n_pixels = dataset.image_shape[0] * dataset.image_shape[1]
+    assert dataset.dynamic == dynamic
     assert dataset.train.dtype == (np.float32 if dynamic else np.uint8)
     assert dataset.train.min() == 0
     assert dataset.train.max() == 1
@@ -34,6 +35,17 @@ def check_form(dataset, dynamic):
     np.testing.assert_allclose(dataset.mean, dataset.train.astype(float).mean(0), atol=1e-7)
 
 
+def check_grey(dataset):
+    assert not dataset.dynamic
+    for array in (dataset.train, dataset.valid, dataset.test):
+        assert array.dtype == np.float32
+    assert ((dataset.train > 0) & (dataset.train < 1)).any()
+    assert dataset.train.min() >= 0
+    assert dataset.train.max() <= 1
+    assert "grey" in dataset.description
+    np.testing.assert_allclose(dataset.mean, dataset.train.astype(float).mean(0), atol=1e-7)
+
+
 @pytest.fixture
 def laid_out(small, tmp_path):
     for name in ("binarized_mnist", "mnist", "omniglot", "fashion_mnist"):
@@ -41,7 +53,28 @@ def laid_out(small, tmp_path):
     return small
 
 
-@pytest.mark.parametrize("task", TASKS)
+BINARY = [name for name, task in TASKS.items() if not task.grey]
+GREY = [name for name, task in TASKS.items() if task.grey]
+
+
+@pytest.mark.parametrize("task", GREY)
+def test_grey_tasks_keep_all_training_images_as_they_are(laid_out, tmp_path, task):
+    dataset = load(task, tmp_path)
+    check_grey(dataset)
+    if task == "digits_grey":
+        dynamic = load("digits", dynamic=True)
+        np.testing.assert_array_equal(dataset.train, dynamic.train)
+        return
+    published = {"mnist": "mnist", "fashion_grey": "fashion_mnist"}[task]
+    for part, images in (("train", dataset.train), ("test", dataset.test)):
+        stored = laid_out.arrays[published, f"{part}_images"]
+        np.testing.assert_allclose(images, stored.reshape(len(stored), -1) / 255, rtol=1e-6)
+    assert len(dataset.valid) == 0
+    with pytest.raises(RebarError, match="leaves images grey"):
+        load(task, tmp_path, dynamic=True)
+
+
+@pytest.mark.parametrize("task", BINARY)
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_form(laid_out, tmp_path, task, dynamic):
     dataset = load(task, tmp_path, dynamic)
@@ -50,7 +83,7 @@ def test_form(laid_out, tmp_path, task, dynamic):
     assert ("binarized anew" in dataset.description) == dynamic
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", BINARY)
 def test_validation_and_test_images_are_the_same_in_both_modes(laid_out, tmp_path, task):
     fixed, dynamic = load(task, tmp_path, False), load(task, tmp_path, True)
     np.testing.assert_array_equal(fixed.valid, dynamic.valid)
@@ -133,8 +166,8 @@ def test_arrays_cannot_be_changed_by_accident():
 
 
 def test_unknown_task():
-    with pytest.raises(RebarError, match="unknown task 'mnist'; known tasks: sbn, sp, omni"):
-        load("mnist", "/not/used")
+    with pytest.raises(RebarError, match="unknown task 'minst'; known tasks: sbn, sp, omni"):
+        load("minst", "/not/used")
 
 
 def test_a_missing_file_is_named_with_the_command(tmp_path):

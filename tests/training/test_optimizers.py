@@ -1,5 +1,6 @@
 """Separate optimizers for the parts of a model: who updates what, by which rule, and resume."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +13,14 @@ from rebar.hparams import HParams
 from rebar.training import checkpoint
 from rebar.training.blocks import Blocks
 from rebar.training.learner import Learner
-from rebar.training.optimizers import FusedSGD, Rates, for_model
+from rebar.training.optimizers import (
+    MODEL_OPTIMIZERS,
+    FusedAdam,
+    FusedRAdam,
+    FusedSGD,
+    Rates,
+    for_model,
+)
 from rebar.training.run import Run, Schedule
 
 from . import tiny
@@ -117,6 +125,55 @@ def test_two_steps_by_hand():
         np.testing.assert_allclose(v.numpy(), expected, atol=2e-6, err_msg=v.path)
     assert checked == {"q": 4, "p": 4, "prior": 1, "control": 4}
     assert learner.steps == 2
+
+
+def radam(value, gradients, rate, beta2):
+    """Liu et al. 2020, algorithm 2, with the threshold 5, number by number."""
+    m, v = 0.0, 0.0
+    longest = 2 / (1 - beta2) - 1
+    for t, g in enumerate(gradients, 1):
+        m = BETA1 * m + (1 - BETA1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        length = longest - 2 * t * beta2**t / (1 - beta2**t)
+        step = rate * m / (1 - BETA1**t)
+        if length > 5:
+            numerator = (length - 4) * (length - 2) * longest
+            step *= np.sqrt(numerator / ((longest - 4) * (longest - 2) * length))
+            step /= (np.sqrt(v) + EPSILON) / np.sqrt(1 - beta2**t)
+        value = value - step
+    return value
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("beta2", [0.9, 0.999])
+def test_radam_is_rectified_from_the_sixth_step_on(beta2, jit):
+    """With beta2 = .999; with .9, too: rho_t passes 5 between the fifth and the sixth step."""
+    gradients = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    gradients[:, 3] = [0] * 8 + [1]
+    variable = keras.Variable(np.zeros(4, np.float32))
+    optimizer = MODEL_OPTIMIZERS["radam"](0.1, beta2, [variable])
+    step = tf.function(
+        lambda g: optimizer.apply_after(tf.constant(True), [g], [variable]), jit_compile=jit
+    )
+    for t in range(1, 10):
+        step(tf.constant(gradients[t - 1]))
+        expected = radam(np.zeros(4), gradients[:t].astype(np.float64), 0.1, beta2)
+        np.testing.assert_allclose(variable, expected, rtol=1e-4, atol=1e-6)
+    other = adam(np.zeros(4), gradients.astype(np.float64), 0.1)
+    assert np.max(np.abs(variable - other)) > 0.05
+
+
+def test_the_optimizer_of_the_model_comes_from_the_hparams():
+    learner = tiny.learner("optimizer=radam,learning_rate_generator=0.02,learning_rate_prior=0.5")
+    kinds = {name: type(optimizer) for name, (optimizer, _) in learner._updates.items()}
+    assert kinds == {
+        "optimizer": FusedRAdam,
+        "generator_optimizer": FusedRAdam,
+        "prior_optimizer": FusedAdam,
+    }
+    assert type(learner.control_optimizer) is FusedAdam
+    with pytest.raises(RebarError, match="optimizer='sgd': choose from adam, radam"):
+        parts(model_of(""), optimizer="sgd")
 
 
 def test_nothing_changes_without_these_hparams():
