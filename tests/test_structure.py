@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "presets": ["errors"],
     "hparams": ["data.sources", "errors", "hparams_checks", "hparams_grammar", "registry"],
     "functional": ["core", "errors", "initializers", "noise"],
+    "straight_through": ["core", "errors", "functional"],
     "models": ["core", "errors", "initializers", "noise", "types"],
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
     "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "types"],
