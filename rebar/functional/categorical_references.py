@@ -47,7 +47,8 @@ def exact(f, logits) -> tuple:
             value + weighted,
         )
 
-    start = [0, tf.zeros_like(logits), tf.reduce_sum(tf.zeros_like(logits), axis=_but_rows(logits))]
+    zeros = tf.zeros_like(logits)
+    start = (0, zeros, tf.reduce_sum(zeros, axis=list(range(1, logits.shape.rank))))
     _, gradient, value = tf.while_loop(
         lambda code, *_: code < n_codes, add, start, maximum_iterations=n_codes
     )
@@ -73,7 +74,3 @@ def leave_one_out(f, logits, uniforms) -> tuple:
         for one_hot, signal in zip(samples, tf.unstack(signals), strict=True)
     ]
     return tf.add_n(terms) / len(terms), tf.reduce_mean(values, axis=0), len(terms)
-
-
-def _but_rows(logits):
-    return list(range(1, logits.shape.rank))
