@@ -124,8 +124,9 @@ def reinmax_cv(logits, one_hot, g, exponentials, gumbels, temperature=1, scale=1
 
     Biased. Wang & Bui 2026 (arXiv 2603.08257). "stgs" is the paper's statement, "released" what the
     authors' released code computes and what produced their curves. Given D, ReinMax has no noise
-    left, so a term with mean zero given D can only add variance. Measured, "stgs" raises the
-    variance, and "released" lowers it and adds bias: it lies between ReinMax and ReinMax-Rao.
+    left, so a term with mean zero given D can only add variance; that of "stgs" does, and as its G
+    knows nothing of D, its mean is not quite zero either. "released" adds more bias and, unless one
+    category dominates, takes some variance away (measured: tests/core/test_straight_through.py).
     """
     log_middle = _log_middle(logits, one_hot)
     rao = _mean_over_draws(log_middle, one_hot, g, exponentials, temperature)
