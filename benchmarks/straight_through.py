@@ -20,7 +20,7 @@ import tensorflow as tf
 import rebar
 from rebar import noise
 from rebar.core import categorical, straight_through
-from rebar.core.straight_through import FromUniforms
+from rebar.core.straight_through import FromUniforms, FromWords
 
 WIDTHS = (784, 512, 256)
 _RATE = 5e-4
@@ -111,15 +111,20 @@ def part_cases(given):
         # So that nothing is a constant that compilation could fold.
         return tf.cast(i, tf.float32) * 1e-9
 
+    words = noise.words(key, [(given.draws + 1) // 2, *shape])
     return {
+        "words, 16 bits a draw": lambda i: noise.words(noise.fold_in(key, i), words.shape),
         "uniforms": lambda i: noise.uniforms(noise.fold_in(key, i), v.shape),
         "-log of uniforms": lambda i: categorical.exponentials(v + scaled(i)),
         "uniforms, then -log": lambda i: categorical.exponentials(
             noise.uniforms(noise.fold_in(key, i), v.shape)
         ),
         "kernel of exponentials": lambda i: rao(e + scaled(i)),
+        "kernel of words": lambda i: rao(FromWords(words + tf.cast(i, tf.uint32), given.draws)),
+        "kernel of words, T = 0.7": lambda i: rao(
+            FromWords(words + tf.cast(i, tf.uint32), given.draws), 0.7
+        ),
         "kernel of uniforms": lambda i: rao(FromUniforms(v + scaled(i))),
-        "kernel of uniforms, T = 0.7": lambda i: rao(FromUniforms(v + scaled(i)), 0.7),
     }
 
 

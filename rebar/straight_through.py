@@ -30,7 +30,7 @@ What all take:
 
 Those with draws given D (gumbel_rao, reinmax_rao, reinmax_cv) also take
     draws: K, at least 1; by default 100, or as many as draws_noise has. A chunk of them is worked
-      on at a time; the largest tensor is their noise, [K, ..., C].
+      on at a time; the largest tensor is their noise. From a seed, float32 draws have 16 bits each.
     draws_noise: uniforms [K, ..., C], needed where noise is given.
 
 All raise RebarError for what they cannot use. `estimate_gradient` takes a function of one's own and
@@ -44,7 +44,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from rebar.core import categorical, straight_through
-from rebar.core.straight_through import FORMS, FromUniforms
+from rebar.core.straight_through import FORMS
 from rebar.errors import RebarError
 from rebar.functional import categorical_references
 from rebar.functional.arguments import shape_text, values_of
@@ -291,7 +291,7 @@ class _Call:
         """Of K draws given the sample."""
         if draws is None:
             draws = _PUBLISHED_DRAWS if draws_noise is None else len(draws_noise)
-        return FromUniforms(self.source.draws(count_of(draws, "draws", 1), draws_noise))
+        return self.source.draws(count_of(draws, "draws", 1), draws_noise)
 
     def sample(self, sampler, *noise, **options):
         """Sample(z, probs) of one of the core's samplers."""

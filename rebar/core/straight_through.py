@@ -18,7 +18,7 @@ for linear L" is said of the mean, of L that is linear in each latent variable g
     reinmax_rk2              ReinMax-RK2   reinmax_rk2_sample(beta, form)
 
     logits, gumbels, one_hot, g, fresh_gumbels    [..., C]
-    exponentials              [K, ..., C] ~ Exp(1), K draws; or `FromUniforms` of them, see there
+    exponentials    [K, ..., C] ~ Exp(1), K draws; for many draws rather `FromWords`, `FromUniforms`
     temperature (1), gap (1), scale (1), beta (1/2)   numbers, or tensors without a gradient
 
 The temperature never changes D. Every gradient sums to zero over the categories. All noise comes
@@ -44,6 +44,16 @@ class FromUniforms(NamedTuple):
     """
 
     uniforms: tf.Tensor
+
+
+class FromWords(NamedTuple):
+    """Exponentials of K = `count` draws from random words (uint32), two of 16 bits a word.
+
+    Half the noise to draw and to hold: words [(K + 1) // 2, ..., C]. See `categorical.halves`.
+    """
+
+    words: tf.Tensor
+    count: int
 
 
 FORMS = {"reinmax_cv": ("released", "stgs"), "reinmax_rk2": ("consistent", "released")}
@@ -237,23 +247,37 @@ def reinmax_rk2_sample(logits, gumbels, beta=0.5, form="consistent") -> tf.Tenso
     return differentiable_sample(logits, gumbels, lambda *given: reinmax_rk2(*given, beta, form))
 
 
-def _mean_over_draws(log_pi, one_hot, g, exponentials, temperature):
+def _mean_over_draws(log_pi, one_hot, g, draws, temperature):
     """1/K sum_k J(p_k) g / T, p_k = softmax(c_k / T) given D at normalised log_pi [..., C].
 
     Chunks of draws whose tensors stay in the processor's cache; nothing but the noise itself is as
     large as [K, ..., C].
     """
     h = _from_sample(g, one_hot)
-    lazy = isinstance(exponentials, FromUniforms)
-    noise = exponentials.uniforms if lazy else exponentials
 
-    def summed(part):
-        e = categorical.exponentials(part) if lazy else part
+    def summed(e):
         weights = categorical.conditional_weights(log_pi, one_hot, e, temperature)
         p = weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
         return tf.reduce_sum(p * (h - _dot(p, h)), axis=0)
 
-    return _sum_over_chunks(summed, noise) / (noise.shape[0] * temperature)
+    def of_uniforms(u):
+        return summed(categorical.exponentials(u))
+
+    if isinstance(draws, FromWords):
+        pairs, count = draws.count // 2, draws.count
+
+        def of_words(words):
+            high, low = categorical.halves(words, g.dtype)
+            return of_uniforms(high) + of_uniforms(low)
+
+        total = _sum_over_chunks(of_words, draws.words[:pairs]) if pairs else tf.zeros_like(g)
+        if count % 2:
+            total += of_uniforms(categorical.halves(draws.words[pairs:], g.dtype)[0])
+    elif isinstance(draws, FromUniforms):
+        count, total = draws.uniforms.shape[0], _sum_over_chunks(of_uniforms, draws.uniforms)
+    else:
+        count, total = draws.shape[0], _sum_over_chunks(summed, draws)
+    return total / (count * temperature)
 
 
 def _sum_over_chunks(summed, noise):
@@ -266,11 +290,11 @@ def _sum_over_chunks(summed, noise):
     whole = n_chunks * size
     shape = tf.concat([[n_chunks, size], tf.shape(noise)[1:]], axis=0)
     chunks = tf.reshape(noise[:whole], shape)
-    rest = summed(noise[whole:]) if whole < n_draws else tf.zeros_like(noise[0])
+    first = summed(chunks[0])
     _, total = tf.while_loop(
         lambda i, _: i < n_chunks,
         lambda i, total: (i + 1, total + summed(tf.gather(chunks, i))),
-        [0, rest],
+        [1, summed(noise[whole:]) + first if whole < n_draws else first],
         parallel_iterations=1,
     )
     return total

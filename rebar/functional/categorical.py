@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar import noise as noise_module
+from rebar.core.straight_through import FromUniforms, FromWords
 from rebar.errors import RebarError
 from rebar.functional.arguments import shape_text, tensor
 
@@ -88,13 +89,21 @@ class NoiseSource:
         """Uniforms [..., C] of the sample; of several [count, ..., C]."""
         return self._uniforms(self._noise, "noise", _SAMPLES, count)
 
-    def draws(self, count: int, given: Any) -> tf.Tensor:
-        """Uniforms [count, ..., C] of the draws given the sample."""
-        return self._uniforms(given, "draws_noise", _DRAWS, count)
+    def draws(self, count: int, given: Any) -> FromUniforms | FromWords:
+        """Noise of `count` draws given the sample."""
+        if given is None and self._noise is None and self._logits.dtype == tf.float32:
+            shape = tf.concat([[(count + 1) // 2], tf.shape(self._logits)], axis=0)
+            words = noise_module.words(self._key(_DRAWS), shape)
+            return FromWords(tf.ensure_shape(words, [(count + 1) // 2, *self._logits.shape]), count)
+        return FromUniforms(self._uniforms(given, "draws_noise", _DRAWS, count))
 
     def fresh(self, given: Any) -> tf.Tensor:
         """Uniforms [..., C] of Gumbels drawn anew."""
         return self._uniforms(given, "fresh_noise", _FRESH, None)
+
+    def _key(self, purpose):
+        position = [] if purpose == _SAMPLES else [purpose]
+        return noise_module.fold_in(noise_module.key(self._seed, "latents", *position), self._step)
 
     def _uniforms(self, given, name, purpose, count):
         shape, dtype = self._logits.shape, self._logits.dtype
@@ -105,12 +114,10 @@ class NoiseSource:
                 f"{shape_text([*leading, *shape])}; or give seed and step instead of both"
             )
         if given is None:
-            position = [] if purpose == _SAMPLES else [purpose]
-            key = noise_module.fold_in(
-                noise_module.key(self._seed, "latents", *position), self._step
-            )
             wanted = tf.concat([tf.constant(leading, tf.int32), tf.shape(self._logits)], axis=0)
-            return tf.ensure_shape(noise_module.uniforms(key, wanted, dtype), [*leading, *shape])
+            return tf.ensure_shape(
+                noise_module.uniforms(self._key(purpose), wanted, dtype), [*leading, *shape]
+            )
         uniforms = tensor(given, dtype)
         if uniforms.shape.rank is None or not uniforms.shape.is_compatible_with([*leading, *shape]):
             raise RebarError(

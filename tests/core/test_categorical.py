@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.integrate import quad
 from scipy.special import log_softmax, softmax
 
 from rebar import noise
@@ -31,6 +32,25 @@ def test_noise_is_finite_to_the_last_uniform(dtype):
         assert np.all(e.numpy() > 0)
         np.testing.assert_allclose(e, -np.log(np.float64(ends)), rtol=1e-5)
     assert np.all(np.isfinite(categorical.gumbels(ends)))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_halves_of_words(jit):
+    """All 65536 values of each half, once: uniform, apart, and the moments of -log u."""
+    values = np.arange(2**16, dtype=np.uint32)
+    words = tf.constant(values << 16 | np.random.default_rng(0).permutation(values))
+    made = tf.function(lambda w: categorical.halves(w, tf.float32), jit_compile=jit)
+    for half in made(words):
+        assert half.dtype == tf.float32
+        np.testing.assert_array_equal(np.sort(half), (values + 0.5) / 2**16)
+        e = np.float64(categorical.exponentials(half))
+        assert 7e-6 < e.min() < 8e-6
+        assert 11 < e.max() < 12
+        np.testing.assert_allclose([e.mean(), np.mean(e**2) / 2], 1, atol=2e-4)
+        # E pi / (e + pi), the mean weight of a category, for pi from likely to rare.
+        for pi in (0.5, 1e-2, 1e-4):
+            exact, _ = quad(lambda t, pi=pi: pi * np.exp(-t) / (t + pi), 0, 40, points=[pi, 1])
+            np.testing.assert_allclose(np.mean(pi / (e + pi)), exact, atol=1e-5)
 
 
 def test_log_prob_and_score():

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from rebar.core import categorical, straight_through
 from rebar.core.categorical import softmax_product
+from rebar.noise import key
+from rebar.noise import words as random_words
 from tests.core.straight_through_cases import (
     VARIANTS,
     Polynomial,
@@ -246,6 +248,25 @@ def test_chunks_of_a_batch_of_unknown_size():
     made = tf.function(straight_through.gumbel_rao, input_signature=signature, autograph=False)
     eager = straight_through.gumbel_rao(logits, one_hot, g, e)
     np.testing.assert_allclose(made(logits, one_hot, g, e), eager, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 12])
+@pytest.mark.parametrize("elements", [72, 2**19])
+def test_draws_from_words(count, elements, monkeypatch):
+    """Two draws a word, of an odd count the first of the last; in all modes."""
+    monkeypatch.setattr(straight_through, "_CHUNK_ELEMENTS", elements)
+    logits, one_hot, g, *_ = problem(dtype=tf.float32)
+    words = random_words(key(3, "analysis", 8), [(count + 1) // 2, *logits.shape])
+    high, low = categorical.halves(words, tf.float32)
+    e = categorical.exponentials(tf.concat([high, low[: count // 2]], axis=0))
+    expected = straight_through.reinmax_rao(logits, one_hot, g, e, 0.7)
+
+    def call(words):
+        draws = straight_through.FromWords(words, count)
+        return straight_through.reinmax_rao(logits, one_hot, g, draws, 0.7)
+
+    for made in (call, tf.function(call), tf.function(call, jit_compile=True)):
+        np.testing.assert_allclose(made(words), expected, atol=2e-6)
 
 
 def test_the_temperature_changes_no_sample():
