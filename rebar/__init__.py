@@ -29,6 +29,7 @@ _HOMES = {
     "load_model": "rebar.restore:load_model",
     "preset": "rebar.presets:preset",
     "register": "rebar.registry:register",
+    "straight_through": "rebar.straight_through",
 }
 
 __all__ = list(_HOMES)
@@ -38,8 +39,9 @@ __version__ = "0.1.0"
 def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'rebar' has no attribute {name!r}")
-    module, attribute = _HOMES[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    module, _, attribute = _HOMES[name].partition(":")
+    home = importlib.import_module(module)
+    return getattr(home, attribute) if attribute else home
 
 
 def __dir__():

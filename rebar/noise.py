@@ -92,14 +92,22 @@ def uniforms(key: tf.Tensor, shape, dtype=tf.float32) -> tf.Tensor:
       shape: of the result; drawing more along the first axis only appends.
       dtype: tf.float32 or tf.float64.
     """
-    bits = tf.random.stateless_uniform(
-        shape, seed=key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-    )
+    bits = words(key, shape)
     if tf.as_dtype(dtype) == tf.float64:
         return (tf.cast(bits, tf.float64) + 0.5) * 2.0**-32
     # By way of int32: XLA converts signed integers to floats much faster than unsigned ones.
     shifted = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
     return (tf.cast(shifted, tf.float32) + 0.5) * 2.0**-23
+
+
+def words(key: tf.Tensor, shape) -> tf.Tensor:
+    """Random words of 32 bits, uint32.
+
+    Inside a loop that XLA compiles they take many times as long as before it.
+    """
+    return tf.random.stateless_uniform(
+        shape, seed=key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
 
 
 def latents(key, n_samples: int, batch: int, widths: Sequence[int], dtype=tf.float32) -> Noise:

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "hparams_fields": ["data.sources", "registry"],
     "hparams": ["errors", "hparams_checks", "hparams_fields", "hparams_grammar"],
     "functional": ["core", "errors", "initializers", "noise"],
+    "straight_through": ["core", "errors", "functional"],
     "models": ["core", "errors", "initializers", "noise", "types"],
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
     "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "types"],

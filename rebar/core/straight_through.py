@@ -1,38 +1,69 @@
-"""Straight-through estimators for categorical variables: what stands for dL/dlogits behind a sample.
+"""Straight-through estimators for categorical variables: gradients that stand in for dE L/dlogits.
 
-With logits l [..., C], pi = softmax(l), the one-hot sample D, g = dL/dz at z = D, the upstream
-gradient, and J(p) g = p (g - <p, g>), each kernel (logits, one_hot, g, noise..., options) -> [..., C]
-is a surrogate for d E L / d l. It costs one evaluation of the loss and its gradient. Each sampler
-(logits, gumbels, noise..., options) -> z is D in value and has the kernel as its backward pass.
+With logits l [..., C], pi = softmax(l), the one-hot sample D, the upstream gradient g = dL/dz at
+z = D, and J(p) g = p (g - <p, g>), each kernel (logits, one_hot, g, noise, options) -> [..., C] is
+a surrogate for the gradient by l, which costs one evaluation of L and of its gradient. Each sampler
+(logits, gumbels, noise, options) -> z is D in value and has the kernel as its backward pass. "Exact
+for linear L" is said of the mean, of L that is linear in each latent variable given the others.
 
-    kernel                    sampler, after (logits, gumbels)                           published as
-    straight_through          straight_through_sample(temperature)                       ST
-    straight_through_gumbel   straight_through_gumbel_sample(temperature)                ST-GS
-    gumbel_rao                gumbel_rao_sample(exponentials, temperature)               GR-K
-    gapped_straight_through   gapped_straight_through_sample(temperature, gap)           GST
-    reinmax                   reinmax_sample(temperature)                                ReinMax
-    reinmax_rao               reinmax_rao_sample(exponentials, temperature)              ReinMax-Rao
-    reinmax_cv                reinmax_cv_sample(exponentials, temperature, scale, form,  ReinMax-CV
-                                                fresh_gumbels)
-    reinmax_rk2               reinmax_rk2_sample(beta, form)                             ReinMax-RK2
+    kernel                   published as  its sampler, after logits and gumbels
+    straight_through         ST            straight_through_sample(temperature)
+    straight_through_gumbel  ST-GS         straight_through_gumbel_sample(temperature)
+    gumbel_rao               GR-K          gumbel_rao_sample(exponentials, temperature)
+    gapped_straight_through  GST           gapped_straight_through_sample(temperature, gap)
+    reinmax                  ReinMax       reinmax_sample(temperature)
+    reinmax_rao              ReinMax-Rao   reinmax_rao_sample(exponentials, temperature)
+    reinmax_cv               ReinMax-CV    reinmax_cv_sample(exponentials, temperature, scale, form,
+                                                             fresh_gumbels)
+    reinmax_rk2              ReinMax-RK2   reinmax_rk2_sample(beta, form)
 
     logits, gumbels, one_hot, g, fresh_gumbels    [..., C]
-    exponentials                                  [K, ..., C], K draws; E ~ Exp(1), Gumbels -log E
-    temperature (1), gap (1), scale (1), beta     numbers, or tensors without a gradient
+    exponentials    [K, ..., C] ~ Exp(1), K draws; for many draws rather `FromWords`, `FromUniforms`
+    temperature (1), gap (1), scale (1), beta (1/2)   numbers, or tensors without a gradient
 
-The temperature never changes D. Every gradient sums to zero over the categories.
+The temperature never changes D. Every gradient sums to zero over the categories. All noise comes
+from outside.
 """
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from rebar.core import categorical
 from rebar.core.categorical import is_one, perturbed, softmax_product
 
+_CHUNK_ELEMENTS = 2**19
+_CHUNK_DRAWS = 10
+
+
+class FromUniforms(NamedTuple):
+    """Exponentials as -log of uniforms [K, ..., C], taken a few draws at a time.
+
+    The same numbers as `categorical.exponentials` of all at once; quicker, and without another
+    tensor of that size.
+    """
+
+    uniforms: tf.Tensor
+
+
+class FromWords(NamedTuple):
+    """Exponentials of K = `count` draws from random words (uint32), two of 16 bits a word.
+
+    Half the noise to draw and to hold: words [(K + 1) // 2, ..., C]. See `categorical.halves`.
+    """
+
+    words: tf.Tensor
+    count: int
+
+
+FORMS = {"reinmax_cv": ("released", "stgs"), "reinmax_rk2": ("consistent", "released")}
+"""Kernel -> its forms, the default first."""
+
 
 def straight_through(logits, one_hot, g, temperature=1):
     """J(softmax(l / T)) g / T.
 
-    Biased; exact in the mean at T = 1 for L linear in z. D enters through g alone. Bengio et al.
+    Biased; exact at T = 1 for linear L. D enters through g alone. Bengio et al.
     2013 (arXiv 1308.3432).
     """
     del one_hot
@@ -59,10 +90,11 @@ def gumbel_rao(logits, one_hot, g, exponentials, temperature=1):
 
 
 def gapped_straight_through(logits, one_hot, g, temperature=1, gap=1):
-    """J(softmax(t / T)) g / T,  t = l + (max l - l_D) D - m,  m_j = max(l_j - max l + gap, 0), m_D = 0.
+    """J(softmax(t / T)) g / T,  t = l + (max l - l_D) D - m.
 
-    t are logits for which D is the largest by the gap at least, without any noise. Biased. Fan et
-    al. 2022 (arXiv 2206.07235).
+    m_j = max(l_j - max l + gap, 0) and m_D = 0: t are logits for which D is the largest by
+    the gap at least, without any noise. Biased. Fan et al. 2022 (arXiv 2206.07235); the gap is 1
+    there.
     """
     shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
     t = (1 - one_hot) * tf.minimum(shifted, -tf.cast(gap, logits.dtype))
@@ -72,9 +104,9 @@ def gapped_straight_through(logits, one_hot, g, temperature=1, gap=1):
 def reinmax(logits, one_hot, g, temperature=1):
     """2 J((softmax(l / T) + D) / 2) g - 1/2 J(pi) g.
 
-    Biased; exact in the mean at T = 1 for L quadratic in z. At T = 1 it is
-    1/2 J(pi) g + 1/2 (D - pi) <D - pi, g>, computed as 1/2 (pi h - D <pi, h>) with h = g - g_D. Liu
-    et al. 2023 (arXiv 2304.08612), algorithm 2.
+    Biased; exact at T = 1 for quadratic L. At T = 1 it is 1/2 J(pi) g + 1/2 (D - pi) <D - pi, g>,
+    computed as 1/2 (pi h - D <pi, h>) with h = g - g_D. Liu et al. 2023 (arXiv 2304.08612),
+    algorithm 2.
     """
     h = _from_sample(g, one_hot)
     pi = tf.nn.softmax(logits)
@@ -100,10 +132,11 @@ def reinmax_cv(logits, one_hot, g, exponentials, gumbels, temperature=1, scale=1
         form="released"   s = J(softmax(l_D + y)) g / T, y = softmax((l + G) / T), G those of D
         form="stgs"       s = J(softmax((l_D + G) / T)) g / T, G drawn anew
 
-    Wang & Bui 2026 (arXiv 2603.08257). "stgs" is the paper's statement, "released" what the authors'
-    released code computes and what produced their curves. Given D, ReinMax has no noise left, so a
-    term with mean zero given D can only add variance. Measured, "stgs" raises the variance, and
-    "released" lowers it and adds bias: it lies between ReinMax and ReinMax-Rao.
+    Biased. Wang & Bui 2026 (arXiv 2603.08257). "stgs" is the paper's statement, "released" what the
+    authors' released code computes and what produced their curves. Given D, ReinMax has no noise
+    left, so a term with mean zero given D can only add variance; that of "stgs" does, and as its G
+    knows nothing of D, its mean is not quite zero either. "released" adds more bias and, unless one
+    category dominates, takes some variance away (measured: tests/core/test_straight_through.py).
     """
     log_middle = _log_middle(logits, one_hot)
     rao = _mean_over_draws(log_middle, one_hot, g, exponentials, temperature)
@@ -123,10 +156,10 @@ def reinmax_rk2(logits, one_hot, g, beta=0.5, form="consistent"):
         form="released"    r - mean of r over the categories,
                            r = 2 m (g - <b pi + (1 - b) D, g>) - (1 - b) J(pi) g,  m = (pi + D) / 2
 
-    Biased. "consistent" is exact in the mean for linear L at every b; at b = 1/2 it is `reinmax`, at
-    b = 1 `straight_through`, both at T = 1. "released" is the code behind the figure of Wang & Bui
-    2026 (arXiv 2603.08257): the same at b = 1/2, but elsewhere its mean for linear L is 2 b times
-    the gradient.
+    Biased. "consistent" is exact for linear L at every b; at b = 1/2 it is `reinmax`, at b = 1
+    `straight_through`, both at T = 1. "released" is the code behind the figure of Wang & Bui 2026
+    (arXiv 2603.08257): the same at b = 1/2, but elsewhere its mean for linear L is 2 b times the
+    gradient.
     """
     pi, h = tf.nn.softmax(logits), _from_sample(g, one_hot)
     along = _dot(pi, h)
@@ -214,16 +247,57 @@ def reinmax_rk2_sample(logits, gumbels, beta=0.5, form="consistent") -> tf.Tenso
     return differentiable_sample(logits, gumbels, lambda *given: reinmax_rk2(*given, beta, form))
 
 
-def _mean_over_draws(log_pi, one_hot, g, exponentials, temperature):
+def _mean_over_draws(log_pi, one_hot, g, draws, temperature):
     """1/K sum_k J(p_k) g / T, p_k = softmax(c_k / T) given D at normalised log_pi [..., C].
 
-    With weights w_k = s_k p_k and h = g - g_D it is h A - B, A = 1/K sum_k w_k / s_k and
-    B = 1/K sum_k w_k <w_k, h> / s_k^2: nothing larger than [K, ..., C] is made.
+    Chunks of draws whose tensors stay in the processor's cache; nothing but the noise itself is as
+    large as [K, ..., C].
     """
     h = _from_sample(g, one_hot)
-    weights = categorical.conditional_weights(log_pi, one_hot, exponentials, temperature)
-    p = weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
-    return tf.reduce_mean(p * (h - _dot(p, h)), axis=0) / temperature
+
+    def summed(e):
+        weights = categorical.conditional_weights(log_pi, one_hot, e, temperature)
+        p = weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
+        return tf.reduce_sum(p * (h - _dot(p, h)), axis=0)
+
+    def of_uniforms(u):
+        return summed(categorical.exponentials(u))
+
+    if isinstance(draws, FromWords):
+        pairs, count = draws.count // 2, draws.count
+
+        def of_words(words):
+            high, low = categorical.halves(words, g.dtype)
+            return of_uniforms(high) + of_uniforms(low)
+
+        total = _sum_over_chunks(of_words, draws.words[:pairs]) if pairs else tf.zeros_like(g)
+        if count % 2:
+            total += of_uniforms(categorical.halves(draws.words[pairs:], g.dtype)[0])
+    elif isinstance(draws, FromUniforms):
+        count, total = draws.uniforms.shape[0], _sum_over_chunks(of_uniforms, draws.uniforms)
+    else:
+        count, total = draws.shape[0], _sum_over_chunks(summed, draws)
+    return total / (count * temperature)
+
+
+def _sum_over_chunks(summed, noise):
+    """The sum of summed(chunk) [...] over chunks of the leading axis of noise [K, ...]."""
+    n_draws, elements = noise.shape[0], noise.shape[1:].num_elements()
+    size = _CHUNK_DRAWS if elements is None else max(1, _CHUNK_ELEMENTS // max(1, elements))
+    n_chunks = n_draws // size
+    if n_chunks < 2:
+        return summed(noise)
+    whole = n_chunks * size
+    shape = tf.concat([[n_chunks, size], tf.shape(noise)[1:]], axis=0)
+    chunks = tf.reshape(noise[:whole], shape)
+    first = summed(chunks[0])
+    _, total = tf.while_loop(
+        lambda i, _: i < n_chunks,
+        lambda i, total: (i + 1, total + summed(tf.gather(chunks, i))),
+        [1, summed(noise[whole:]) + first if whole < n_draws else first],
+        parallel_iterations=1,
+    )
+    return total
 
 
 def _log_middle(logits, one_hot):

@@ -1,0 +1,127 @@
+"""What functions for categorical latents are given, made into tensors or refused; their noise."""
+
+import math
+import numbers
+from typing import Any
+
+import tensorflow as tf
+
+from rebar import noise as noise_module
+from rebar.core.straight_through import FromUniforms, FromWords
+from rebar.errors import RebarError
+from rebar.functional.arguments import shape_text, tensor
+
+_SAMPLES, _DRAWS, _FRESH = range(3)
+
+
+def logits_of(value: Any) -> tf.Tensor:
+    """Logits [..., C], C at least 2."""
+    logits = tensor(value)
+    if logits.dtype not in (tf.float32, tf.float64):
+        raise RebarError(
+            f"logits must be float32 or float64, given: {logits.dtype.name}; type "
+            "tf.cast(logits, tf.float32)"
+        )
+    shape = logits.shape
+    if shape.rank in (None, 0) or shape[-1] is None or shape[-1] < 2:
+        raise RebarError(
+            "logits must be [..., C] with C categories on the last axis, a number known beforehand "
+            f"and at least 2, given: {shape_text(shape)}"
+        )
+    return logits
+
+
+def positive(value: Any, name: str, dtype) -> Any:
+    """A number above 0 as a float, or a scalar tensor."""
+    number = number_of(value, name, dtype)
+    if isinstance(number, float) and not number > 0:
+        raise RebarError(f"{name} must be above 0, given: {value!r}")
+    return number
+
+
+def number_of(value: Any, name: str, dtype) -> Any:
+    """A finite number as a float, or a scalar tensor without a gradient."""
+    if isinstance(value, numbers.Real):
+        if not math.isfinite(value):
+            raise RebarError(f"{name} must be finite, given: {value!r}")
+        return float(value)
+    given = tensor(value, dtype)
+    if not given.shape.is_compatible_with([]):
+        raise RebarError(f"{name} must be a scalar, given: {shape_text(given.shape)}")
+    return tf.stop_gradient(given)
+
+
+def count_of(value: Any, name: str, least: int) -> int:
+    """An integer from `least`."""
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise RebarError(f"{name} must be an integer from {least}, given: {value!r}")
+    return int(value)
+
+
+def form_of(value: Any, forms) -> str:
+    """One of the forms."""
+    if value not in forms:
+        raise RebarError(f"unknown form {value!r}; known: {', '.join(forms)}")
+    return value
+
+
+class NoiseSource:
+    """Where a call's uniforms come from: seed and step, or those that were given.
+
+    Args:
+      logits: [..., C].
+      noise: uniforms shaped as the logits, or None; [K, ..., C] where samples are several.
+      seed, step: the numbers to draw all noise from, where none is given.
+    """
+
+    def __init__(self, logits, noise, seed, step):
+        self._logits, self._noise, self._seed, self._step = logits, noise, seed, step
+        if noise is not None:
+            if seed is not None or step is not None:
+                raise RebarError("give noise, or seed and step, not both")
+        elif seed is None or step is None:
+            raise RebarError(
+                "no noise to draw samples with; give seed=0, step=i, where i changes from call to "
+                "call, or noise=uniforms shaped as the logits"
+            )
+
+    def samples(self, count: int | None = None) -> tf.Tensor:
+        """Uniforms [..., C] of the sample; of several [count, ..., C]."""
+        return self._uniforms(self._noise, "noise", _SAMPLES, count)
+
+    def draws(self, count: int, given: Any) -> FromUniforms | FromWords:
+        """Noise of `count` draws given the sample."""
+        if given is None and self._noise is None and self._logits.dtype == tf.float32:
+            shape = tf.concat([[(count + 1) // 2], tf.shape(self._logits)], axis=0)
+            words = noise_module.words(self._key(_DRAWS), shape)
+            return FromWords(tf.ensure_shape(words, [(count + 1) // 2, *self._logits.shape]), count)
+        return FromUniforms(self._uniforms(given, "draws_noise", _DRAWS, count))
+
+    def fresh(self, given: Any) -> tf.Tensor:
+        """Uniforms [..., C] of Gumbels drawn anew."""
+        return self._uniforms(given, "fresh_noise", _FRESH, None)
+
+    def _key(self, purpose):
+        position = [] if purpose == _SAMPLES else [purpose]
+        return noise_module.fold_in(noise_module.key(self._seed, "latents", *position), self._step)
+
+    def _uniforms(self, given, name, purpose, count):
+        shape, dtype = self._logits.shape, self._logits.dtype
+        leading = [] if count is None else [count]
+        if given is None and self._noise is not None:
+            raise RebarError(
+                f"with noise given, {name} is needed, too: uniforms of shape "
+                f"{shape_text([*leading, *shape])}; or give seed and step instead of both"
+            )
+        if given is None:
+            wanted = tf.concat([tf.constant(leading, tf.int32), tf.shape(self._logits)], axis=0)
+            return tf.ensure_shape(
+                noise_module.uniforms(self._key(purpose), wanted, dtype), [*leading, *shape]
+            )
+        uniforms = tensor(given, dtype)
+        if uniforms.shape.rank is None or not uniforms.shape.is_compatible_with([*leading, *shape]):
+            raise RebarError(
+                f"{name} must be uniforms of shape {shape_text([*leading, *shape])} for logits of "
+                f"shape {shape_text(shape)}, given: {shape_text(uniforms.shape)}"
+            )
+        return uniforms

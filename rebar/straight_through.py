@@ -1,0 +1,318 @@
+"""Straight-through layers for categorical latents: hard samples that let a gradient through.
+
+    z, probs = rebar.straight_through.reinmax(logits, seed=0, step=step)
+
+z [..., C] is one-hot, drawn from probs = softmax(logits), whatever the temperature. A gradient g
+that arrives on z goes on to the logits as the estimator's surrogate, one that arrives on probs as
+softmax's own, and both add up. With pi = probs, D = z and J(p) g = p (g - <p, g>):
+
+    st           J(softmax(l / T)) g / T
+    st_gumbel    J(softmax((l + G) / T)) g / T, with the Gumbels G that D was drawn with
+    gumbel_rao   the mean of that over K draws of G given D
+    gst          J(softmax(t / T)) g / T, t logits for which D is the largest by a gap
+    reinmax      2 J((softmax(l / T) + D) / 2) g - 1/2 J(pi) g
+    reinmax_rao  2 Gumbel-Rao at the logits log((pi + D) / 2), less 1/2 J(pi) g
+    reinmax_cv   reinmax at T = 1 + scale (that Gumbel-Rao - a second term)
+    reinmax_rk2  b J(pi) g + (1 - b) (D - pi) <D - pi, g>
+
+All are biased estimates of the gradient of a mean loss. Exact in the mean, at T = 1: st and
+reinmax_rk2 for a loss linear in z, reinmax for a quadratic one. Formulas in full, with sources:
+`rebar/core/straight_through.py`. All are pure functions: the same in eager mode, tf.function and
+under XLA, for float32 and float64, and finite for logits to 1e4 in size.
+
+What all take:
+    logits: [..., C], float32 or float64.
+    temperature: T > 0, a number or a scalar tensor.
+    seed, step: the numbers that noise is drawn from. `seed` is an integer or several, `step` an
+      integer or a tensor; the same numbers give the same noise. Layers of one model need seeds of
+      their own, e.g. (0, 1) and (0, 2).
+    noise: instead of them, uniforms in (0, 1) shaped as the logits.
+
+Those with draws given D (gumbel_rao, reinmax_rao, reinmax_cv) also take
+    draws: K, at least 1; by default 100, or as many as draws_noise has. A chunk of them is worked
+      on at a time; the largest tensor is their noise. From a seed, float32 draws have 16 bits each.
+    draws_noise: uniforms [K, ..., C], needed where noise is given.
+
+All raise RebarError for what they cannot use. `estimate_gradient` takes a function of one's own and
+has unbiased methods, too.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from rebar.core import categorical, straight_through
+from rebar.core.straight_through import FORMS
+from rebar.errors import RebarError
+from rebar.functional import categorical_references
+from rebar.functional.arguments import shape_text, values_of
+from rebar.functional.categorical import (
+    NoiseSource,
+    count_of,
+    form_of,
+    logits_of,
+    number_of,
+    positive,
+)
+
+_PUBLISHED_DRAWS = 100
+
+
+class Sample(NamedTuple):
+    """A sample and its distribution.
+
+    Attributes:
+      z: [..., C] one-hot; its gradient by the logits is the estimator's.
+      probs: [..., C] softmax(logits), with its ordinary gradient.
+    """
+
+    z: tf.Tensor
+    probs: tf.Tensor
+
+
+def st(logits: Any, temperature: Any = 1.0, *, noise=None, seed=None, step=None) -> Sample:
+    """Straight-through. Bengio et al. 2013 (arXiv 1308.3432)."""
+    call = _Call(logits, temperature, noise, seed, step)
+    return call.sample(straight_through.straight_through_sample)
+
+
+def st_gumbel(logits: Any, temperature: Any = 1.0, *, noise=None, seed=None, step=None) -> Sample:
+    """Straight-through Gumbel-softmax. Jang et al. 2017 (arXiv 1611.01144)."""
+    call = _Call(logits, temperature, noise, seed, step)
+    return call.sample(straight_through.straight_through_gumbel_sample)
+
+
+def gumbel_rao(
+    logits: Any,
+    temperature: Any = 1.0,
+    draws: int | None = None,
+    *,
+    noise=None,
+    draws_noise=None,
+    seed=None,
+    step=None,
+) -> Sample:
+    """Gumbel-Rao: straight-through Gumbel-softmax with less variance. Paulus et al. 2021."""
+    call = _Call(logits, temperature, noise, seed, step)
+    return call.sample(straight_through.gumbel_rao_sample, call.exponentials(draws, draws_noise))
+
+
+def gst(
+    logits: Any, temperature: Any = 1.0, gap: Any = 1.0, *, noise=None, seed=None, step=None
+) -> Sample:
+    """Gapped straight-through; gap > 0. Fan et al. 2022 (arXiv 2206.07235)."""
+    call = _Call(logits, temperature, noise, seed, step)
+    return call.sample(
+        straight_through.gapped_straight_through_sample, gap=positive(gap, "gap", call.logits.dtype)
+    )
+
+
+def reinmax(logits: Any, temperature: Any = 1.0, *, noise=None, seed=None, step=None) -> Sample:
+    """ReinMax. Liu et al. 2023 (arXiv 2304.08612)."""
+    call = _Call(logits, temperature, noise, seed, step)
+    return call.sample(straight_through.reinmax_sample)
+
+
+def reinmax_rao(
+    logits: Any,
+    temperature: Any = 1.0,
+    draws: int | None = None,
+    *,
+    noise=None,
+    draws_noise=None,
+    seed=None,
+    step=None,
+) -> Sample:
+    """ReinMax-Rao. Wang & Bui 2026 (arXiv 2603.08257)."""
+    call = _Call(logits, temperature, noise, seed, step)
+    return call.sample(straight_through.reinmax_rao_sample, call.exponentials(draws, draws_noise))
+
+
+def reinmax_cv(
+    logits: Any,
+    temperature: Any = 1.0,
+    draws: int | None = None,
+    scale: Any = 0.7,
+    form: str = "released",
+    *,
+    noise=None,
+    draws_noise=None,
+    fresh_noise=None,
+    seed=None,
+    step=None,
+) -> Sample:
+    """ReinMax-CV. Wang & Bui 2026 (arXiv 2603.08257).
+
+    Args:
+      scale: eta, a number or a scalar tensor.
+      form: "released", as the authors' released code, or "stgs", as the paper states it. Given D,
+        ReinMax has no noise, so a term with mean zero given D can only add variance. Measured,
+        "stgs" raises the variance, and "released" lowers it and adds bias.
+      fresh_noise: form="stgs": uniforms shaped as the logits, needed where noise is given.
+    """
+    call = _Call(logits, temperature, noise, seed, step)
+    options = {
+        "scale": number_of(scale, "scale", call.logits.dtype),
+        "form": form_of(form, FORMS["reinmax_cv"]),
+    }
+    if form == "stgs":
+        options["fresh_gumbels"] = categorical.gumbels(call.source.fresh(fresh_noise))
+    exponentials = call.exponentials(draws, draws_noise)
+    return call.sample(straight_through.reinmax_cv_sample, exponentials, **options)
+
+
+def reinmax_rk2(
+    logits: Any, beta: Any = 0.5, form: str = "consistent", *, noise=None, seed=None, step=None
+) -> Sample:
+    """A second-order Runge-Kutta step; it has no temperature.
+
+    Args:
+      beta: b, a number or a scalar tensor: 1/2 is ReinMax, 1 is straight-through.
+      form: "consistent", the formula above, or "released", the code behind the figure of Wang & Bui
+        2026, which is the same at b = 1/2 and elsewhere wrong by a factor 2 b for linear losses.
+    """
+    call = _Call(logits, 1.0, noise, seed, step)
+    return call.sample(
+        straight_through.reinmax_rk2_sample,
+        beta=number_of(beta, "beta", call.logits.dtype),
+        form=form_of(form, FORMS["reinmax_rk2"]),
+    )
+
+
+LAYERS = {
+    layer.__name__: layer
+    for layer in (st, st_gumbel, gumbel_rao, gst, reinmax, reinmax_rao, reinmax_cv, reinmax_rk2)
+}
+"""Name -> layer."""
+
+REFERENCES = {"exact": (), "reinforce": (), "loo": ("n_samples",)}
+"""Name of an unbiased method of `estimate_gradient` -> its options."""
+
+
+class CategoricalEstimate(NamedTuple):
+    """What `estimate_gradient` returns.
+
+    Attributes:
+      gradient: [B, ..., C], for ascent, of d E f / d logits; a constant for tapes.
+      value: [B] mean of f at the samples drawn; E f for exact.
+      evaluations: of f, each of B samples; one that is differentiated counts as one.
+      unbiased: whether the mean of `gradient` is d E f / d logits, whatever f.
+    """
+
+    gradient: tf.Tensor
+    value: tf.Tensor
+    evaluations: int
+    unbiased: bool
+
+
+def estimate_gradient(
+    method: str,
+    f: Callable[[tf.Tensor], tf.Tensor],
+    logits: Any,
+    *,
+    noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
+    **options,
+) -> CategoricalEstimate:
+    """An estimate of d E f(z) / d logits for independent one-hot variables z.
+
+    Args:
+      method: a name of LAYERS, or exact, reinforce or loo, which use values of f only and whose
+        formulas are in `rebar/functional/categorical_references.py`.
+      f: z [B, ..., C] -> values [B]; row i must depend on row i of z alone.
+      logits: [B, ..., C].
+      noise, seed, step: as for layers; exact needs none, loo [K, B, ..., C] noise.
+      **options: those of the layer; loo: n_samples = K, at least 2 (2).
+
+    Raises:
+      RebarError: an unknown method or option, a wrong shape or dtype, f without a derivative where
+        the method needs one, or too many codes for exact.
+    """
+    _check_method(method, options)
+    logits = tf.stop_gradient(logits_of(logits))
+    if logits.shape.rank < 2:
+        raise RebarError(f"logits must be [B, ..., C], given: {shape_text(logits.shape)}")
+
+    def checked(z):
+        return values_of(f, "f", z)
+
+    if method == "exact":
+        found = categorical_references.exact(checked, logits)
+        return CategoricalEstimate(*found, True)
+    if method in LAYERS:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(logits)
+            layer = LAYERS[method](logits, noise=noise, seed=seed, step=step, **options)
+            value = checked(layer.z)
+        gradient = tape.gradient(value, logits)
+        if gradient is None:
+            raise RebarError(
+                f"f has no derivative by z: {method} needs one, made of TensorFlow operations on "
+                "floats, without NumPy, casts to integers or stop_gradient. Methods that need "
+                f"values of f only: {', '.join(REFERENCES)}"
+            )
+        return CategoricalEstimate(tf.stop_gradient(gradient), value, 1, False)
+    source = NoiseSource(logits, noise, seed, step)
+    if method == "reinforce":
+        found = categorical_references.reinforce(checked, logits, source.samples())
+    else:
+        count = count_of(options.get("n_samples", 2), "n_samples", 2)
+        found = categorical_references.leave_one_out(checked, logits, source.samples(count))
+    return CategoricalEstimate(*found, True)
+
+
+def _check_method(method, options):
+    """Refuse unknown names of methods and options."""
+    if method not in LAYERS and method not in REFERENCES:
+        raise RebarError(f"unknown method {method!r}; known: {', '.join([*REFERENCES, *LAYERS])}")
+    takes = REFERENCES.get(method)
+    if takes is None:
+        names = inspect.signature(LAYERS[method]).parameters
+        takes = [name for name in names if name not in ("logits", "noise", "seed", "step")]
+    for option in options:
+        if option not in takes:
+            raise RebarError(
+                f"{method} has no option {option!r}; it takes: {', '.join(takes) or 'no options'}"
+            )
+
+
+class _Call:
+    """Logits, temperature and noise of one call, checked."""
+
+    def __init__(self, logits, temperature, noise, seed, step):
+        self.logits = logits_of(logits)
+        self.temperature = positive(temperature, "temperature", self.logits.dtype)
+        self.source = NoiseSource(self.logits, noise, seed, step)
+
+    def exponentials(self, draws, draws_noise):
+        """Of K draws given the sample."""
+        if draws is None:
+            draws = _PUBLISHED_DRAWS if draws_noise is None else len(draws_noise)
+        return self.source.draws(count_of(draws, "draws", 1), draws_noise)
+
+    def sample(self, sampler, *noise, **options):
+        """Sample(z, probs) of one of the core's samplers."""
+        if sampler is not straight_through.reinmax_rk2_sample:
+            options["temperature"] = self.temperature
+        gumbels = categorical.gumbels(self.source.samples())
+        return Sample(sampler(self.logits, gumbels, *noise, **options), tf.nn.softmax(self.logits))
+
+
+__all__ = [
+    "LAYERS",
+    "REFERENCES",
+    "CategoricalEstimate",
+    "Sample",
+    "estimate_gradient",
+    "gst",
+    "gumbel_rao",
+    "reinmax",
+    "reinmax_cv",
+    "reinmax_rao",
+    "reinmax_rk2",
+    "st",
+    "st_gumbel",
+]
