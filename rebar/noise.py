@@ -42,7 +42,7 @@ class Noise(NamedTuple):
       n_samples: S, the number of samples an example.
       branches: what estimators with `branches = True` continue a chain with that leaves the main
         one at layer l: branches[l][i] is [N, H] of layer l + 1 + i. Empty for the others.
-      key: [2], what estimators that need still more numbers draw them from, see `further`.
+      key: [2], what estimators that need still more numbers draw them from, see `further_key`.
     """
 
     uniforms: tuple
@@ -119,15 +119,12 @@ def latents(key, n_samples: int, batch: int, widths: Sequence[int], dtype=tf.flo
     return Noise(layers, n_samples, key=fold_in(key, 1))
 
 
-def further(noise: Noise, number: int, shape, dtype) -> tf.Tensor:
-    """Uniforms for one estimate beyond those of the samples, independent of them.
-
-    They are drawn where they are used: compiled, they never lie in memory.
+def further_key(noise: Noise, number: int) -> tf.Tensor:
+    """The key [2] of what one estimate draws beyond its samples, independent of them.
 
     Args:
       noise: of the estimate.
       number: which of several tensors; the same one for all estimators that see this noise.
-      shape, dtype: see `uniforms`.
 
     Raises:
       RebarError: the noise has no key.
@@ -138,7 +135,7 @@ def further(noise: Noise, number: int, shape, dtype) -> tf.Tensor:
             "noise with rebar.noise.latents, or give Noise(..., key=rebar.noise.key(seed, "
             "'further', step))"
         )
-    return uniforms(fold_in(noise.key, number), shape, dtype)
+    return fold_in(noise.key, number)
 
 
 def branch_widths(widths: Sequence[int]) -> list[int]:

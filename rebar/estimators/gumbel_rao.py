@@ -14,7 +14,7 @@ C x C Jacobian of every draw; here J is never formed.
 """
 
 from rebar import noise as noise_module
-from rebar.core import categorical, straight_through
+from rebar.core import straight_through
 from rebar.errors import RebarError
 from rebar.estimators.straight_through import SampledThrough
 
@@ -39,8 +39,9 @@ class Averaged(SampledThrough):
 
     def exponentials(self, logits, noise):
         """[K, N, L, C], the same for all estimators that see this noise and have the same K."""
-        shape = [self.mc_samples, *logits.shape]
-        return categorical.exponentials(noise_module.further(noise, 0, shape, logits.dtype))
+        shape = [(self.mc_samples + 1) // 2, *logits.shape]
+        words = noise_module.words(noise_module.further_key(noise, 0), shape)
+        return straight_through.FromWords(words, self.mc_samples)
 
 
 class GumbelRao(Averaged):

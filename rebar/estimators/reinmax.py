@@ -80,7 +80,8 @@ class ReinMaxCV(Averaged):
         """z [N, L, C]."""
         fresh = None
         if self.cv_form == "stgs":
-            fresh = categorical.gumbels(noise_module.further(noise, 1, logits.shape, logits.dtype))
+            key = noise_module.further_key(noise, 1)
+            fresh = categorical.gumbels(noise_module.uniforms(key, logits.shape, logits.dtype))
         return straight_through.reinmax_cv_sample(
             logits,
             gumbels,

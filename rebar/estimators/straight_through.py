@@ -36,6 +36,7 @@ class SampledThrough(Estimator):
 
     unbiased = False
     generator_at_hard = True
+    jit_pays = False  # the matrices are large, and XLA draws in a loop slowly: docs/performance.md
 
     def sample(self, logits, gumbels, noise):
         """One-hot samples [N, L, C] with this estimator's gradient by the logits."""
