@@ -48,9 +48,11 @@ def test_halves_of_words(jit):
         assert 11 < e.max() < 12
         np.testing.assert_allclose([e.mean(), np.mean(e**2) / 2], 1, atol=2e-4)
         # E pi / (e + pi), the mean weight of a category, for pi from likely to rare.
-        for pi in (0.5, 1e-2, 1e-4):
-            exact, _ = quad(lambda t, pi=pi: pi * np.exp(-t) / (t + pi), 0, 40, points=[pi, 1])
-            np.testing.assert_allclose(np.mean(pi / (e + pi)), exact, atol=1e-5)
+        for pi in (0.5, 1e-2, 1e-4, 1e-5, 1e-6):
+            exact, _ = quad(
+                lambda t, pi=pi: pi * np.exp(-t) / (t + pi), 0, 40, points=[pi, 1], limit=200
+            )
+            np.testing.assert_allclose(np.mean(pi / (e + pi)), exact, rtol=0, atol=1.1e-6)
 
 
 def test_log_prob_and_score():

@@ -1,0 +1,67 @@
+"""docs/straight_through.md: its programs run, its numbers and table are the code's."""
+
+import inspect
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from rebar.functional.categorical_references import MAX_CODES
+from rebar.straight_through import LAYERS, REFERENCES
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "straight_through.md").read_text()
+FILES = dict(re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
+
+
+def output(name, folder, capsys):
+    """What a program of the document prints."""
+    path = folder / name
+    path.write_text(FILES[name])
+    runpy.run_path(str(path), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_every_block_is_a_file_or_its_command():
+    assert list(FILES) == ["digits.py", "bias.py"]
+    assert len(re.findall(r"^```\w", TEXT, re.MULTILINE)) == 2 * len(FILES)
+    for name in FILES:
+        assert f"```sh\npython {name}\n```" in TEXT
+
+
+def test_digits(tmp_path, capsys):
+    printed = output("digits.py", tmp_path, capsys)
+    first, last = (float(n) for n in re.findall(r": (\d+\.\d)", printed))
+    stated = re.search(r"goes from (\d+) nats in the first epoch to (\d+) in the last", TEXT)
+    for found, number in zip((first, last), stated.groups(), strict=True):
+        assert abs(found - float(number)) < 1.5
+
+
+def test_bias(tmp_path, capsys):
+    """The numbers to one in the last place, as another processor may round otherwise."""
+    pattern = r"^(\w+) +bias: (\d+\.\d+), variance: (\d+\.\d+)$"
+    stated, found = (
+        re.findall(pattern, text, re.MULTILINE)
+        for text in (TEXT, output("bias.py", tmp_path, capsys))
+    )
+    assert [row[0] for row in stated] == [row[0] for row in found]
+    assert len(found) == 7
+    for ours, theirs in zip(found, stated, strict=True):
+        numbers = [[float(n) for n in row[1:]] for row in (ours, theirs)]
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.011)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_table(name):
+    (row,) = re.findall(rf"^\| `{name}` \|(.*)\|$", TEXT, re.MULTILINE)
+    options = set(re.findall(r"`(\w+)`", row.split("|")[2]))
+    parameters = set(inspect.signature(LAYERS[name]).parameters)
+    assert options == parameters - {"logits", "noise", "seed", "step"}
+
+
+def test_references():
+    for name in REFERENCES:
+        assert f"`{name}`" in TEXT
+    assert f"at most {MAX_CODES}" in TEXT
+    assert "@@" not in TEXT
