@@ -217,7 +217,7 @@ class _Sweep:
         if not todo:
             return None
         self._fetch()
-        share = "" if not self._limit() else f", {self._limit()[0].partition('=')[2]} cores each"
+        share = "".join(f", each with {flag}" for flag in self._limit())
         _say(f"{self._workers} at a time{share}")
 
         def ended(end: pool.Ended) -> None:
