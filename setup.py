@@ -24,11 +24,13 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "cluster": ["submitit>=1.5"],
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
+            "submitit>=1.5",
             "tensorflow-probability[tf]>=0.25",
         ],
     },
@@ -37,6 +39,7 @@ setup(
             "rebar-train = rebar.cli.train:main",
             "rebar-download = rebar.cli.download:main",
             "rebar-draw = rebar.cli.draw:main",
+            "rebar-sweep = rebar.cli.sweep:main",
         ]
     },
     classifiers=[

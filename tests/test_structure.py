@@ -36,9 +36,13 @@ MAY_IMPORT = {
     "original": ["data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"],
     "restore": ["data.sources", "errors", "factory", "hparams", "models", "registry", "training"],
     "analysis": ["core", "errors", "noise", "training.files"],
+    "sweep": [
+        *("errors", "hparams", "training.checkpoint", "training.files", "training.interrupt"),
+        "training.records",
+    ],
     "cli": [
         *("analysis", "data", "errors", "factory", "hparams", "presets", "registry", "restore"),
-        "training",
+        *("sweep", "training"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

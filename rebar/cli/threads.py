@@ -12,7 +12,7 @@ SMALL = 20_000
 """Rows times units up to which a step counts as small."""
 
 
-def choose_threads(threads: int, jit: bool, rows: int, units: int) -> dict:
+def choose_threads(threads: int, jit: bool, rows: int, units: int, limit: int = 0) -> dict:
     """Set TensorFlow's threads; to be called before it does anything.
 
     Args:
@@ -20,6 +20,7 @@ def choose_threads(threads: int, jit: bool, rows: int, units: int) -> dict:
       jit: whether steps are compiled with XLA.
       rows: batch_size * n_samples.
       units: of a latent layer.
+      limit: cores to be content with; 0: all that this process may use.
 
     Returns:
       What holds, for the run's record: intra_op and inter_op, 0 meaning TensorFlow's default.
@@ -27,9 +28,9 @@ def choose_threads(threads: int, jit: bool, rows: int, units: int) -> dict:
     import tensorflow as tf
 
     if not threads and not jit and rows * units <= SMALL:
-        chosen = {"intra_op": 1, "inter_op": min(2, _cores())}
+        chosen = {"intra_op": 1, "inter_op": min(2, limit or cores())}
     else:
-        chosen = {"intra_op": threads, "inter_op": 0}
+        chosen = {"intra_op": threads or limit, "inter_op": limit}
     config = tf.config.threading
     try:
         config.set_intra_op_parallelism_threads(chosen["intra_op"])
@@ -43,7 +44,7 @@ def choose_threads(threads: int, jit: bool, rows: int, units: int) -> dict:
     return chosen
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))

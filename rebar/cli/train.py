@@ -42,7 +42,8 @@ class _YesNo(flags.BooleanParser):
         return super().parse(words.get(word, argument))
 
 
-def _define_flags() -> flags.FlagValues:
+def define_flags() -> flags.FlagValues:
+    """The command's own flags, not parsed yet."""
     values = flags.FlagValues()
 
     def define(kind, name, default, text, **limits):
@@ -67,6 +68,7 @@ def _define_flags() -> flags.FlagValues:
         lower_bound=0,
         upper_bound=1024,
     )
+    define("integer", "cores", 0, "Cores to be content with; 0: all.", lower_bound=0)
     define("boolean", "download", True, "Fetch missing data sets; --download=no forbids it.")
     values["download"].parser = _YesNo()
     define("string", "source", None, "Take missing data from this folder or base URL only.")
@@ -97,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
       0; 2 for an error, told on stderr; 128 + signal number when a signal ended the run early.
     """
     argv = sys.argv if argv is None else argv
-    values = _define_flags()
+    values = define_flags()
     try:
         rest = values(argv)[1:]
         import_plugins(values.plugins)
@@ -128,7 +130,7 @@ def _train(values, hparams: HParams) -> int | None:
         values.data_dir,
         source=values.source,
         allow_download=values.download,
-        log=_quiet_when_whole,
+        log=quiet_when_whole,
         dynamic=hparams.dynamic_b,
     )
     with quiet_start():
@@ -148,7 +150,7 @@ def _train(values, hparams: HParams) -> int | None:
     estimator = registry.make_estimator(hparams.model, hparams)
     jit = values.jit == "on" or (values.jit == "auto" and estimator.jit_pays)
     rows = hparams.batch_size * hparams.n_samples
-    threads = choose_threads(values.threads, jit, rows, hparams.n_hidden)
+    threads = choose_threads(values.threads, jit, rows, hparams.n_hidden, values.cores)
     learner = make_learner(
         hparams,
         data.mean,
@@ -206,7 +208,11 @@ def _followed(estimator, n_samples: int) -> str:
     return f"; followed: its multi-sample bound, {chains} {'samples' if chains > 1 else 'sample'}"
 
 
-def _quiet_when_whole(line: str) -> None:
+def quiet_when_whole(line: str) -> None:
     """Print what is fetched and what is odd, not that published files lie where they should."""
     if ": present; " not in line or "NOTE" in line:
         print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

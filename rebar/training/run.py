@@ -11,9 +11,7 @@ the means over the part that is done; going on later, the epoch counts as a whol
 
 import contextlib
 import dataclasses
-import fcntl
 import math
-import os
 import platform
 import signal
 import time
@@ -32,6 +30,7 @@ from rebar.training.estimator_variance import VarianceMeter, fixed_batch
 from rebar.training.evaluate import Evaluator
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
+from rebar.training.lock import FolderLock
 
 STEPS_2017 = 2_000_000
 
@@ -108,7 +107,11 @@ class Run:
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
-        self._lock = _Lock(self._folder)
+        self._lock = FolderLock(
+            self._folder,
+            f"another process trains in {self._folder}; wait for it, or choose another "
+            "--working_dir, --seed or trial for a run of its own",
+        )
         try:
             self._resume()
         except BaseException:
@@ -286,34 +289,3 @@ def _log(variance: float) -> float:
     if variance == 0:
         return -math.inf
     return math.log(variance) if variance > 0 else math.nan
-
-
-class _Lock:
-    """Holds a folder for this process; flock works on the folder itself, so no file is needed.
-
-    Raises:
-      RebarError: another process trains in this folder, or it cannot be made.
-    """
-
-    def __init__(self, folder: Path):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(folder, os.O_RDONLY)
-        except OSError as error:
-            raise RebarError(
-                f"cannot make the folder {folder}: {error.strerror}; choose another --working_dir"
-            ) from error
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.close()
-            raise RebarError(
-                f"another process trains in {folder}; wait for it, or choose another "
-                "--working_dir, --seed or trial for a run of its own"
-            ) from None
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None

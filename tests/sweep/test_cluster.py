@@ -1,0 +1,161 @@
+"""The way to a cluster, by submitit's local executor; without submitit, what is said then."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rebar.errors import RebarError
+from rebar.sweep import cluster, process
+from rebar.sweep.process import Job
+
+HAS_SUBMITIT = cluster.submitit_is_there()
+needs_submitit = pytest.mark.skipif(
+    not HAS_SUBMITIT, reason="submitit is not installed: pip install 'rebar-gradients[cluster]'"
+)
+
+# Counts its starts in its log; "saves" on SIGTERM; ends well when started a second time.
+CODE = """
+import signal, sys, time
+def end(number, frame):
+    print("saved", flush=True)
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, end)
+again = "start" in open(sys.argv[1]).read()
+print("start", flush=True)
+time.sleep(0 if again else 60)
+print("done", flush=True)
+"""
+
+
+def job(name, code, folder, *arguments):
+    return Job(name, (sys.executable, "-c", code, *arguments), folder / f"{name}.log")
+
+
+def wait_for(condition, seconds=30):
+    last = time.monotonic() + seconds
+    while time.monotonic() < last:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited too long")
+
+
+@pytest.mark.parametrize(
+    ("strings", "options"),
+    [
+        ([], {}),
+        (["partition=gpu,timeout_min=60"], {"partition": "gpu", "timeout_min": 60}),
+        (["mem_gb=1.5", "exclude=n[1,3-4],exclusive=true"],
+         {"mem_gb": 1.5, "exclude": "n[1,3-4]", "exclusive": True}),
+        (["comment=a=b", "time=5,", "time=7"], {"comment": "a=b", "time": 7}),
+    ],
+)  # fmt: skip
+def test_options(strings, options):
+    assert cluster.parse_options(strings) == options
+
+
+@pytest.mark.parametrize(
+    ("string", "message"),
+    [
+        ("partition", "malformed 'partition'; write name=value"),
+        ("--time=5", "malformed '--time=5'"),
+        ("nodes=2", "nodes is not for a sweep"),
+        ("tasks_per_node=2", "tasks_per_node is not for a sweep"),
+    ],
+)
+def test_bad_options(string, message):
+    with pytest.raises(RebarError, match=message):
+        cluster.parse_options([string])
+
+
+@pytest.mark.skipif(HAS_SUBMITIT, reason="submitit is installed")
+def test_without_submitit(tmp_path):
+    with pytest.raises(RebarError, match=r"pip install .*\[cluster\]"):
+        cluster.Cluster("local", {}, tmp_path)
+
+
+@needs_submitit
+def test_options_that_submitit_refuses(tmp_path):
+    for options in ({"colour": 1}, {"timeout_min": "long"}):
+        with pytest.raises(RebarError, match="--engine=local cannot be used"):
+            cluster.Cluster("local", options, tmp_path)
+
+
+@needs_submitit
+def test_jobs_run_and_fail(tmp_path):
+    there = cluster.Cluster("local", {}, tmp_path / "submitit")
+    good = job("good", "import os; print('well', os.environ['COLOUR'])", tmp_path)
+    bad = job("bad", "raise SystemExit(3)", tmp_path)
+    ids = there.submit([good, bad], {"COLOUR": "blue"})
+    assert set(ids) == {"good", "bad"}
+    ended = []
+    assert there.follow(ids, ended.append) is None
+    assert sorted(ended) == ["bad", "good"]
+    assert process.tail(good.log) == ["well blue"]
+    (error,) = (tmp_path / "submitit").glob(f"{ids['bad']}_*_log.err")
+    assert "exit status 3" in error.read_text()
+    assert there.alive({"12345678"}) == set()
+
+
+@needs_submitit
+def test_before_the_time_ends_the_run_saves_and_goes_on_later(tmp_path):
+    """The cluster's SIGUSR2: the job has the run save, and is started again."""
+    one = job("one", CODE, tmp_path, str(tmp_path / "one.log"))
+    there = cluster.Cluster("local", {}, tmp_path / "submitit")
+    ids = there.submit([one])
+    wait_for(lambda: process.tail(one.log) == ["start"])
+    (process_id,) = _tasks(int(ids["one"]))
+    os.kill(process_id, signal.SIGUSR2)
+    assert there.follow(ids, lambda name: None) is None
+    assert process.tail(one.log) == ["start", "saved", "start", "done"]
+
+
+def test_told_to_end_a_job_waits_for_what_the_cluster_does(tmp_path, monkeypatch):
+    slept = []
+    monkeypatch.setattr(cluster.time, "sleep", slept.append)
+    with pytest.raises(RuntimeError, match=r"stopped by SIGTERM; see .*one\.log"):
+        cluster.RunJob(job("one", "raise SystemExit(143)", tmp_path))()
+    assert slept == [cluster._GRACE_SECONDS]
+
+
+def test_a_run_that_fails_does_not_wait(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="exit status 3"):
+        cluster.RunJob(job("one", "raise SystemExit(3)", tmp_path))()
+    assert time.monotonic() - began < 20
+
+
+@needs_submitit
+def test_a_signal_ends_the_waiting_not_the_jobs(tmp_path):
+    one = job(
+        "one", "import time; print('start', flush=True); time.sleep(2); print('done')", tmp_path
+    )
+    there = cluster.Cluster("local", {}, tmp_path / "submitit")
+    ids = there.submit([one])
+    killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -TERM {os.getpid()}"])
+    assert there.follow(ids, lambda name: None) == signal.SIGTERM
+    killer.wait()
+    wait_for(lambda: process.tail(one.log)[-1:] == ["done"])
+    assert there.follow(ids, lambda name: None) is None
+
+
+def test_squeue_is_asked(tmp_path, monkeypatch):
+    """A queue that does not answer is no proof that a job has ended."""
+    there = object.__new__(cluster.Cluster)
+    there._engine = "slurm"
+    fake = tmp_path / "squeue"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for answer, alive in [("echo 7_0; echo 8", {"7_0"}), ("exit 1", {"7_0", "7_1"})]:
+        fake.write_text(f"#!/bin/sh\n{answer}\n")
+        fake.chmod(0o755)
+        assert there.alive({"7_0", "7_1"}) == alive
+
+
+def _tasks(controller: int) -> list[int]:
+    """Children of submitit's local controller."""
+    with open(f"/proc/{controller}/task/{controller}/children") as file:
+        return [int(word) for word in file.read().split()]

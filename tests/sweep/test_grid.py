@@ -1,0 +1,93 @@
+"""Sets of values: what they expand to, and what is refused, all together."""
+
+import pytest
+
+from rebar.errors import RebarError
+from rebar.sweep import grid
+
+
+@pytest.mark.parametrize(
+    ("strings", "expanded"),
+    [
+        ([""], [("",)]),
+        (["model=A"], [("model=A",)]),
+        (["model={A,B},n=1"], [("model=A,n=1",), ("model=B,n=1",)]),
+        (["m={A, B},n={1,2}"], [("m=A,n=1",), ("m=A,n=2",), ("m=B,n=1",), ("m=B,n=2",)]),
+        (["m={A,B}", "n={1,2}"], [("m=A", "n=1"), ("m=A", "n=2"), ("m=B", "n=1"), ("m=B", "n=2")]),
+        (["track={[A,B],[C]}"], [("track=[A,B]",), ("track=[C]",)]),
+        (["m={A;n=2,B}"], [("m=A,n=2",), ("m=B",)]),
+        (["m=SBN{ARM,DisARM}"], [("m=SBNARM",), ("m=SBNDisARM",)]),
+        (["{m=A;t=[C,D],m=B}"], [("m=A,t=[C,D]",), ("m=B",)]),
+        (["m={A}"], [("m=A",)]),
+    ],
+)
+def test_expand(strings, expanded):
+    assert grid.expand(strings) == expanded
+
+
+@pytest.mark.parametrize(
+    ("string", "message"),
+    [
+        ("m={A,B", "a brace without its partner"),
+        ("m=A,B}", "a brace without its partner"),
+        ("m={A,{B,C}}", "a set within a set"),
+        ("m={}", "has an empty alternative"),
+        ("m={A,}", "has an empty alternative"),
+        ("m={,A}", "has an empty alternative"),
+    ],
+)
+def test_malformed_sets(string, message):
+    with pytest.raises(RebarError, match=message):
+        grid.expand([string])
+
+
+def test_too_many_points():
+    digits = "{0,1,2,3,4,5,6,7,8,9}"
+    with pytest.raises(RebarError, match="span 1000000 points; at most 100000"):
+        grid.expand([f"m={digits * 6}"])
+
+
+def test_points_are_checked_together():
+    with pytest.raises(RebarError) as error:
+        grid.points(["model={SBNARM,SBNFoo,SBNReinforceLOO},n_layer={1,0}"])
+    message = str(error.value)
+    assert "5 problems" in message
+    assert message.count("SBNFoo' ") + message.count("model='SBNFoo'") == 2
+    assert message.count("n_layer=0: must be at least 1") == 3
+    assert "give n_samples=2 or more" in message
+
+
+def test_points_on_top_of_a_preset():
+    points = grid.points(["batch_size={24,10}"], base=["batch_size=50,n_hidden=7"])
+    assert [(p.hparams.batch_size, p.hparams.n_hidden) for p in points] == [(24, 7), (10, 7)]
+    assert [point.strings for point in points] == [("batch_size=24",), ("batch_size=10",)]
+
+
+@pytest.mark.parametrize(
+    "strings",
+    [["n_layer={2,2}"], ["model={SBNARM,SBN}", "model=SBN"], ["learning_rate={0.1,1e-1}"]],
+)
+def test_equal_points(strings):
+    with pytest.raises(RebarError, match="are the same hyperparameters"):
+        grid.points(strings)
+
+
+def test_varied():
+    points = grid.points(["model={SBNReinforceLOO;n_samples=2,SBNARM},n_layer=2"])
+    assert grid.varied([point.hparams for point in points]) == ["model", "n_samples"]
+    assert grid.varied([points[0].hparams]) == []
+
+
+def test_seeds():
+    assert grid.seeds(["0", " 2", "4294967295"]) == [0, 2, 2**32 - 1]
+    for words, message in [
+        ([], "--seeds is empty"),
+        (["0", "00"], "given twice"),
+        (["-1"], "'-1' is no seed"),
+        (["x"], "'x' is no seed"),
+        (["4294967296"], "is no seed"),
+    ]:
+        with pytest.raises(RebarError, match=message):
+            grid.seeds(words)
+    with pytest.raises(RebarError, match="2 problems"):
+        grid.seeds(["x", "1.5"])
