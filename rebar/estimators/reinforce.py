@@ -22,13 +22,18 @@ import tensorflow as tf
 from rebar.core import bounds
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.multi_sample import MultiSample
+from rebar.noise import WHOLE, Share
 from rebar.types import Estimate
 
 
-def centre(f: tf.Tensor) -> tf.Tensor:
-    """f [N] minus the mean of the other rows [N]; f itself if there is no other row."""
-    rows = tf.cast(tf.shape(f)[0], f.dtype)
-    return f - (tf.reduce_sum(f) - f) / tf.maximum(rows - 1, 1)
+def centre(f: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:
+    """f [N] minus the mean of the other rows [N], those of other workers among them.
+
+    f itself if there is no other row.
+    """
+    rows = tf.cast(share.rows(tf.shape(f)[0]), f.dtype)
+    (total,) = share.sum([tf.reduce_sum(f)])
+    return f - (total - f) / tf.maximum(rows - 1, 1)
 
 
 class Reinforce(MultiSample):
@@ -45,21 +50,23 @@ class Reinforce(MultiSample):
         with tf.GradientTape(persistent=self.follows_bound) as tape:
             hard = hard_rollout(model, x, noise)
         f = bounds.split_samples(tf.stop_gradient(hard.objective), noise.n_samples)
+        signal = self._signal(f, noise.share)
         gradient = self.score_gradient(
-            tape, hard, self._signal(f), noise.n_samples, model.trainable_variables
+            tape, hard, signal, noise.n_samples, model.trainable_variables
         )
-        return Estimate(gradient, [], hard.objective, self._named(f))
+        return Estimate(gradient, [], hard.objective, self._named(f, signal, noise.share))
 
     def metrics(self, model, x, noise, hard):
         """The bound if it is followed, and the RMS of the centred learning signal."""
-        return self._named(self.reported(hard.objective, noise.n_samples))
+        f = self.reported(hard.objective, noise.n_samples)
+        return self._named(f, self._signal(f, noise.share), noise.share)
 
-    def _signal(self, f):
+    def _signal(self, f, share):
         """The centred learning signal of each row, [N], for f [K, B]."""
         if self.follows_bound:
-            return tf.tile(centre(bounds.multi_sample(f)), [f.shape[0]])
-        return centre(tf.reshape(f, [-1]))
+            return tf.tile(centre(bounds.multi_sample(f), share), [f.shape[0]])
+        return centre(tf.reshape(f, [-1]), share)
 
-    def _named(self, f):
-        rms = tf.sqrt(tf.reduce_mean(tf.square(self._signal(f))))
-        return {**self.bound_metrics(f), "signal_rms": rms}
+    def _named(self, f, signal, share):
+        (mean_square,) = share.mean([tf.reduce_mean(tf.square(signal))])
+        return {**self.bound_metrics(f), "signal_rms": tf.sqrt(mean_square)}

@@ -111,7 +111,7 @@ class Tracked(Estimator):
             gradients[self.follow],
             self.aligned(*control),
             followed.objective,
-            {**_bound(followed.metrics), **self._temperature_metrics(estimates)},
+            {**_bound(followed.metrics), **self._temperature_metrics(estimates, noise.share)},
             gradients,
         )
 
@@ -131,12 +131,13 @@ class Tracked(Estimator):
         owners = [i for i, e in enumerate(self.estimators) if hasattr(e, "log_temperature")]
         return [(i, f"/{self.labels[i]}" if len(owners) > 1 else "") for i in owners]
 
-    def _temperature_metrics(self, estimates):
+    def _temperature_metrics(self, estimates, share):
         metrics = {}
         for i, end in self._temperature_owners():
             estimator = self.estimators[i]
             ids = [id(v) for v in estimator.trainable_variables]
-            gradient = estimates[i].control_gradients[ids.index(id(estimator.log_temperature))]
+            own = estimates[i].control_gradients[ids.index(id(estimator.log_temperature))]
+            (gradient,) = share.mean([own])
             metrics |= {
                 f"temperature{end}": self._temperature(i),
                 f"temperature_gradient{end}": gradient,

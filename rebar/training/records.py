@@ -284,15 +284,16 @@ class Scalars:
 class Progress:
     """A bar with rate and time left on standard error, if that is a terminal; else nothing."""
 
-    def __init__(self, total: int, initial: int = 0, unit: str = "step"):
-        """Args: total, initial: units in all and done already; unit: their name."""
+    def __init__(self, total: int, initial: int = 0, unit: str = "step", shown: bool = True):
+        """Args: total, initial: units in all and done already; unit: their name; shown: or mute."""
+        self._shown = shown
         self._bar = tqdm.tqdm(
             total=total,
             initial=initial,
             unit=unit,
             file=sys.stderr,
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not (shown and sys.stderr.isatty()),
         )
 
     def update(self, units: int) -> None:
@@ -301,8 +302,9 @@ class Progress:
 
     def print(self, text: str) -> None:
         """Print to standard output, at once, without tearing the bar."""
-        self._bar.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        if self._shown:
+            self._bar.write(text, file=sys.stdout)
+            sys.stdout.flush()
 
     def close(self) -> None:
         """Leave the bar as it stands."""

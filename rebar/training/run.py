@@ -11,6 +11,7 @@ the means over the part that is done; going on later, the epoch counts as a whol
 
 import contextlib
 import dataclasses
+import json
 import math
 import platform
 import signal
@@ -31,6 +32,7 @@ from rebar.training.evaluate import Evaluator
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.lock import FolderLock
+from rebar.training.workers import Team
 
 STEPS_2017 = 2_000_000
 
@@ -70,9 +72,12 @@ class Run:
       schedule: see `Schedule`.
       label: of a single estimator, where its variance is measured.
       say: prints a line that is not part of the log (warnings, what is resumed).
+      team: of workers that share each minibatch, all of which call everything alike; the first,
+        the chief, prints, writes and evaluates, the others wait for it. None: no others.
 
     Raises:
-      RebarError: the folder cannot be written, or its checkpoint is of another run.
+      RebarError: the folder cannot be written, or its checkpoint is of another run; or workers
+        differ in settings, data or step.
     """
 
     def __init__(
@@ -89,15 +94,18 @@ class Run:
         schedule: Schedule = Schedule(),
         label: str | None = None,
         say: Callable[[str], None] = print,
+        team: Team | None = None,
     ):
         self._learner = learner
         self._data = dataset
         self._folder = Path(folder)
         self._identity = identity
         self._schedule = schedule
-        self._say = say
+        self._team = team
+        self._is_chief = team is None or team.index == 0
+        self._say = say if self._is_chief else lambda _: None
         self._blocks = Blocks(
-            learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic
+            learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic, team
         )
         self._evaluate = Evaluator(learner.model, learner.estimator, seed)
         self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
@@ -107,21 +115,38 @@ class Run:
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
-        self._lock = FolderLock(
-            self._folder,
-            f"another process trains in {self._folder}; wait for it, or choose another "
-            "--working_dir, --seed or trial for a run of its own",
-        )
-        try:
-            self._resume()
-        except BaseException:
-            self._lock.close()
-            raise
+        self._lock = contextlib.nullcontext()
+        with contextlib.ExitStack() as undo:
+            with self._agreement(batch_size, n_samples):
+                if self._is_chief:
+                    self._lock = contextlib.closing(self._hold())
+                    undo.push(self._lock)
+                self._resume()
+            undo.pop_all()
 
     @property
     def steps(self) -> int:
         """Steps done."""
         return self._learner.steps
+
+    def _hold(self):
+        return FolderLock(
+            self._folder,
+            f"another process trains in {self._folder}; wait for it, or choose another "
+            "--working_dir, --seed or trial for a run of its own",
+        )
+
+    def _agreement(self, *settings):
+        """Around what all workers do before a run; then they compare where they stand."""
+        if self._team is None:
+            return contextlib.nullcontext()
+        told = [self._identity, settings, dataclasses.asdict(self._schedule)]
+        compared = {
+            "settings (flags, hparams)": json.dumps(told).encode(),
+            "training images": np.ascontiguousarray(self._data.train),
+            "versions of the libraries": json.dumps(versions()).encode(),
+        }
+        return self._team.agreement(compared, lambda: self.steps, self._folder)
 
     def _resume(self):
         found = checkpoint.restore(self._folder, self._learner.named_variables(), self._identity)
@@ -136,7 +161,8 @@ class Run:
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
             self._say(f"resuming at step {found.step} from {found.path}")
-        self._metrics.truncate_after(self.steps)
+        if self._is_chief:
+            self._metrics.truncate_after(self.steps)
 
     def train(self) -> int | None:
         """Train to the end of the schedule; says so if it is reached already.
@@ -153,7 +179,8 @@ class Run:
         if self._schedule.epochs:
             last = min(last, self._schedule.epochs * per_epoch)
         if self.steps >= last:
-            self._lock.close()
+            with self._lock:
+                pass
             self._say(
                 f"nothing left to do: {self.steps} steps done, {last} asked for; to go on, give "
                 "more --training_steps or --epochs"
@@ -161,12 +188,12 @@ class Run:
             return None
         self._started = time.monotonic()
         with (
-            contextlib.closing(self._lock),
+            self._lock,
             Interrupt() as interrupt,
-            records.Scalars(self._folder) as self._scalars,
-            records.Progress(last, self.steps) as self._progress,
+            self._scalar_file() as self._scalars,
+            records.Progress(last, self.steps, shown=self._is_chief) as self._progress,
         ):
-            while (step := self.steps) < last and interrupt.requested is None:
+            while (step := self.steps) < last and self._requested(interrupt) is None:
                 count = self._blocks.next_count(step, last - step)
                 self._epoch.append(self._checked(step, self._blocks.take(step, count)))
                 self._progress.update(count)
@@ -174,14 +201,26 @@ class Run:
                     self._finish_epoch()
                 if time.monotonic() - self._saved_at > self._schedule.save_seconds:
                     self._save()
+            requested = self._requested(interrupt)
             if self.steps != self._saved_step:
                 self._save()
-            if interrupt.requested is not None:
-                name = signal.Signals(interrupt.requested).name
+            if requested is not None:
+                name = signal.Signals(requested).name
                 self._progress.print(
                     f"{name}: saved at step {self.steps}; the same command goes on from there"
                 )
-        return interrupt.requested
+            if self._team is not None:
+                self._team.table([0])  # nobody leaves before the chief has saved
+        return requested
+
+    def _requested(self, interrupt):
+        """The signal that asks to end the run, of this worker or another; None before one does."""
+        if self._team is None:
+            return interrupt.requested
+        return int(np.max(self._team.table([interrupt.requested or 0]))) or None
+
+    def _scalar_file(self):
+        return records.Scalars(self._folder) if self._is_chief else contextlib.nullcontext()
 
     def _checked(self, step, taken):
         """The block's records as a table [steps, columns]; refuses what is not finite."""
@@ -203,6 +242,8 @@ class Run:
         means = np.mean(np.concatenate(self._epoch).astype(np.float64), axis=0)
         if step % self._blocks.steps_per_epoch == 0:
             self._epoch = []
+        if not self._is_chief:
+            return
         names, labels = self._columns
         metrics = dict(zip(names, means, strict=False))
         variances = dict(zip(labels, means[len(names) :], strict=True))
@@ -261,14 +302,15 @@ class Run:
         return record | {"eval_samples": self._schedule.eval_samples}
 
     def _save(self):
-        epoch = np.concatenate(self._epoch) if self._epoch else np.zeros([0, 0], np.float32)
-        checkpoint.save(
-            self._folder,
-            self.steps,
-            self._learner.named_variables(),
-            {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
-            {**self._identity, "versions": versions()},
-        )
+        if self._is_chief:
+            epoch = np.concatenate(self._epoch) if self._epoch else np.zeros([0, 0], np.float32)
+            checkpoint.save(
+                self._folder,
+                self.steps,
+                self._learner.named_variables(),
+                {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
+                {**self._identity, "versions": versions()},
+            )
         self._saved_at = time.monotonic()
         self._saved_step = self.steps
 
