@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from rebar import registry
+from rebar.cli import workers
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.cli.threads import choose_threads
@@ -27,6 +28,10 @@ from rebar.presets import PRESETS, preset
 
 _SIGNAL_STATUS = 128
 _SIGPIPE = 13
+_WORKERS = (
+    "Processes that share each minibatch: a number of them on this machine, or TF_CONFIG, in every "
+    "process of a cluster, see docs/workers.md."
+)
 _VARIANCE_FREQ = (
     "Epochs between measurements of the variance of the estimators alone, at fixed parameters and "
     "images; 0: never."
@@ -69,6 +74,7 @@ def define_flags() -> flags.FlagValues:
         upper_bound=1024,
     )
     define("integer", "cores", 0, "Cores to be content with; 0: all.", lower_bound=0)
+    define("string", "workers", "1", _WORKERS)
     define("boolean", "download", True, "Fetch missing data sets; --download=no forbids it.")
     values["download"].parser = _YesNo()
     define("string", "source", None, "Take missing data from this folder or base URL only.")
@@ -109,7 +115,17 @@ def main(argv: list[str] | None = None) -> int:
         if rest:
             raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
         base = [] if values.preset is None else [preset(values.preset)]
-        received = _train(values, HParams.parse(*base, *values.hparams))
+        hparams = HParams.parse(*base, *values.hparams)
+        number = workers.count(values.workers)
+        if number != 1 and values.jit == "on":
+            raise RebarError(
+                f"--workers={values.workers}: steps that several workers share cannot be compiled; "
+                "leave --jit=on out"
+            )
+        _ensure(values, hparams)
+        if number > 1:
+            return workers.run_here(number, argv[1:], values.cores)
+        received = _train(values, hparams, cluster=number == 0)
     except (flags.Error, RebarError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -123,8 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if received is None else _SIGNAL_STATUS + received
 
 
-def _train(values, hparams: HParams) -> int | None:
-    task = TASKS[hparams.task]
+def _ensure(values, hparams: HParams) -> None:
     ensure(
         hparams.task,
         values.data_dir,
@@ -133,10 +148,15 @@ def _train(values, hparams: HParams) -> int | None:
         log=quiet_when_whole,
         dynamic=hparams.dynamic_b,
     )
+
+
+def _train(values, hparams: HParams, cluster: bool) -> int | None:
+    task = TASKS[hparams.task]
     with quiet_start():
         from rebar.factory import make_learner
         from rebar.training.files import write_json
         from rebar.training.run import Run, Schedule, versions
+        from rebar.training.workers import join, read_cluster
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]
     if hparams.n_input not in (0, pixels):
@@ -148,9 +168,12 @@ def _train(values, hparams: HParams) -> int | None:
     folder = Path(values.working_dir).expanduser() / run_name(hparams, values.seed)
     identity = {"hparams": hparams.to_dict(), "seed": values.seed}
     estimator = registry.make_estimator(hparams.model, hparams)
-    jit = values.jit == "on" or (values.jit == "auto" and estimator.jit_pays)
-    rows = hparams.batch_size * hparams.n_samples
+    jit = values.jit == "on" or (values.jit == "auto" and estimator.jit_pays and not cluster)
+    size = len(read_cluster()[0]) if cluster else 1
+    rows = hparams.batch_size * hparams.n_samples // size
     threads = choose_threads(values.threads, jit, rows, hparams.n_hidden, values.cores)
+    team = join() if cluster else None
+    chief = team is None or team.index == 0
     learner = make_learner(
         hparams,
         data.mean,
@@ -168,13 +191,10 @@ def _train(values, hparams: HParams) -> int | None:
     }
     if values.preset is not None:
         about["preset"] = f"{values.preset}: {preset(values.preset)}"
-    print(hparams.to_dict())
-    for name, value in about.items():
-        print(f"{name}: {value}")
-    print(f"run: {folder}")
-    if jit:
-        print("compiling the first steps takes a few seconds, tracking many methods more")
-    sys.stdout.flush()
+    if cluster:
+        about["workers"] = size
+    if chief:
+        _announce(hparams, about, folder, jit)
     run = Run(
         learner,
         data,
@@ -194,10 +214,23 @@ def _train(values, hparams: HParams) -> int | None:
             variance_draws=values.variance_draws,
             save_seconds=values.save_seconds,
         ),
+        team=team,
     )
     # Only now: a checkpoint of another configuration would have been refused.
-    write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
+    if chief:
+        write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     return run.train()
+
+
+def _announce(hparams, about, folder, jit) -> None:
+    """Say what is about to be trained."""
+    print(hparams.to_dict())
+    for name, value in about.items():
+        print(f"{name}: {value}")
+    print(f"run: {folder}")
+    if jit:
+        print("compiling the first steps takes a few seconds, tracking many methods more")
+    sys.stdout.flush()
 
 
 def _followed(estimator, n_samples: int) -> str:
