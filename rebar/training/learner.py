@@ -112,7 +112,7 @@ class Learner:
         """
         estimate = self.estimator.estimate(self.model, x, noise)
         self._check(estimate)
-        estimate = _of_all_rows(estimate, noise.share)
+        estimate = of_all_rows(estimate, noise.share)
         variances, moment_metrics = self.moments.values()
         metrics = {
             "elbo": tf.reduce_mean(estimate.objective),
@@ -172,7 +172,7 @@ class Learner:
             )
 
 
-def _of_all_rows(estimate: Estimate, share: Share) -> Estimate:
+def of_all_rows(estimate: Estimate, share: Share) -> Estimate:
     """The estimate of the whole minibatch from those of its parts: one sum over the workers.
 
     Its objective is the mean over rows, [1].

@@ -32,6 +32,7 @@ from rebar.training.evaluate import Evaluator
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.lock import FolderLock
+from rebar.training.split_check import check_split
 from rebar.training.workers import Team
 
 STEPS_2017 = 2_000_000
@@ -122,6 +123,8 @@ class Run:
                     self._lock = contextlib.closing(self._hold())
                     undo.push(self._lock)
                 self._resume()
+            if team is not None:
+                check_split(learner.model, learner.estimator, dataset.train, n_samples, team)
             undo.pop_all()
 
     @property
