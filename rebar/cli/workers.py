@@ -58,7 +58,7 @@ def run_here(number: int, arguments: Sequence[str], cores_given: int) -> int:
     """
     share = max(1, (cores_given or cores()) // number)
     command = process.train_command([*arguments, f"--workers={CLUSTER}", f"--cores={share}"])
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(number)]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(number)]
     with contextlib.ExitStack() as stack:
         told = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(number)]
         children = []
@@ -88,7 +88,7 @@ def run_here(number: int, arguments: Sequence[str], cores_given: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     """Ports of the loopback interface that nobody listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
