@@ -33,7 +33,15 @@ MAY_IMPORT = {
         "training.learner",
         "training.optimizers",
     ],
-    "original": ["data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"],
+    "original": [
+        "data.sources",
+        "errors",
+        "factory",
+        "hparams",
+        "noise",
+        "training.evaluate",
+        "training.moments",
+    ],
     "restore": ["data.sources", "errors", "factory", "hparams", "models", "registry", "training"],
     "analysis": ["core", "errors", "noise", "training.files"],
     "sweep": [

@@ -31,6 +31,7 @@ from rebar.training.evaluate import Evaluator
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.lock import FolderLock
+from rebar.training.moments import OF_PART
 
 STEPS_2017 = 2_000_000
 
@@ -206,8 +207,11 @@ class Run:
         names, labels = self._columns
         metrics = dict(zip(names, means, strict=False))
         variances = dict(zip(labels, means[len(names) :], strict=True))
-        log_variances = {k: _log(v) for k, v in variances.items()}
+        log_variances = {k: _log(v) for k, v in variances.items() if not k.endswith(OF_PART)}
         log_variance = log_variances.get("", log_variances)
+        of_q = {
+            k.removesuffix(OF_PART): _log(v) for k, v in variances.items() if k.endswith(OF_PART)
+        }
         self._progress.print(records.format_step(step, list(metrics.values())))
         self._progress.print(records.format_log_variance(log_variance))
         record = {
@@ -215,6 +219,7 @@ class Run:
             "epoch": step / self._blocks.steps_per_epoch,
             **metrics,
             "log_variance": log_variance,
+            "log_variance_q": of_q.get("", of_q),
             "seconds": time.monotonic() - self._started,
         }
         scalars = {"Train ELBO": metrics["elbo"]}
@@ -223,6 +228,8 @@ class Run:
                 scalars["Temperature" + name.removeprefix("temperature")] = value
         for label, value in log_variances.items():
             scalars[f"log grad variance/{label}" if label else "log grad variance"] = value
+        for label, value in of_q.items():
+            scalars["/".join(["log grad variance of q", *([label] if label else [])])] = value
         if self._is_time(self._schedule.variance_freq):
             record |= self._estimator_variance(step, scalars)
         if self._is_time(self._schedule.eval_freq):
