@@ -34,8 +34,19 @@ MAY_IMPORT = {
     "original": ["data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"],
     "restore": ["data.sources", "errors", "factory", "hparams", "models", "registry", "training"],
     "analysis": ["core", "errors", "noise", "training.files"],
+    "compare": ["data.sources", "errors", "factory", "hparams", "registry", "training.records"],
     "cli": [
-        *("analysis", "data", "errors", "factory", "hparams", "presets", "registry", "restore"),
+        *(
+            "analysis",
+            "compare",
+            "data",
+            "errors",
+            "factory",
+            "hparams",
+            "presets",
+            "registry",
+            "restore",
+        ),
         "training",
     ],
 }
