@@ -11,6 +11,7 @@ printed (the 2017 script prints the same lines). Written are, for each task and 
 figure as PNG and PDF, and compare.csv and compare.md for all. What they say: docs/compare.md.
 """
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -189,8 +190,10 @@ class _Job:
             ) from error
 
     def _say(self, sentence):
-        if sentence not in self._said:
-            self._said.add(sentence)
+        # A run that goes on is told once, not at each step.
+        known = re.sub(r"\bstep \d+", "step", sentence)
+        if known not in self._said:
+            self._said.add(known)
             print(sentence, flush=True)
 
 

@@ -25,6 +25,7 @@ PANELS = ("variance", "elbo", "test", "estimator_variance")
 """Those that are drawn if nothing else is asked for."""
 
 _LOGARITHMS = ("variance", "estimator_variance")
+_NO_PANEL = ("step", "epoch", "log_variance", "eval_samples", "variance_draws")
 _SUFFIXES = (".png", ".pdf")
 _WIDTH, _HEIGHT = 4.1, 2.9
 _EARLY = 0.1
@@ -34,7 +35,7 @@ _FROM_ZERO = 0.4
 """An axis begins at 0 unless so much of it would be empty, as where compiling took longest."""
 
 _FEW = 15
-"""Lines of so few points are shown whole."""
+"""Where no line has more points, all of them are shown."""
 
 _RC = {
     "font.size": 9,
@@ -65,7 +66,7 @@ def columns(comparison: Comparison) -> list[str]:
     for line in comparison.lines:
         for record in (r for run in line.runs for r in run.records):
             found |= dict.fromkeys(n for n, v in record.items() if is_number(v))
-    return [name for name in found if name not in ("step", "epoch")]
+    return [name for name in found if name not in _NO_PANEL]
 
 
 def choose_panels(
@@ -89,14 +90,30 @@ def choose_panels(
             if missing:
                 notes.append(f"no {name} in the logs of {', '.join(missing)}")
         elif name == "estimator_variance":
-            measured = "" if part == "total" else f" of the part {part!r}"
+            parts = _parts(comparison)
             notes.append(
-                f"no run measured the variance of the estimator alone{measured} "
-                "(--variance_freq of the train command): no such panel"
+                f"part={part}: no such part of the estimator's variance; there are "
+                f"{', '.join(parts)}"
+                if parts
+                else "no run measured the variance of the estimator alone (--variance_freq of the "
+                "train command): no such panel"
             )
         else:
             notes.append(f"no {name} in the logs: no such panel; there are {', '.join(known)}")
     return panels, notes
+
+
+def _parts(comparison):
+    """Parts of the variance of the estimators that were measured."""
+    tables = [
+        table
+        for line in comparison.lines
+        for run in _all(line)
+        for record in run.records
+        for table in (record.get("estimator_variance") or {}).values()
+    ]
+    known = ("total", "p", "q")
+    return sorted({n for table in tables for n in table if n in known or n.startswith("q_")})
 
 
 def choose_axis(comparison: Comparison, kind: str) -> tuple[Axis, list[str]]:
@@ -228,10 +245,8 @@ def _single(run, line, name, axis, price, part, log):
 def _limits(extent):
     """Lower and upper limit such that all fits; of long lines, what comes after the beginning."""
     end = max(x[-1] for x, *_ in extent)
-    late = []
-    for x, *edges in extent:
-        kept = x > _EARLY * end if len(x) > _FEW else np.full(len(x), True)
-        late += [edge[kept] for edge in edges]
+    start = _EARLY * end if max(len(x) for x, *_ in extent) > _FEW else -math.inf
+    late = [edge[x > start] for x, *edges in extent for edge in edges]
     values = np.concatenate(late)
     values = values[np.isfinite(values)]
     if not len(values):

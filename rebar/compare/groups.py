@@ -88,6 +88,8 @@ def comparisons(runs: list[RunLog], facts: Facts) -> list[Comparison]:
         for known, group in by_line:
             comparison.lines += _lines(known, group, members, comparison.notes, facts)
         comparison.lines.sort(key=_order)
+        if all(run.origin == "2017" for run in members):
+            comparison.title += ", 2017 code"
         names.name_lines(comparison)
         result.append(comparison)
     names.tell_apart(result)

@@ -107,12 +107,13 @@ def name_lines(comparison):
     for i, line in enumerate(lines):
         own = []
         for name in differing:
-            usual = collections.Counter(values[name]).most_common(1)[0][0]
-            namesakes = {
-                values[name][j] for j, other in enumerate(lines) if other.label == line.label
-            }
-            if values[name][i] in unsaid[name] or name == "log":
+            if values[name][i] in unsaid[name] or name == "log" or _implied(name, line):
                 continue
+            compared = [j for j, other in enumerate(lines) if not _implied(name, other)]
+            usual = collections.Counter(values[name][j] for j in compared).most_common(1)[0][0]
+            if name == "code":
+                usual = frozen(None)
+            namesakes = {values[name][j] for j in compared if lines[j].label == line.label}
             if len(namesakes) > 1 or values[name][i] != usual:
                 own.append(_setting(name, line.settings.get(name)))
         line.name = ", ".join([line.label, *own])
@@ -128,6 +129,11 @@ def name_lines(comparison):
     if len(set(reached.values())) > 1:
         told = ", ".join(f"{name} {steps}" for name, steps in reached.items())
         comparison.notes.append(f"the lines do not reach the same step: {told}")
+
+
+def _implied(name, line):
+    """Whether a setting is what the 2017 code does anyway."""
+    return "code" in line.settings and name in ("legacy2017", "coupling")
 
 
 def _who(lines, name):

@@ -40,9 +40,10 @@ def read(text: str, path: str) -> list[RunLog]:
     text = text.replace("\r\n", "\n")
     pieces: list[tuple[dict[str, Any], str]] = []
     starts = list(_HPARAMS.finditer(text))
-    for match, following in zip(starts, [*starts[1:], None], strict=True):
+    ends = [match.start() for match in starts[1:]] + [len(text)]
+    for match, end in zip(starts, ends, strict=False):
         given = _literal(match[0].strip())
-        piece = text[match.end() : following.start() if following else len(text)]
+        piece = text[match.end() : end]
         if isinstance(given, dict):
             if pieces and pieces[-1][0] == given and _seed(pieces[-1][1]) == _seed(piece):
                 piece = pieces.pop()[1] + piece
