@@ -37,7 +37,8 @@ _PANELS = (
 _PART = "Part of the variance of the estimator alone: total, q, q_0, q_1, ..., p."
 
 
-def _define_flags() -> flags.FlagValues:
+def define_flags() -> flags.FlagValues:
+    """The command's own flags, not parsed yet."""
     values = flags.FlagValues()
 
     def define(kind, name, default, text, **limits):
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
       another signal, or Ctrl-C without --live, ended it.
     """
     argv = sys.argv if argv is None else argv
-    values = _define_flags()
+    values = define_flags()
     try:
         arguments = values(argv)[1:]
         if values.help:
