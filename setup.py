@@ -36,6 +36,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "rebar-compare = rebar.cli.compare:main",
             "rebar-train = rebar.cli.train:main",
             "rebar-download = rebar.cli.download:main",
             "rebar-draw = rebar.cli.draw:main",

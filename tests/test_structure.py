@@ -48,9 +48,10 @@ MAY_IMPORT = {
         *("errors", "hparams", "training.checkpoint", "training.files", "training.interrupt"),
         "training.records",
     ],
+    "compare": ["data.sources", "errors", "factory", "hparams", "registry", "training.records"],
     "cli": [
-        *("analysis", "data", "errors", "factory", "hparams", "presets", "registry", "restore"),
-        *("sweep", "training"),
+        *("analysis", "compare", "data", "errors", "factory", "hparams", "presets", "registry"),
+        *("restore", "sweep", "training"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

@@ -31,6 +31,11 @@ _VARIANCE_FREQ = (
     "Epochs between measurements of the variance of the estimators alone, at fixed parameters and "
     "images; 0: never."
 )
+_SCHEDULE = (
+    *("training_steps", "epochs", "eval_freq", "eval_samples"),
+    *("variance_freq", "variance_draws"),
+)
+"""Flags that are fields of a `Schedule` and are recorded."""
 
 
 class _YesNo(flags.BooleanParser):
@@ -134,7 +139,7 @@ def _train(values, hparams: HParams) -> int | None:
         dynamic=hparams.dynamic_b,
     )
     with quiet_start():
-        from rebar.factory import make_learner
+        from rebar.factory import estimator_facts, make_learner
         from rebar.training.files import write_json
         from rebar.training.run import Run, Schedule, versions
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
@@ -158,17 +163,23 @@ def _train(values, hparams: HParams) -> int | None:
         (values.seed, hparams.trial),
         estimator=estimator,
     )
+    label = registry.entry(hparams.model).label
     about = {
+        "label": label,
+        "network": type(learner.model).__name__,
         "objective": learner.model.objective_name + _followed(estimator, hparams.n_samples),
         "unbiased": learner.estimator.unbiased,
+        "estimators": estimator_facts(hparams, learner, label),
         "coupling": hparams.effective_coupling,
         "data": data.description,
         "jit": jit,
         "threads": threads,
+        "schedule": {name: values[name].value for name in _SCHEDULE},
     }
     if values.preset is not None:
         about["preset"] = f"{values.preset}: {preset(values.preset)}"
     print(hparams.to_dict())
+    print(f"seed: {values.seed}")
     for name, value in about.items():
         print(f"{name}: {value}")
     print(f"run: {folder}")
@@ -184,16 +195,8 @@ def _train(values, hparams: HParams) -> int | None:
         n_samples=hparams.n_samples,
         seed=(values.seed, hparams.trial),
         jit=jit,
-        label=registry.entry(hparams.model).label,
-        schedule=Schedule(
-            training_steps=values.training_steps,
-            epochs=values.epochs,
-            eval_freq=values.eval_freq,
-            eval_samples=values.eval_samples,
-            variance_freq=values.variance_freq,
-            variance_draws=values.variance_draws,
-            save_seconds=values.save_seconds,
-        ),
+        label=label,
+        schedule=Schedule(**about["schedule"], save_seconds=values.save_seconds),
     )
     # Only now: a checkpoint of another configuration would have been refused.
     write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
