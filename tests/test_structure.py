@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "hparams_checks": ["data.sources", "hparams_grammar", "registry"],
     "presets": ["errors"],
     "hparams_fields": ["data.sources", "registry"],
-    "hparams": ["errors", "hparams_checks", "hparams_fields", "hparams_grammar"],
+    "hparams": ["errors", "hparams_checks", "hparams_fields", "hparams_grammar", "registry"],
     "functional": ["core", "errors", "initializers", "noise"],
     "straight_through": ["core", "errors", "functional"],
     "models": ["core", "errors", "initializers", "noise", "types"],

@@ -227,6 +227,6 @@ def _finished(runs, members):
 
 
 def _order(line):
-    labels = list(registry.labels())
+    labels = list(registry.all_labels())
     position = labels.index(line.label) if line.label in labels else len(labels)
     return position, line.label, frozen(line.settings)

@@ -4,6 +4,7 @@ import collections
 import json
 from typing import Any
 
+from rebar import registry
 from rebar.compare.runs import RunLog
 from rebar.hparams import HParams
 
@@ -16,6 +17,16 @@ def architecture(run: RunLog) -> dict[str, Any]:
     if not run.hparams:
         return {}
     hparams = run.hparams
+    if _categorical(run):
+        return {
+            "task": hparams["task"],
+            "network": run.network,
+            "n_categories": hparams["n_categories"],
+            "n_latents": hparams["n_latents"],
+            "prior": hparams["prior"],
+            "conditional": run.conditional,
+            "dynamic_b": hparams["dynamic_b"],
+        }
     sizes = {n for n in hparams if n.startswith("n_")} - {"n_samples", "n_input"}
     return {
         "task": hparams["task"],
@@ -47,25 +58,37 @@ def frozen(values):
     return json.dumps(values, sort_keys=True, default=str)
 
 
+def _categorical(run) -> bool:
+    """Whether the run's model has categorical latents, as far as its name is known here."""
+    model = run.hparams.get("model")
+    return model in registry.names() and registry.entry(model).latents == "categorical"
+
+
 def heading(run):
     """Task, title, and the estimator followed if others are only tracked."""
     if not run.hparams:
         return "", "task and settings not recorded", run.label if run.tracked else None
     known = architecture(run)
-    layers = known.get("n_layer", 1)
-    title = f"task {known['task']}, {layers} stochastic layer{'s' * (layers > 1)}"
-    title += f" of {known.get('n_hidden')} units"
-    title += f", nonlinear ({known['activation']})" if known["nonlinear"] else ", linear"
+    categorical = _categorical(run)
+    if categorical:
+        title = f"task {known['task']}, {known['n_latents']} variables of "
+        title += f"{known['n_categories']} categories"
+        title += ", learned prior" if known["prior"] == "learned" else ""
+    else:
+        layers = known.get("n_layer", 1)
+        title = f"task {known['task']}, {layers} stochastic layer{'s' * (layers > 1)}"
+        title += f" of {known.get('n_hidden')} units"
+        title += f", nonlinear ({known['activation']})" if known["nonlinear"] else ", linear"
     if known["dynamic_b"]:
         title += ", dynamic binarization"
     if known["conditional"]:
         title += f", {known['conditional']} conditional network"
     defaults = HParams().to_dict()
-    named = ("n_layer", "n_hidden")
+    named = ("n_layer", "n_hidden", "n_categories", "n_latents")
     for name, value in known.items():
         if name.startswith("n_") and name not in named and value != defaults.get(name):
             title += f", {name}={value}"
-    if "Belief" not in known["network"] and not known["conditional"]:
+    if not categorical and "Belief" not in known["network"] and not known["conditional"]:
         title += f", {known['network']}"
     return known["task"], title, run.label if run.tracked else None
 
@@ -75,6 +98,10 @@ def slug(run):
     if not run.hparams:
         return "unknown"
     known = architecture(run)
+    if _categorical(run):
+        shape = f"{known['n_categories']}x{known['n_latents']}"
+        parts = [known["task"], shape, *["learned"] * (known["prior"] == "learned")]
+        return "-".join([*parts, *(["tracked", run.label] if run.tracked else [])])
     parts = [known["task"], f"{known.get('n_layer', 1)}x{known.get('n_hidden')}"]
     if "Belief" not in known["network"] and not known["conditional"]:
         parts.insert(1, known["network"])

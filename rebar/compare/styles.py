@@ -34,8 +34,23 @@ STYLES = {
 }
 """Label -> style. A label that is not here gets one by its letters, see `style`."""
 
+# Estimators of categorical latents never share a figure with the others (but for LOO and REINFORCE,
+# which both have), so the colours can be used again.
+_CATEGORICAL = {
+    "ReinMax": "DisARM",
+    "ReinMaxRao": "RELAX",
+    "ReinMaxCV": "DynamicREBAR",
+    "ReinMaxRK2": "MuProp",
+    "ST": "NVIL",
+    "ST-GS": "ARM",
+    "GumbelRao": "REBAR",
+    "GST": "Gumbel",
+    "Exact": "SimpleMuProp",
+}
+
 _COLOURS = [s.colour for s in STYLES.values()] + ["#554455"]
 MARKERS = [s.marker for s in STYLES.values()]
+STYLES |= {label: STYLES[other] for label, other in _CATEGORICAL.items()}
 
 
 def style(label: str) -> Style:

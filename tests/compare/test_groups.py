@@ -179,3 +179,24 @@ def test_repeats_of_the_2017_script_have_no_seed(tmp_path):
     (comparison,) = compare(tmp_path / "a.log", tmp_path / "b.log", tmp_path / "copy.log")
     assert comparison.lines[0].seeds == 2
     assert "copy.log: left out, the same run as" in notes(comparison)
+
+
+def test_categorical_models_are_named_by_their_variables(tmp_path):
+    for n_categories, n_latents in ((8, 4), (64, 8)):
+        for model in ("CatReinMax", "CatST"):
+            label = model.removeprefix("Cat")
+            facts = {label: {"unbiased": False, "evaluations": 1}}
+            write_run(
+                tmp_path,
+                model,
+                about={"label": label, "estimators": facts},
+                task="mnist",
+                n_categories=n_categories,
+                n_latents=n_latents,
+            )
+    found = compare(tmp_path)
+    assert sorted(c.title for c in found) == [
+        "task mnist, 4 variables of 8 categories",
+        "task mnist, 8 variables of 64 categories",
+    ]
+    assert [names(c) for c in found] == [["ST", "ReinMax"]] * 2

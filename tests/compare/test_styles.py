@@ -43,16 +43,20 @@ def lab(colour, eyes):
 
 
 def test_colours_are_apart_for_all_eyes():
-    for a, b in itertools.combinations(styles.STYLES.values(), 2):
+    binary = [styles.STYLES[label] for label in registry.labels("binary")]
+    for a, b in itertools.combinations(binary, 2):
         for name, eyes in EYES.items():
             distance = np.linalg.norm(lab(a.colour, eyes) - lab(b.colour, eyes))
             assert distance > 15, (a, b, name, distance)
         assert a.marker != b.marker
 
 
-def test_every_binary_estimator_has_a_style():
-    entries = [registry.entry(name) for name in registry.names() if name.startswith("SBN")]
-    assert {e.label for e in entries} - {"Track"} <= set(styles.STYLES)
+def test_every_estimator_has_a_style_of_its_own_within_its_family():
+    for latents in ("binary", "categorical"):
+        labels = list(registry.labels(latents))
+        assert set(labels) <= set(styles.STYLES)
+        found = [styles.STYLES[label] for label in labels]
+        assert len({s.colour for s in found}) == len({s.marker for s in found}) == len(labels)
 
 
 def test_a_label_of_a_user_always_has_the_same_style():
