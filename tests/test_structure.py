@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "initializers": ["errors", "noise"],
     "types": ["noise"],
     "registry": ["errors"],
-    "core": ["types"],
+    "core": ["errors", "types"],
     "data": ["errors", "noise"],
     "hparams_grammar": [],
     "hparams_checks": ["data.sources", "hparams_grammar", "registry"],
