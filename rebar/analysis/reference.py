@@ -1,0 +1,68 @@
+"""What estimates of a gradient are compared with: the exact gradient, or a precise unbiased one."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from rebar.analysis import at_logits
+from rebar.analysis.bias_variance import Meter, Reference, Target, flat
+from rebar.core import enumeration
+from rebar.errors import RebarError
+
+_enumerated = tf.function(enumeration.elbo_and_gradient, autograph=False)
+
+
+def exact(target: Target, model) -> Reference:
+    """The exact gradient, by enumeration of the states of the latents.
+
+    Args:
+      target: which gradient.
+      model: of which it is.
+
+    Raises:
+      RebarError: there are more than `enumeration.MAX_STATES` states.
+    """
+    states = enumeration.count(model)
+    if states > enumeration.MAX_STATES:
+        number = str(states) if states < 10**9 else f"10^{len(str(states)) - 1} and more"
+        raise RebarError(
+            f"the exact gradient is a sum over all states of the latents: {number}, but at most "
+            f"{enumeration.MAX_STATES} are enumerated (e.g. n_categories=8,n_latents=4, or 12 "
+            "binary units in all layers together). Give --reference=loo to compare with a precise "
+            "unbiased estimate instead"
+        )
+    start = time.perf_counter()
+    if target.by_image:
+        gradient = flat([at_logits.exact_gradient(model, target.x)])
+    elif hasattr(model, "latent_shape"):
+        gradient = flat(at_logits.exact_gradient_of_q(model, target.x))
+    else:
+        _, gradients = _enumerated(model, target.x)
+        gradient = flat([gradients[i] for i in target.indices])
+    about = {"kind": "exact", "states": states, "seconds": time.perf_counter() - start}
+    return Reference(gradient, about=about)
+
+
+def leave_one_out(meter: Meter, target: Target, n_draws: int, n_samples: int, seed) -> Reference:
+    """The mean of leave-one-out estimates, independent of the draws that are compared with it.
+
+    Args:
+      meter: of the leave-one-out estimator with n_samples.
+      target: which gradient.
+      n_draws: estimates that are averaged.
+      n_samples: samples of an image in each.
+      seed: see `Meter`.
+    """
+    start = time.perf_counter()
+    size = sum(int(np.prod(v.shape)) for v in target.variables)
+    groups, _ = meter(np.zeros([size]), n_draws, seed, purpose=1)
+    total = sum(groups[1:], groups[0])
+    error = float(np.sum(total.variances)) / total.n
+    about = {
+        "kind": "loo",
+        "draws": n_draws,
+        "samples": n_samples,
+        "seconds": time.perf_counter() - start,
+    }
+    return Reference(total.mean, error, groups, about)
