@@ -36,6 +36,7 @@ setup(
         "console_scripts": [
             "rebar-train = rebar.cli.train:main",
             "rebar-download = rebar.cli.download:main",
+            "rebar-analyze = rebar.cli.analyze:main",
             "rebar-draw = rebar.cli.draw:main",
         ]
     },

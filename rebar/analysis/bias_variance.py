@@ -108,15 +108,15 @@ class Reference(NamedTuple):
 
     Attributes:
       gradient: [P] in float64.
+      about: what it is: JSON values.
       error: the mean of |gradient - exact|^2; 0 where it is exact.
       groups: `Sums` of the draws behind it, with c = 0; none where it is exact.
-      about: what it is: JSON values.
     """
 
     gradient: np.ndarray
+    about: dict
     error: float = 0.0
     groups: tuple = ()
-    about: dict = {}
 
     @property
     def square(self) -> float:
@@ -202,7 +202,8 @@ def measure(groups, reference: Reference) -> dict:
 
     Returns:
       Name -> number; nan where it does not exist. `bias_seen` tells whether the square of the bias
-      is above SEEN of its standard errors, and `bias_limit` is the largest bias within these.
+      is above SEEN of its standard errors, and `bias_limit` (`relative_bias_limit`) is the largest
+      bias within these.
     """
     total = sum(groups[1:], groups[0])
     values = _numbers(total, reference, reference.gradient)
@@ -213,10 +214,12 @@ def measure(groups, reference: Reference) -> dict:
         )
     errors = {name: _jackknife([[v[name] for v in vs] for vs in leave_outs]) for name in values}
     square, error = values["bias_squared"], errors["bias_squared"]
+    limit = math.sqrt(max(square, 0) + SEEN * error)
     return {
         **values,
         "bias_seen": bool(square > SEEN * error),
-        "bias_limit": math.sqrt(max(square, 0) + SEEN * error),
+        "bias_limit": limit,
+        "relative_bias_limit": _ratio(limit, _root(reference.square)),
         "standard_error": errors,
     }
 
@@ -261,7 +264,7 @@ def _without_each(reference: Reference):
     total = sum(reference.groups[1:], reference.groups[0])
     for group in reference.groups:
         rest = total - group
-        yield Reference(rest.mean, float(np.sum(rest.variances)) / rest.n)
+        yield Reference(rest.mean, {}, float(np.sum(rest.variances)) / rest.n)
 
 
 def _jackknife(leave_outs) -> float:

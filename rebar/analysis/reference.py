@@ -41,7 +41,7 @@ def exact(target: Target, model) -> Reference:
         _, gradients = _enumerated(model, target.x)
         gradient = flat([gradients[i] for i in target.indices])
     about = {"kind": "exact", "states": states, "seconds": time.perf_counter() - start}
-    return Reference(gradient, about=about)
+    return Reference(gradient, about)
 
 
 def leave_one_out(meter: Meter, target: Target, n_draws: int, n_samples: int, seed) -> Reference:
@@ -65,4 +65,4 @@ def leave_one_out(meter: Meter, target: Target, n_draws: int, n_samples: int, se
         "samples": n_samples,
         "seconds": time.perf_counter() - start,
     }
-    return Reference(total.mean, error, groups, about)
+    return Reference(total.mean, about, error, groups)
