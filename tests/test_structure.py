@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "registry",
         "training",
     ],
-    "analysis": ["core", "errors", "noise", "registry", "training.files"],
+    "analysis": ["core", "errors", "noise", "registry", "training.files", "types"],
     "cli": [
         *("analysis", "data", "errors", "factory", "hparams", "presets", "registry", "restore"),
         "training",

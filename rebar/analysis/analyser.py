@@ -5,6 +5,8 @@ import time
 
 from rebar import registry
 from rebar.analysis import bias_variance, chosen, reference, report
+from rebar.analysis.exact import MAX_TUPLES
+from rebar.core import enumeration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,9 @@ class Analyser:
         self._settings = settings
         target = bias_variance.by_logits if settings.by == "logits" else bias_variance.by_weights
         self._target = target(model, x)
-        self._chosen = chosen.choose(wanted, hparams, self._target.model, trained, settings.seed)
+        self._chosen = chosen.choose(
+            wanted, hparams, self._target.model, trained, settings.seed, self._has_bound
+        )
         self._meters = {
             label: self._meter(c.estimator, c.n_samples) for label, c in self._chosen.items()
         }
@@ -61,6 +65,11 @@ class Analyser:
             estimator.setup(self._target.model)
             self._reference_meter = self._meter(estimator, settings.reference_samples)
 
+    def _has_bound(self, n_samples):
+        """Whether the bound's gradient can be enumerated."""
+        tuples = enumeration.count(self._model) ** n_samples
+        return self._settings.reference == "exact" and tuples <= MAX_TUPLES
+
     def _meter(self, estimator, n_samples):
         return bias_variance.Meter(self._target, estimator, n_samples, self._settings.jit)
 
@@ -68,9 +77,10 @@ class Analyser:
         """Measure.
 
         Returns:
-          "by", "batch_size", "draws", "seed", "reference", and "estimators": label -> the numbers
-          of `bias_variance.measure`, and "unbiased", "control", "n_samples", "evaluations" (of f,
-          for one estimate), "milliseconds" (of one), "seconds" (of all).
+          "by", "batch_size", "draws", "seed", "reference" (of the ELBO), and "estimators": label ->
+          the numbers of `bias_variance.measure`, and "unbiased", "objective", "control",
+          "n_samples", "evaluations" (of f, for one estimate), "milliseconds" (of one), "seconds"
+          (of all).
 
         Raises:
           RebarError: too many states for an exact reference.
@@ -88,6 +98,9 @@ class Analyser:
                 settings.reference_samples,
                 settings.seed,
             )
+        truths = {0: truth}
+        for bound in {c.bound for c in self._chosen.values()} - {0}:
+            truths[bound] = reference.exact_bound(target, bound)
         return {
             "by": settings.by,
             "batch_size": len(target.x),
@@ -95,12 +108,15 @@ class Analyser:
             "seed": settings.seed,
             "jit": settings.jit,
             "reference": report.reference_record(truth),
-            "estimators": {label: self._measure(label, truth) for label in self._chosen},
+            "estimators": {
+                label: self._measure(label, truths[c.bound]) for label, c in self._chosen.items()
+            },
         }
 
     def _measure(self, label, truth):
         """The record of one estimator."""
         estimator, n_samples, control = self._chosen[label]
+        bound = self._chosen[label].bound
         start = time.perf_counter()
         groups, milliseconds = self._meters[label](
             truth.gradient, self._settings.draws, self._settings.seed
@@ -108,6 +124,7 @@ class Analyser:
         return {
             **bias_variance.measure(groups, truth),
             "unbiased": estimator.unbiased,
+            "objective": f"{bound}-sample bound" if bound else "elbo",
             "control": control,
             "n_samples": n_samples,
             "evaluations": estimator.evaluations(len(self._target.model.n_units))

@@ -1,12 +1,13 @@
 """Which estimators are analysed, each set up for the model, with the control variates of the run.
 
-The gradient that all are compared with is that of the ELBO (or of its reconstruction term), so
-estimators of the multi-sample bound are left out.
+Each is compared with the gradient of what it follows. For the multi-sample bound that is known by
+enumeration only, so with another reference its estimators are left out.
 """
 
 from typing import NamedTuple
 
 from rebar import registry
+from rebar.analysis.exact import MAX_TUPLES
 from rebar.errors import RebarError
 
 EXACT = "Exact"
@@ -24,6 +25,13 @@ class Chosen(NamedTuple):
     estimator: object
     n_samples: int
     control: str
+
+    @property
+    def bound(self) -> int:
+        """Samples of the multi-sample bound that it follows; 0: it follows the ELBO."""
+        if self.estimator.objective == "elbo":
+            return 0
+        return self.n_samples // self.estimator.samples_per_chain
 
 
 def labels(wanted, latents: str) -> list[str]:
@@ -50,7 +58,9 @@ def labels(wanted, latents: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def choose(wanted, hparams, model, trained=None, seed: int = 0) -> dict[str, Chosen]:
+def choose(
+    wanted, hparams, model, trained=None, seed: int = 0, has_bound=lambda n_samples: True
+) -> dict[str, Chosen]:
     """The estimators to analyse.
 
     Args:
@@ -59,12 +69,13 @@ def choose(wanted, hparams, model, trained=None, seed: int = 0) -> dict[str, Cho
       model: that they are set up for.
       trained: label -> estimator with the control variates that the run has learned.
       seed: of the initial control variates of the others.
+      has_bound: whether there is a reference for the multi-sample bound of n_samples.
 
     Returns:
       Label -> `Chosen`.
 
     Raises:
-      RebarError: see `labels`; or one that was named follows the multi-sample bound.
+      RebarError: see `labels`; or one that was named follows a bound without a reference.
     """
     latents = registry.entry(hparams.model).latents
     result = {}
@@ -74,16 +85,17 @@ def choose(wanted, hparams, model, trained=None, seed: int = 0) -> dict[str, Cho
         control = "of the run"
         if estimator is None or not estimator.trainable_variables:
             estimator = registry.make_estimator(name, hparams)
-            if estimator.objective != "elbo":
-                if wanted:
-                    raise RebarError(
-                        f"{label} follows the multi-sample bound, but what is compared with is the "
-                        "gradient of the ELBO; leave it out of --estimators, or give "
-                        "--hparams=multi_sample=false where it follows the bound by that"
-                    )
-                continue
             estimator.setup(model, seed)
             control = "initial" if estimator.trainable_variables else "none"
         n_samples = registry.entry(name).n_samples(hparams.n_samples)
-        result[label] = Chosen(estimator, n_samples, control)
+        found = Chosen(estimator, n_samples, control)
+        if found.bound and not has_bound(found.bound):
+            if not wanted:
+                continue
+            raise RebarError(
+                f"{label} follows the {found.bound}-sample bound, whose exact gradient needs "
+                f"--reference=exact and at most {MAX_TUPLES} combinations of {found.bound} states; "
+                "use fewer or narrower layers, or leave it out of --estimators"
+            )
+        result[label] = found
     return result

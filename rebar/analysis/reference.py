@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar.analysis import at_logits
+from rebar.analysis import exact as oracle
 from rebar.analysis.bias_variance import Meter, Reference, Target, flat
 from rebar.core import enumeration
 from rebar.errors import RebarError
@@ -42,6 +43,17 @@ def exact(target: Target, model) -> Reference:
         gradient = flat([gradients[i] for i in target.indices])
     about = {"kind": "exact", "states": states, "seconds": time.perf_counter() - start}
     return Reference(gradient, about)
+
+
+def exact_bound(target: Target, n_samples: int) -> Reference:
+    """The exact gradient of the multi-sample bound of n_samples, by enumeration of all tuples.
+
+    Raises:
+      RebarError: there are too many, see `exact.bound_and_gradient`.
+    """
+    found = oracle.bound_and_gradient(target.model, target.x, n_samples)
+    gradient = flat([found.gradients[i] for i in target.indices])
+    return Reference(gradient, {"kind": "exact", "bound": n_samples})
 
 
 def leave_one_out(meter: Meter, target: Target, n_draws: int, n_samples: int, seed) -> Reference:

@@ -117,6 +117,10 @@ def _notes(estimators) -> list[str]:
             "std/mean: mean over images of |std|/|mean|, as published; ill-posed where posteriors "
             "saturate (a mean near 0): compare var/|e|^2"
         )
+    for objective in dict.fromkeys(values["objective"] for values in estimators.values()):
+        found = [label for label, v in estimators.items() if v["objective"] == objective]
+        if objective != "elbo":
+            notes.append(f"compared with the gradient of the {objective}: {', '.join(found)}")
     for control, what in (("of the run", "as the run learned them"), ("initial", "at their start")):
         found = [label for label, v in estimators.items() if v["control"] == control]
         if found:
