@@ -42,7 +42,19 @@ def exact(target: Target, model) -> Reference:
         _, gradients = _enumerated(model, target.x)
         gradient = flat([gradients[i] for i in target.indices])
     about = {"kind": "exact", "states": states, "seconds": time.perf_counter() - start}
+    if target.by_image:
+        about["effective_images"] = effective_images(gradient.reshape(len(target.x), -1))
     return Reference(gradient, about)
+
+
+def effective_images(gradient) -> float:
+    """(sum_b |e_b|^2)^2 / sum_b |e_b|^4 of [B, P]: how many images the gradient comes from.
+
+    B if all have the same norm, 1 if a single one has any; where posteriors saturate, few do.
+    """
+    squares = np.sum(np.square(gradient), axis=1)
+    most = np.max(squares)
+    return float(np.sum(squares / most) ** 2 / np.sum((squares / most) ** 2)) if most else 0.0
 
 
 def exact_bound(target: Target, n_samples: int) -> Reference:

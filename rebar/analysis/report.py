@@ -79,7 +79,10 @@ def table(record: dict) -> str:
 
 def _reference_line(reference) -> str:
     if reference["kind"] == "exact":
-        return f"e is exact: {reference['states']} states of the latents"
+        line = f"e is exact: {reference['states']} states of the latents"
+        if "effective_images" in reference:
+            line += f"; it comes from {_short(reference['effective_images'])} images in effect"
+        return line
     line = (
         f"e is the mean of {reference['draws']} leave-one-out estimates of {reference['samples']} "
         f"samples; its own standard error, {_short(reference['relative_error'])} |e|, is taken off"

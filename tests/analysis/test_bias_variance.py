@@ -155,6 +155,13 @@ def test_more_draws_append_and_compiling_changes_nothing():
         np.testing.assert_allclose(a.t, b.t, rtol=1e-12)
 
 
+def test_effective_images():
+    assert reference.effective_images(np.eye(4)) == pytest.approx(4)
+    assert reference.effective_images(np.diag([0, 2.0, 0])) == pytest.approx(1)
+    assert reference.effective_images(np.diag([1.0, 1.0, 0.1])) == pytest.approx(2.02, abs=0.01)
+    assert reference.effective_images(np.zeros([3, 2])) == 0
+
+
 def test_mistakes():
     with pytest.raises(RebarError, match=r"draws=19 .*20 or more"):
         Meter(TARGET, Noisy(OFFSET))(EXACT, 19, 0)
