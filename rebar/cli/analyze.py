@@ -24,8 +24,10 @@ from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.presets import preset
 
-_BY = "What the gradient is by: the posterior logits of each image, or the weights of q; auto: "
-_BY += "logits for categorical models, else weights."
+_BY = (
+    "What the gradient is by: the posterior logits of each image, or the weights of q; auto: "
+    "logits for categorical models, else weights."
+)
 
 
 def _define_flags() -> flags.FlagValues:
@@ -66,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         if values.help:
             print(__doc__, values.get_help(), sep="\n")
             return 0
+        import_plugins(values.plugins)
         _analyse(folders, values)
     except (flags.Error, RebarError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -93,8 +96,8 @@ def _analyse(folders, values) -> None:
         pictures.suffix(values.figure)
     if values.threads:
         tf.config.threading.set_intra_op_parallelism_threads(values.threads)
-    import_plugins(values.plugins)
-    output = values.output or Path(*folders[:1] if len(folders) == 1 else ["."]) / "analysis.json"
+    home = folders[0] if len(folders) == 1 else Path()
+    output = values.output or home / "analysis.json"
     analyses = _Analyses(values)
     records = []
     for folder in folders or [None]:
@@ -104,12 +107,14 @@ def _analyse(folders, values) -> None:
         else:
             subject = subjects.of_run(folder, changes)
         records.append(analyses.measure(subject))
-        write_json(output, {"command": "rebar-analyze", "analyses": records})
+        write_json(output, {"analyses": records})
     print(f"written: {output}")
     if values.figure is not None:
         first = records[0]
-        title = f"{first['hparams']['model']}, task={first['hparams']['task']}: gradient by "
-        title += f"{first['by']}, {first['batch_size']} images, {first['draws']} draws"
+        title = (
+            f"{first['hparams']['model']}, task={first['hparams']['task']}: gradient by "
+            f"{first['by']}, {first['batch_size']} images, {first['draws']} draws"
+        )
         pictures.save(bias_figure.figure(records, title), values.figure)
         print(f"written: {values.figure}")
 

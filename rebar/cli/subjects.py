@@ -11,7 +11,7 @@ from rebar.hparams import HParams
 from rebar.restore import Trained, load_model
 
 SETTINGS = (
-    *("batch_size", "temperature", "n_samples", "muprop_relaxation", "quadratic", "coupling"),
+    *("temperature", "n_samples", "muprop_relaxation", "quadratic", "coupling"),
     *("continuation", "symmetrized", "multi_sample", "legacy2017", "mc_samples", "gst_gap"),
     *("cv_scale", "cv_form", "rk2_beta", "rk2_form"),
 )
@@ -65,8 +65,7 @@ def of_run(folder: Path, changes: list[str]) -> Subject:
             f"--hparams: {', '.join(fixed)} cannot be changed, {folder} was trained with other "
             f"values; what can be: {', '.join(SETTINGS)}. Estimators are chosen by --estimators"
         )
-    settings = hparams.replace(batch_size=trained.hparams.batch_size)
-    learned = _learned(trained) if settings == trained.hparams else {}
+    learned = _learned(trained) if hparams == trained.hparams else {}
     return Subject(folder, trained.model, hparams, trained.step, learned)
 
 
