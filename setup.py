@@ -39,6 +39,7 @@ setup(
             "rebar-compare = rebar.cli.compare:main",
             "rebar-train = rebar.cli.train:main",
             "rebar-download = rebar.cli.download:main",
+            "rebar-analyze = rebar.cli.analyze:main",
             "rebar-draw = rebar.cli.draw:main",
             "rebar-sweep = rebar.cli.sweep:main",
         ]

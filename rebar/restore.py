@@ -13,8 +13,10 @@ from typing import NamedTuple
 from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
 from rebar.factory import make_learner
 from rebar.hparams import HParams
+from rebar.models.categorical_vae import CategoricalVAE
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.training import checkpoint
 
@@ -26,11 +28,13 @@ class Trained(NamedTuple):
       model: Keras model with the trained weights.
       hparams: those of the run.
       step: steps done.
+      estimator: the run's, with the control variates that it has learned.
     """
 
-    model: SigmoidBeliefNetwork
+    model: SigmoidBeliefNetwork | CategoricalVAE
     hparams: HParams
     step: int
+    estimator: Estimator
 
 
 def load_model(folder: str | os.PathLike) -> Trained:
@@ -62,4 +66,4 @@ def load_model(folder: str | os.PathLike) -> Trained:
         # Damaged checkpoints were told of above.
         warnings.simplefilter("ignore", RuntimeWarning)
         found = checkpoint.restore(folder, learner.named_variables(), expected={})
-    return Trained(learner.model, hparams, found.step)
+    return Trained(learner.model, hparams, found.step, learner.estimator)

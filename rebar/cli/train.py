@@ -78,6 +78,7 @@ def define_flags() -> flags.FlagValues:
     values["download"].parser = _YesNo()
     define("string", "source", None, "Take missing data from this folder or base URL only.")
     define("float", "save_seconds", 300.0, "Seconds between checkpoints.", lower_bound=0.0)
+    define("list", "keep_epochs", "", "Epochs after which a checkpoint is kept, e.g. 1,5,25.")
     define("list", "plugins", "", "Python modules to import that register models of yours.")
     flags.DEFINE_enum(
         "jit", "auto", ["auto", "on", "off"], "Compile steps with XLA.", flag_values=values
@@ -130,6 +131,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(values, hparams: HParams) -> int | None:
     task = TASKS[hparams.task]
+    keep_epochs = _epochs(values.keep_epochs)
     ensure(
         hparams.task,
         values.data_dir,
@@ -196,11 +198,24 @@ def _train(values, hparams: HParams) -> int | None:
         seed=(values.seed, hparams.trial),
         jit=jit,
         label=label,
-        schedule=Schedule(**about["schedule"], save_seconds=values.save_seconds),
+        schedule=Schedule(
+            **about["schedule"], save_seconds=values.save_seconds, keep_epochs=keep_epochs
+        ),
     )
     # Only now: a checkpoint of another configuration would have been refused.
     write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     return run.train()
+
+
+def _epochs(words) -> tuple:
+    """--keep_epochs as numbers."""
+    wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word))]
+    if wrong:
+        raise RebarError(
+            f"--keep_epochs={','.join(words)}: give epochs from 1 on, e.g. --keep_epochs=1,5,25; "
+            f"not {', '.join(map(repr, wrong))}"
+        )
+    return tuple(map(int, words))
 
 
 def _followed(estimator, n_samples: int) -> str:

@@ -48,6 +48,7 @@ class Schedule:
       variance_freq: epochs between measurements of the variance of the estimators; 0: never.
       variance_draws: draws of the noise of each.
       save_seconds: time between checkpoints (one is always written at the end).
+      keep_epochs: epochs after which a checkpoint is kept for good, in snapshots/epoch-<epoch>.
     """
 
     training_steps: int = STEPS_2017
@@ -57,6 +58,7 @@ class Schedule:
     variance_freq: int = 0
     variance_draws: int = 100
     save_seconds: float = 300.0
+    keep_epochs: tuple = ()
 
 
 class Run:
@@ -236,6 +238,9 @@ class Run:
             record |= self._evaluation(step, scalars)
         self._metrics.append(record)
         self._scalars.write(step, scalars)
+        epoch, rest = divmod(step, self._blocks.steps_per_epoch)
+        if rest == 0 and epoch in self._schedule.keep_epochs:
+            self._write(self._folder / "snapshots" / f"epoch-{epoch}")
         self._started = time.monotonic()
 
     def _is_time(self, frequency):
@@ -268,16 +273,20 @@ class Run:
         return record | {"eval_samples": self._schedule.eval_samples}
 
     def _save(self):
+        self._write(self._folder)
+        self._saved_at = time.monotonic()
+        self._saved_step = self.steps
+
+    def _write(self, folder):
+        """A checkpoint into a folder."""
         epoch = np.concatenate(self._epoch) if self._epoch else np.zeros([0, 0], np.float32)
         checkpoint.save(
-            self._folder,
+            folder,
             self.steps,
             self._learner.named_variables(),
             {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
             {**self._identity, "versions": versions()},
         )
-        self._saved_at = time.monotonic()
-        self._saved_step = self.steps
 
 
 def versions() -> dict:
