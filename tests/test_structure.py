@@ -41,12 +41,16 @@ MAY_IMPORT = {
         *("data.sources", "errors", "estimators.base", "factory", "hparams", "models", "registry"),
         "training",
     ],
-    "analysis": ["core", "errors", "noise", "registry", "training.files", "types"],
+    "styles": [],
+    "analysis": ["core", "errors", "noise", "registry", "styles", "training.files", "types"],
     "sweep": [
         *("errors", "hparams", "training.checkpoint", "training.files", "training.interrupt"),
         "training.records",
     ],
-    "compare": ["data.sources", "errors", "factory", "hparams", "registry", "training.records"],
+    "compare": [
+        *("data.sources", "errors", "factory", "hparams", "registry", "styles"),
+        "training.records",
+    ],
     "cli": [
         *("analysis", "compare", "data", "errors", "factory", "hparams", "presets", "registry"),
         *("restore", "sweep", "training"),

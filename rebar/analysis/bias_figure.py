@@ -5,23 +5,9 @@ matplotlib is imported where a figure is made, and never by way of pyplot: no di
 
 import math
 
+from rebar import styles
 from rebar.errors import RebarError
 
-_STYLES = {
-    "ST": ("#000000", "X"),
-    "ST-GS": ("#E69F00", "P"),
-    "GumbelRao": ("#D55E00", "s"),
-    "GST": ("#CC79A7", "D"),
-    "ReinMax": ("#0072B2", "o"),
-    "ReinMaxRao": ("#009E73", "^"),
-    "ReinMaxCV": ("#56B4E9", "v"),
-    "ReinMaxRK2": ("#8800FF", "d"),
-    "REINFORCE": ("#663311", "<"),
-    "LOO": ("#99BB66", ">"),
-}
-"""Label -> colour and marker: the first seven are told apart by the colour-blind (Okabe & Ito)."""
-
-_OTHERS = tuple(_STYLES.values())
 _GRID = "#dddddd"
 _PANELS = {
     "cosine": ("Cosine of the mean gradient\nand the exact one", False),
@@ -56,8 +42,8 @@ def figure(records: list[dict], title: str = ""):
     axes = made.subplots(1, len(panels), squeeze=False)[0]
     for axis, name in zip(axes, panels, strict=True):
         heading, logarithmic = _PANELS[name]
-        for position, (label, values) in enumerate(zip(labels, first, strict=True)):
-            _draw_line(axis, records, label, name, values["unbiased"], position)
+        for label, values in zip(labels, first, strict=True):
+            _draw_line(axis, records, label, name, values["unbiased"])
         axis.set_title(heading, fontsize=10)
         axis.set_xlabel("epoch", fontsize=9)
         if logarithmic:
@@ -72,9 +58,9 @@ def figure(records: list[dict], title: str = ""):
     return made
 
 
-def _draw_line(axis, records, label, name, unbiased, position):
+def _draw_line(axis, records, label, name, unbiased):
     found = [(r["epoch"], r["estimators"][label]) for r in records if label in r["estimators"]]
-    colour, marker = _STYLES.get(label, _OTHERS[position % len(_OTHERS)])
+    colour, marker = styles.style(label)
     axis.errorbar(
         [epoch for epoch, _ in found],
         [_number(values[name]) for _, values in found],

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rebar.compare import curves, styles
+from rebar import styles
+from rebar.compare import curves
 from rebar.compare.groups import Comparison, Line
 from rebar.compare.runs import X, is_number
 from rebar.errors import RebarError

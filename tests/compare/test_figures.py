@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rebar.compare import figures, styles
+from rebar import styles
+from rebar.compare import figures
 from rebar.errors import RebarError
 from tests.compare.synthetic import compare, record, write_run
 

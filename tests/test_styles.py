@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from rebar import registry
-from rebar.compare import styles
+from rebar import styles
 
 # Machado, Oliveira and Fernandes 2009, severity 1, for linear sRGB.
 EYES = {
