@@ -4,8 +4,7 @@ import itertools
 
 import numpy as np
 
-from rebar import registry
-from rebar import styles
+from rebar import registry, styles
 
 # Machado, Oliveira and Fernandes 2009, severity 1, for linear sRGB.
 EYES = {
