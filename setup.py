@@ -39,6 +39,7 @@ setup(
             "rebar-train = rebar.cli.train:main",
             "rebar-download = rebar.cli.download:main",
             "rebar-draw = rebar.cli.draw:main",
+            "rebar-sample = rebar.cli.draw:main",
             "rebar-sweep = rebar.cli.sweep:main",
         ]
     },
