@@ -25,6 +25,7 @@ setup(
     ],
     extras_require={
         "cluster": ["submitit>=1.5"],
+        "tensorboard": ["tensorboard>=2.20"],
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.0",

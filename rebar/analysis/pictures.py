@@ -261,9 +261,13 @@ class Artist:
         return whole, {panel.name: pixels(panel) for panel in drawn}
 
 
-def pixels(panel: Panel, enlarge: int = 2) -> np.ndarray:
-    """The panel's mosaic without labels, [height, width, 3] uint8, ink black."""
+def pixels(panel: Panel, width: int = 640) -> np.ndarray:
+    """The panel's mosaic without labels, [height, width, 3] uint8, ink black.
+
+    It is enlarged to about that width: every pixel becomes a square of whole pixels.
+    """
     values = mosaic(panel.images)[..., np.newaxis]
+    enlarge = max(1, round(width / values.shape[1]))
     frame = np.array([int(_FRAME[i : i + 2], 16) for i in (1, 3, 5)])
     ink = 255 * (1 - np.clip(np.nan_to_num(values), 0, 1))
     coloured = np.where(np.isnan(values), frame, np.round(ink)).astype(np.uint8)

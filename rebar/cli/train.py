@@ -55,6 +55,7 @@ def define_flags() -> flags.FlagValues:
     define("string", "data_dir", "data", "Folder of the data sets.")
     define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
     define("integer", "eval_samples", 100, "Samples of the evaluated bound.", lower_bound=1)
+    define("boolean", "draw", False, "Draw samples and test images at evaluations.")
     define("integer", "variance_freq", 0, _VARIANCE_FREQ, lower_bound=0)
     define("integer", "variance_draws", 100, "Draws of the noise for it.", lower_bound=4)
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
@@ -124,6 +125,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(values, hparams: HParams) -> int | None:
+    if values.draw and not values.eval_freq:
+        raise RebarError(
+            "--draw draws at evaluations, but --eval_freq=0 asks for none; give --eval_freq=20, or "
+            "draw the trained model with rebar-draw"
+        )
     task = TASKS[hparams.task]
     ensure(
         hparams.task,
@@ -185,6 +191,8 @@ def _train(values, hparams: HParams) -> int | None:
         seed=(values.seed, hparams.trial),
         jit=jit,
         label=registry.entry(hparams.model).label,
+        draw=_artist(values, hparams, learner.model, data),
+        settings=_settings(values, hparams),
         schedule=Schedule(
             training_steps=values.training_steps,
             epochs=values.epochs,
@@ -198,6 +206,24 @@ def _train(values, hparams: HParams) -> int | None:
     # Only now: a checkpoint of another configuration would have been refused.
     write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     return run.train()
+
+
+def _artist(values, hparams: HParams, model, data):
+    """What draws the model at evaluations, as rebar-draw does; None if nothing is to be drawn."""
+    if not values.draw:
+        return None
+    with quiet_start():
+        from rebar.analysis import pictures
+        from rebar.restore import Trained
+    return pictures.Artist(Trained(model, hparams, 0), data.test, data.image_shape)
+
+
+def _settings(values, hparams: HParams) -> dict:
+    """What tells runs apart; what is tracked only where something is."""
+    settings = {**hparams.to_dict(), "seed": values.seed}
+    if not registry.entry(hparams.model).tracks:
+        del settings["track"], settings["follow"]
+    return settings
 
 
 def _followed(estimator, n_samples: int) -> str:

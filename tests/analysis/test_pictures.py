@@ -163,7 +163,7 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
 
 def test_pixels_are_squares_of_grey_in_a_frame():
     panel = pictures.Panel("", "", np.array([[[[1.0, 0.5, np.nan]]]]))
-    drawn = pictures.pixels(panel, enlarge=2)
+    drawn = pictures.pixels(panel, width=10)
     frame = [0xC8, 0xD4, 0xE4]
     assert (drawn.dtype, drawn.shape) == (np.uint8, (6, 10, 3))
     np.testing.assert_array_equal(drawn[::2, ::2], drawn[1::2, 1::2])

@@ -116,27 +116,43 @@ def test_lines_and_records(undisturbed):
     usual = {"step", "epoch", "elbo", "log_variance"}
     assert [record.keys() - usual for record in records] == [
         set(),
-        {"valid", "test", "eval_samples"},
+        {"valid", "valid_elbo", "test", "test_elbo", "eval_samples"},
     ] * 2
     assert all(record["eval_samples"] == 3 for record in records[1::2])
 
 
-def test_tensorboard_scalars(tmp_path):
-    train(tmp_path, 2 * PER_EPOCH, "model=SBNDynamicRebar")
-    (file,) = tmp_path.glob("events*")
+def scalars(folder):
+    """{(step, tag): value} of all event files; a value that is there twice is refused."""
     found = {}
-    for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-        event = event_pb2.Event.FromString(content)
-        for value in event.summary.value:
-            found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    for file in sorted(folder.glob("events*")):
+        for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = event_pb2.Event.FromString(content)
+            for value in event.summary.value:
+                assert (event.step, value.tag) not in found
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def test_tensorboard_scalars(tmp_path):
+    train(tmp_path, 2 * PER_EPOCH, "model=SBNDynamicRebar", variance_freq=2)
     first, second = metrics(tmp_path)
     expected = {}
     for record in (first, second):
-        expected[record["step"], "Train ELBO"] = record["elbo"]
-        expected[record["step"], "Temperature"] = record["temperature"]
-        expected[record["step"], "log grad variance"] = record["log_variance"]
-    expected |= {(10, f"{name.title()} bound"): second[name] for name in ("valid", "test")}
-    assert found == pytest.approx(expected, rel=1e-6)
+        step = record["step"]
+        expected[step, "train/elbo"] = record["elbo"]
+        expected[step, "variance/log_gradient_variance"] = record["log_variance"]
+        for name, value in record.items():
+            if name == "temperature" or name.startswith("eta/"):
+                expected[step, f"within_estimator/{name}"] = value
+    for name in ("valid", "test"):
+        expected[10, f"{name}/bound"] = second[name]
+        expected[10, f"{name}/elbo"] = second[f"{name}_elbo"]
+    (measured,) = second["estimator_variance"].values()
+    for part in ("total", "q", "q_0", "p"):
+        expected[10, f"variance_alone/log_{part}"] = np.log(measured[part])
+    assert (5, "within_estimator/temperature") in expected
+    assert scalars(tmp_path) == pytest.approx(expected, rel=1e-6)
 
 
 def test_numbers_are_means_over_the_minibatches_of_an_epoch(undisturbed):
@@ -191,6 +207,7 @@ def test_interruption_saves_and_the_next_run_goes_on_exactly(
     text, records, expected = undisturbed
     assert first.removesuffix(note) + second.removeprefix(resuming) == text
     assert without_seconds(metrics(tmp_path)) == records
+    assert [s for s, tag in scalars(tmp_path) if tag == "train/elbo"] == [5, 10, 15, 20]
     tiny.assert_same(variables, expected)
 
 
@@ -217,6 +234,7 @@ def test_records_beyond_the_checkpoint_are_cut_after_a_crash(
         with pytest.raises(CrashError):
             train(tmp_path, 20, save_seconds=0, eval_freq=3)
     assert [r["step"] for r in metrics(tmp_path)] == [5, 10]
+    assert {step for step, _ in scalars(tmp_path)} == {5, 10}
     assert checkpoints(tmp_path) == ["checkpoint-3.npz"]
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 15, "elb')
@@ -227,6 +245,12 @@ def test_records_beyond_the_checkpoint_are_cut_after_a_crash(
     assert capsys.readouterr().out.partition("\n")[2] == text
     assert without_seconds(metrics(tmp_path)) == records
     tiny.assert_same(variables, expected)
+    assert len(list(tmp_path.glob("events*"))) == 1  # the first run's had nothing worth keeping
+    found = scalars(tmp_path)
+    assert [found[r["step"], "train/elbo"] for r in records] == [
+        pytest.approx(r["elbo"], rel=1e-6) for r in records
+    ]
+    assert len(found) == 2 * len(records) + 4 * 2
 
 
 def test_metrics_without_a_checkpoint_are_dropped(tmp_path):

@@ -110,7 +110,7 @@ def test_lines_records_and_scalars(tmp_path, capsys):
         for value in event.summary.value:
             tags[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
     for label, part in (("NVIL", "total"), ("DisARM", "q_1")):
-        value = tags[4 * PER_EPOCH, f"log estimator variance/{label}/{part}"]
+        value = tags[4 * PER_EPOCH, f"variance_alone/log_{part}/{label}"]
         variance = found[3]["estimator_variance"][label][part]
         np.testing.assert_allclose(value, np.log(variance), rtol=1e-6)
 
