@@ -70,6 +70,10 @@ def test_hparams(refused, tmp_path, hparams, message):
         (["--eval_samples=0"], "--eval_samples=0"),
         (["--variance_freq=-1"], "--variance_freq=-1"),
         (["--variance_draws=3"], "--variance_draws=3"),
+        (
+            ["--draw", "--eval_freq=0"],
+            "--draw draws at evaluations, but --eval_freq=0 asks for none",
+        ),
         (["--jit=maybe"], "--jit=maybe"),
         (["--preset=disarm"], "unknown preset 'disarm'; choose from disarm_linear, disarm_nonlin"),
         (["--preset="], "unknown preset ''; choose from disarm_linear"),
