@@ -1,4 +1,4 @@
-"""--draw: the pictures of the draw command at evaluations; matplotlib only where it is asked for."""
+"""--draw: the pictures of the draw command at evaluations; matplotlib only if asked for."""
 
 import subprocess
 import sys
@@ -17,15 +17,15 @@ def test_the_picture_of_a_step_is_that_of_the_draw_command(tmp_path, capsys):
     assert picture.read_bytes() == (tmp_path / "again.png").read_bytes()
 
 
-def test_matplotlib_stays_out_unless_asked_for(tmp_path):
+def test_a_run_that_draws_nothing_needs_no_matplotlib(tmp_path):
+    """Keras imports it for itself where it finds it; the train command must not."""
     code = (
-        "import sys; from rebar.cli import train; "
+        "import sys; sys.modules['matplotlib'] = None; from rebar.cli import train; "
         f"assert train.main(['train', *{FLAGS!r}, '--working_dir={tmp_path}']) == 0; "
-        "assert 'rebar.analysis.pictures' not in sys.modules; "
-        "assert not [name for name in sys.modules if name.startswith('matplotlib')]"
+        "assert 'rebar.analysis.pictures' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_matplotlib_the_message_comes_before_training(tmp_path, capsys, monkeypatch):

@@ -72,7 +72,7 @@ def test_hparams(refused, tmp_path, hparams, message):
         (["--variance_draws=3"], "--variance_draws=3"),
         (
             ["--draw", "--eval_freq=0"],
-            "--draw draws at evaluations, but --eval_freq=0 asks for none",
+            "--draw draws at evaluations, but --eval_freq=0",
         ),
         (["--jit=maybe"], "--jit=maybe"),
         (["--preset=disarm"], "unknown preset 'disarm'; choose from disarm_linear, disarm_nonlin"),
