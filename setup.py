@@ -32,6 +32,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.6",
             "submitit>=1.5",
+            "tensorboard>=2.20",
             "tensorflow-probability[tf]>=0.25",
         ],
     },

@@ -8,8 +8,6 @@ import threading
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from tensorflow.core.util import event_pb2
 
 from rebar import noise, registry
 from rebar.errors import RebarError
@@ -121,40 +119,6 @@ def test_lines_and_records(undisturbed):
     assert all(record["eval_samples"] == 3 for record in records[1::2])
 
 
-def scalars(folder):
-    """{(step, tag): value} of all event files; a value that is there twice is refused."""
-    found = {}
-    for file in sorted(folder.glob("events*")):
-        for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-            event = event_pb2.Event.FromString(content)
-            for value in event.summary.value:
-                assert (event.step, value.tag) not in found
-                if value.metadata.plugin_data.plugin_name == "scalars":
-                    found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
-    return found
-
-
-def test_tensorboard_scalars(tmp_path):
-    train(tmp_path, 2 * PER_EPOCH, "model=SBNDynamicRebar", variance_freq=2)
-    first, second = metrics(tmp_path)
-    expected = {}
-    for record in (first, second):
-        step = record["step"]
-        expected[step, "train/elbo"] = record["elbo"]
-        expected[step, "variance/log_gradient_variance"] = record["log_variance"]
-        for name, value in record.items():
-            if name == "temperature" or name.startswith("eta/"):
-                expected[step, f"within_estimator/{name}"] = value
-    for name in ("valid", "test"):
-        expected[10, f"{name}/bound"] = second[name]
-        expected[10, f"{name}/elbo"] = second[f"{name}_elbo"]
-    (measured,) = second["estimator_variance"].values()
-    for part in ("total", "q", "q_0", "p"):
-        expected[10, f"variance_alone/log_{part}"] = np.log(measured[part])
-    assert (5, "within_estimator/temperature") in expected
-    assert scalars(tmp_path) == pytest.approx(expected, rel=1e-6)
-
-
 def test_numbers_are_means_over_the_minibatches_of_an_epoch(undisturbed):
     _, records, _ = undisturbed
     learner = tiny.learner()
@@ -207,7 +171,7 @@ def test_interruption_saves_and_the_next_run_goes_on_exactly(
     text, records, expected = undisturbed
     assert first.removesuffix(note) + second.removeprefix(resuming) == text
     assert without_seconds(metrics(tmp_path)) == records
-    assert [s for s, tag in scalars(tmp_path) if tag == "train/elbo"] == [5, 10, 15, 20]
+    assert [s for s, tag in tiny.scalars(tmp_path) if tag == "train/elbo"] == [5, 10, 15, 20]
     tiny.assert_same(variables, expected)
 
 
@@ -234,7 +198,7 @@ def test_records_beyond_the_checkpoint_are_cut_after_a_crash(
         with pytest.raises(CrashError):
             train(tmp_path, 20, save_seconds=0, eval_freq=3)
     assert [r["step"] for r in metrics(tmp_path)] == [5, 10]
-    assert {step for step, _ in scalars(tmp_path)} == {5, 10}
+    assert {step for step, _ in tiny.scalars(tmp_path)} == {5, 10}
     assert checkpoints(tmp_path) == ["checkpoint-3.npz"]
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 15, "elb')
@@ -246,7 +210,7 @@ def test_records_beyond_the_checkpoint_are_cut_after_a_crash(
     assert without_seconds(metrics(tmp_path)) == records
     tiny.assert_same(variables, expected)
     assert len(list(tmp_path.glob("events*"))) == 1  # the first run's had nothing worth keeping
-    found = scalars(tmp_path)
+    found = tiny.scalars(tmp_path)
     assert [found[r["step"], "train/elbo"] for r in records] == [
         pytest.approx(r["elbo"], rel=1e-6) for r in records
     ]
