@@ -60,7 +60,8 @@ def load_model(folder: str | os.PathLike) -> Trained:
             "with the run for one more epoch, so that it is written again"
         )
     registry.entry(found.metadata["hparams"]["model"])  # its message tells how to make one known
-    hparams = HParams.from_dict(found.metadata["hparams"])
+    # A run of before a hyperparameter was added is as one with its default.
+    hparams = HParams.from_dict(HParams().to_dict() | found.metadata["hparams"])
     learner = make_learner(hparams, found.extra["input_mean"], TASKS[hparams.task].conditional)
     with warnings.catch_warnings():
         # Damaged checkpoints were told of above.

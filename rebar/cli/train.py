@@ -60,6 +60,7 @@ def define_flags() -> flags.FlagValues:
     define("string", "data_dir", "data", "Folder of the data sets.")
     define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
     define("integer", "eval_samples", 100, "Samples of the evaluated bound.", lower_bound=1)
+    define("boolean", "draw", False, "Draw samples and test images at evaluations.")
     define("integer", "variance_freq", 0, _VARIANCE_FREQ, lower_bound=0)
     define("integer", "variance_draws", 100, "Draws of the noise for it.", lower_bound=4)
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
@@ -130,6 +131,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(values, hparams: HParams) -> int | None:
+    if values.draw and not values.eval_freq:
+        raise RebarError(
+            "--draw draws at evaluations, but --eval_freq=0 asks for none; give --eval_freq=20, or "
+            "draw the trained model with rebar-draw"
+        )
     task = TASKS[hparams.task]
     keep_epochs = _epochs(values.keep_epochs)
     ensure(
@@ -198,6 +204,8 @@ def _train(values, hparams: HParams) -> int | None:
         seed=(values.seed, hparams.trial),
         jit=jit,
         label=label,
+        draw=_artist(values, hparams, learner, data),
+        settings=_settings(values, hparams),
         schedule=Schedule(
             **about["schedule"], save_seconds=values.save_seconds, keep_epochs=keep_epochs
         ),
@@ -216,6 +224,25 @@ def _epochs(words) -> tuple:
             f"not {', '.join(map(repr, wrong))}"
         )
     return tuple(map(int, words))
+
+
+def _artist(values, hparams: HParams, learner, data):
+    """What draws the model at evaluations, as rebar-draw does; None if nothing is to be drawn."""
+    if not values.draw:
+        return None
+    with quiet_start():
+        from rebar.analysis import pictures
+        from rebar.restore import Trained
+    trained = Trained(learner.model, hparams, learner.steps, learner.estimator)
+    return pictures.Artist(trained, data.test, data.image_shape)
+
+
+def _settings(values, hparams: HParams) -> dict:
+    """What tells runs apart; what is tracked only where something is."""
+    settings = {**hparams.to_dict(), "seed": values.seed}
+    if not registry.entry(hparams.model).tracks:
+        del settings["track"], settings["follow"]
+    return settings
 
 
 def _followed(estimator, n_samples: int) -> str:

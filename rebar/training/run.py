@@ -15,8 +15,10 @@ import math
 import platform
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,10 +26,11 @@ import tensorflow as tf
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.training import checkpoint, records
+from rebar.training import checkpoint, events, records
 from rebar.training.blocks import Blocks
 from rebar.training.estimator_variance import VarianceMeter, fixed_batch
 from rebar.training.evaluate import Evaluator
+from rebar.training.gallery import Draw, Gallery
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.lock import FolderLock
@@ -67,12 +70,14 @@ class Run:
     Args:
       learner: what to train.
       dataset: training, validation and test images.
-      folder: of the run; created. Holds checkpoints, metrics.jsonl, TensorBoard events.
+      folder: of the run; created. Holds checkpoints, metrics.jsonl, TensorBoard events, pictures.
       identity: JSON values that a checkpoint must agree with (hparams, seed).
       batch_size, n_samples, seed, jit: see `Blocks`.
       schedule: see `Schedule`.
       label: of a single estimator, where its variance is measured.
       say: prints a line that is not part of the log (warnings, what is resumed).
+      draw: what is drawn at evaluations, see `gallery`; it must leave the model as it is.
+      settings: what TensorBoard's HPARAMS tab shows of the run; nothing, if empty.
 
     Raises:
       RebarError: the folder cannot be written, or its checkpoint is of another run.
@@ -92,12 +97,15 @@ class Run:
         schedule: Schedule = Schedule(),
         label: str | None = None,
         say: Callable[[str], None] = print,
+        draw: Draw | None = None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ):
         self._learner = learner
         self._data = dataset
         self._folder = Path(folder)
         self._identity = identity
         self._schedule = schedule
+        self._settings = settings
         self._say = say
         self._blocks = Blocks(
             learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic
@@ -107,6 +115,7 @@ class Run:
         self._batch = fixed_batch(dataset.train, batch_size, dataset.dynamic)
         self._seed = seed
         self._metrics = records.MetricsFile(self._folder / "metrics.jsonl")
+        self._gallery = Gallery(self._folder, draw)
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
@@ -140,6 +149,8 @@ class Run:
             self._saved_step = found.step
             self._say(f"resuming at step {found.step} from {found.path}")
         self._metrics.truncate_after(self.steps)
+        self._gallery.truncate_after(self.steps)
+        events.cut_after(self._folder, self.steps)
 
     def train(self) -> int | None:
         """Train to the end of the schedule; says so if it is reached already.
@@ -166,9 +177,10 @@ class Run:
         with (
             contextlib.closing(self._lock),
             Interrupt() as interrupt,
-            records.Scalars(self._folder) as self._scalars,
+            events.Events(self._folder, self.steps) as self._events,
             records.Progress(last, self.steps) as self._progress,
         ):
+            self._events.hparams(self._settings, self._folder.name)
             while (step := self.steps) < last and interrupt.requested is None:
                 count = self._blocks.next_count(step, last - step)
                 self._epoch.append(self._checked(step, self._blocks.take(step, count)))
@@ -224,20 +236,16 @@ class Run:
             "log_variance_q": of_q.get("", of_q),
             "seconds": time.monotonic() - self._started,
         }
-        scalars = {"Train ELBO": metrics["elbo"]}
-        for name, value in metrics.items():
-            if name.partition("/")[0] == "temperature":
-                scalars["Temperature" + name.removeprefix("temperature")] = value
-        for label, value in log_variances.items():
-            scalars[f"log grad variance/{label}" if label else "log grad variance"] = value
-        for label, value in of_q.items():
-            scalars["/".join(["log grad variance of q", *([label] if label else [])])] = value
+        scalars = events.train_tags(metrics, log_variances, of_q)
+        images = {}
         if self._is_time(self._schedule.variance_freq):
             record |= self._estimator_variance(step, scalars)
         if self._is_time(self._schedule.eval_freq):
             record |= self._evaluation(step, scalars)
+            images = self._gallery.add(step)
         self._metrics.append(record)
-        self._scalars.write(step, scalars)
+        self._events.scalars(step, scalars)
+        self._events.images(step, images)
         epoch, rest = divmod(step, self._blocks.steps_per_epoch)
         if rest == 0 and epoch in self._schedule.keep_epochs:
             self._write(self._folder / "snapshots" / f"epoch-{epoch}")
@@ -254,8 +262,9 @@ class Run:
         table = {label: values.record() for label, values in measured.items()}
         for label in sorted(table):
             self._progress.print(records.format_estimator_variance(step, label, table[label]))
-            for part, values in measured[label].parts.items():
-                scalars[f"log estimator variance/{label}/{part}"] = _log(values.variance)
+            parts = {part: _log(v.variance) for part, v in measured[label].parts.items()}
+            alone = "" in self._columns[1]
+            scalars |= events.estimator_variance_tags(parts, "" if alone else label)
         return {"estimator_variance": table, "variance_draws": draws}
 
     def _evaluation(self, step, scalars):
@@ -268,8 +277,9 @@ class Run:
                 continue  # nothing was set aside for validation
             values = self._evaluate(images, self._schedule.eval_samples, stream)
             self._progress.print(records.format_eval(name, step, list(values.values())))
-            record[name.lower()] = scalars[f"{name} bound"] = values["bound"]
-            record[f"{name.lower()}_elbo"] = values["elbo"]
+            name = name.lower()
+            record[name] = scalars[f"{name}/bound"] = values["bound"]
+            record[f"{name}_elbo"] = scalars[f"{name}/elbo"] = values["elbo"]
         return record | {"eval_samples": self._schedule.eval_samples}
 
     def _save(self):

@@ -228,7 +228,7 @@ def test_an_estimator_of_the_users_own(run, tmp_path, capsys, monkeypatch, own_e
     assert run("model=Half,task=digits,n_hidden=4", *flags) == 0
     check_agreement(only_run(tmp_path), capsys.readouterr().out, steps=4)
     assert train.main(["rebar_train.py", "--plugins=my_half", "--help"]) == 0
-    assert "SBNTrackGradVariances, Half." in capsys.readouterr().out
+    assert "CatTrackGradVariances, Half." in capsys.readouterr().out
 
 
 def test_help_tells_every_flag_and_hparam_without_tensorflow():
