@@ -10,8 +10,6 @@ the means over the part that is done; going on later, the epoch counts as a whol
 """
 
 import contextlib
-import dataclasses
-import math
 import platform
 import signal
 import time
@@ -26,42 +24,14 @@ import tensorflow as tf
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.training import checkpoint, events, records
+from rebar.training import checkpoint
 from rebar.training.blocks import Blocks
-from rebar.training.estimator_variance import VarianceMeter, fixed_batch
-from rebar.training.evaluate import Evaluator
-from rebar.training.gallery import Draw, Gallery
+from rebar.training.gallery import Draw
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.lock import FolderLock
-from rebar.training.moments import OF_PART
-
-STEPS_2017 = 2_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """How long to train, how often to look.
-
-    Attributes:
-      training_steps: stop after that many steps.
-      epochs: stop after that many epochs; 0: no such limit.
-      eval_freq: epochs between evaluations; 0: never.
-      eval_samples: S of the bound.
-      variance_freq: epochs between measurements of the variance of the estimators; 0: never.
-      variance_draws: draws of the noise of each.
-      save_seconds: time between checkpoints (one is always written at the end).
-      keep_epochs: epochs after which a checkpoint is kept for good, in snapshots/epoch-<epoch>.
-    """
-
-    training_steps: int = STEPS_2017
-    epochs: int = 0
-    eval_freq: int = 20
-    eval_samples: int = 100
-    variance_freq: int = 0
-    variance_draws: int = 100
-    save_seconds: float = 300.0
-    keep_epochs: tuple = ()
+from rebar.training.report import Report
+from rebar.training.schedule import DEFAULT, Schedule
 
 
 class Run:
@@ -94,7 +64,7 @@ class Run:
         n_samples: int = 1,
         seed=0,
         jit: bool = False,
-        schedule: Schedule = Schedule(),
+        schedule: Schedule = DEFAULT,
         label: str | None = None,
         say: Callable[[str], None] = print,
         draw: Draw | None = None,
@@ -105,17 +75,24 @@ class Run:
         self._folder = Path(folder)
         self._identity = identity
         self._schedule = schedule
-        self._settings = settings
         self._say = say
         self._blocks = Blocks(
             learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic
         )
-        self._evaluate = Evaluator(learner.model, learner.estimator, seed)
-        self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
-        self._batch = fixed_batch(dataset.train, batch_size, dataset.dynamic)
-        self._seed = seed
-        self._metrics = records.MetricsFile(self._folder / "metrics.jsonl")
-        self._gallery = Gallery(self._folder, draw)
+        self._report = Report(
+            learner,
+            dataset,
+            self._folder,
+            schedule,
+            self._blocks.steps_per_epoch,
+            batch_size=batch_size,
+            n_samples=n_samples,
+            seed=seed,
+            jit=jit,
+            label=label,
+            draw=draw,
+            settings=settings,
+        )
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
@@ -148,9 +125,7 @@ class Run:
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
             self._say(f"resuming at step {found.step} from {found.path}")
-        self._metrics.truncate_after(self.steps)
-        self._gallery.truncate_after(self.steps)
-        events.cut_after(self._folder, self.steps)
+        self._report.truncate_after(self.steps)
 
     def train(self) -> int | None:
         """Train to the end of the schedule; says so if it is reached already.
@@ -163,9 +138,7 @@ class Run:
             good checkpoint. Or something cannot be written.
         """
         per_epoch = self._blocks.steps_per_epoch
-        last = self._schedule.training_steps
-        if self._schedule.epochs:
-            last = min(last, self._schedule.epochs * per_epoch)
+        last = self._schedule.last_step(per_epoch)
         if self.steps >= last:
             self._lock.close()
             self._say(
@@ -173,18 +146,15 @@ class Run:
                 "more --training_steps or --epochs"
             )
             return None
-        self._started = time.monotonic()
         with (
             contextlib.closing(self._lock),
             Interrupt() as interrupt,
-            events.Events(self._folder, self.steps) as self._events,
-            records.Progress(last, self.steps) as self._progress,
+            self._report.opened(last),
         ):
-            self._events.hparams(self._settings, self._folder.name)
             while (step := self.steps) < last and interrupt.requested is None:
                 count = self._blocks.next_count(step, last - step)
                 self._epoch.append(self._checked(step, self._blocks.take(step, count)))
-                self._progress.update(count)
+                self._report.advance(count)
                 if (step + count) % per_epoch == 0 or step + count == last:
                     self._finish_epoch()
                 if time.monotonic() - self._saved_at > self._schedule.save_seconds:
@@ -193,7 +163,7 @@ class Run:
                 self._save()
             if interrupt.requested is not None:
                 name = signal.Signals(interrupt.requested).name
-                self._progress.print(
+                self._report.print(
                     f"{name}: saved at step {self.steps}; the same command goes on from there"
                 )
         return interrupt.requested
@@ -213,74 +183,19 @@ class Run:
         return np.stack([*taken.metrics.values(), *taken.variances.values()], axis=1)
 
     def _finish_epoch(self):
-        """Print and write the means of the epoch's minibatches, evaluate if it is time."""
-        step = self.steps
+        """Report the means of the epoch's minibatches, keep a checkpoint if it is time."""
         means = np.mean(np.concatenate(self._epoch).astype(np.float64), axis=0)
-        if step % self._blocks.steps_per_epoch == 0:
+        epoch, rest = divmod(self.steps, self._blocks.steps_per_epoch)
+        if rest == 0:
             self._epoch = []
         names, labels = self._columns
-        metrics = dict(zip(names, means, strict=False))
-        variances = dict(zip(labels, means[len(names) :], strict=True))
-        log_variances = {k: _log(v) for k, v in variances.items() if not k.endswith(OF_PART)}
-        log_variance = log_variances.get("", log_variances)
-        of_q = {
-            k.removesuffix(OF_PART): _log(v) for k, v in variances.items() if k.endswith(OF_PART)
-        }
-        self._progress.print(records.format_step(step, list(metrics.values())))
-        self._progress.print(records.format_log_variance(log_variance))
-        record = {
-            "step": step,
-            "epoch": step / self._blocks.steps_per_epoch,
-            **metrics,
-            "log_variance": log_variance,
-            "log_variance_q": of_q.get("", of_q),
-            "seconds": time.monotonic() - self._started,
-        }
-        scalars = events.train_tags(metrics, log_variances, of_q)
-        images = {}
-        if self._is_time(self._schedule.variance_freq):
-            record |= self._estimator_variance(step, scalars)
-        if self._is_time(self._schedule.eval_freq):
-            record |= self._evaluation(step, scalars)
-            images = self._gallery.add(step)
-        self._metrics.append(record)
-        self._events.scalars(step, scalars)
-        self._events.images(step, images)
-        epoch, rest = divmod(step, self._blocks.steps_per_epoch)
+        self._report.epoch(
+            dict(zip(names, means, strict=False)),
+            dict(zip(labels, means[len(names) :], strict=True)),
+        )
         if rest == 0 and epoch in self._schedule.keep_epochs:
             self._write(self._folder / "snapshots" / f"epoch-{epoch}")
-        self._started = time.monotonic()
-
-    def _is_time(self, frequency):
-        """Whether a whole number of `frequency` epochs is done; never for 0."""
-        return frequency > 0 and self.steps % (frequency * self._blocks.steps_per_epoch) == 0
-
-    def _estimator_variance(self, step, scalars):
-        """Measure, print and return the variance of the estimators alone."""
-        draws = self._schedule.variance_draws
-        measured = self._meter(self._batch, draws, self._seed, (step,))
-        table = {label: values.record() for label, values in measured.items()}
-        for label in sorted(table):
-            self._progress.print(records.format_estimator_variance(step, label, table[label]))
-            parts = {part: _log(v.variance) for part, v in measured[label].parts.items()}
-            alone = "" in self._columns[1]
-            scalars |= events.estimator_variance_tags(parts, "" if alone else label)
-        return {"estimator_variance": table, "variance_draws": draws}
-
-    def _evaluation(self, step, scalars):
-        """Print and return the bounds of the validation and the test images."""
-        record = {}
-        for stream, (name, images) in enumerate(
-            (("Valid", self._data.valid), ("Test", self._data.test))
-        ):
-            if not len(images):
-                continue  # nothing was set aside for validation
-            values = self._evaluate(images, self._schedule.eval_samples, stream)
-            self._progress.print(records.format_eval(name, step, list(values.values())))
-            name = name.lower()
-            record[name] = scalars[f"{name}/bound"] = values["bound"]
-            record[f"{name}_elbo"] = scalars[f"{name}/elbo"] = values["elbo"]
-        return record | {"eval_samples": self._schedule.eval_samples}
+        self._report.begin_epoch()
 
     def _save(self):
         self._write(self._folder)
@@ -308,10 +223,3 @@ def versions() -> dict:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
-
-
-def _log(variance: float) -> float:
-    """log of a variance: -inf for 0, nan where rounding or a shared mean makes it negative."""
-    if variance == 0:
-        return -math.inf
-    return math.log(variance) if variance > 0 else math.nan
