@@ -25,20 +25,25 @@ setup(
     ],
     extras_require={
         "cluster": ["submitit>=1.5"],
+        "tensorboard": ["tensorboard>=2.20"],
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
             "submitit>=1.5",
+            "tensorboard>=2.20",
             "tensorflow-probability[tf]>=0.25",
         ],
     },
     entry_points={
         "console_scripts": [
+            "rebar-compare = rebar.cli.compare:main",
             "rebar-train = rebar.cli.train:main",
             "rebar-download = rebar.cli.download:main",
+            "rebar-analyze = rebar.cli.analyze:main",
             "rebar-draw = rebar.cli.draw:main",
+            "rebar-sample = rebar.cli.draw:main",
             "rebar-sweep = rebar.cli.sweep:main",
         ]
     },

@@ -57,7 +57,7 @@ def integer(text):
 
 def models(default=None):
     """What argparse is to know of a flag of model names; `default` is a comma list, else all."""
-    names = registry.names()
+    names = registry.names("binary")
     return {
         "type": words(names),
         "default": default or ",".join(names),

@@ -112,7 +112,7 @@ def _arguments():
     parser.add_argument(
         "--family", default="unconditional", choices=["unconditional", "conditional"]
     )
-    parser.add_argument("--model", default="SBNDynamicRebar", choices=registry.names())
+    parser.add_argument("--model", default="SBNDynamicRebar", choices=registry.names("binary"))
     parser.add_argument("--layers", default=2, type=common.integer, help="stochastic layers")
     parser.add_argument("--units", default=common.UNITS, type=common.integer, help="of a layer")
     parser.add_argument("--nonlinear", action="store_true", help="two tanh layers in each map")

@@ -69,3 +69,24 @@ def make_learner(
             hparams.optimizer,
         ),
     )
+
+
+def estimator_facts(hparams: HParams, learner: Learner, label: str) -> dict[str, dict]:
+    """Label -> what a comparison must know of an estimator, for each that a run tracks.
+
+    "unbiased": for what it follows, at this model; "evaluations": of f, for one step with a full
+    minibatch, full passes of one row (as in `estimator_variance`).
+
+    Args:
+      hparams: n_samples and batch_size count.
+      learner: from `make_learner`.
+      label: of the estimator, if it does not track others.
+    """
+    estimator, layers = learner.estimator, len(learner.model.n_units)
+    labels = getattr(estimator, "labels", None)
+    members = dict(zip(labels, estimator.estimators, strict=True)) if labels else {label: estimator}
+    rows = hparams.n_samples * hparams.batch_size
+    return {
+        name: {"unbiased": bool(e.unbiased), "evaluations": e.evaluations(layers) * rows}
+        for name, e in members.items()
+    }

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from rebar import hparams_checks as checks
 from rebar import hparams_grammar as grammar
+from rebar import registry
 from rebar.errors import RebarError
 from rebar.hparams_fields import Fields
 
@@ -170,6 +171,8 @@ def run_name(hparams: HParams, seed: int) -> str:
     # Registered names are the user's: keep what any file system takes, at a harmless length.
     model = re.sub(r"[^A-Za-z0-9._]", "_", hparams.model).lstrip(".")[:60]
     shape = f"{hparams.n_layer}x{hparams.n_hidden}"
+    if registry.entry(hparams.model).latents == "categorical":
+        shape = f"{hparams.n_categories}x{hparams.n_latents}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
     return f"{model}-{hparams.task}-{shape}-lr{hparams.learning_rate!r}-s{seed}-{digest}"
 

@@ -17,6 +17,7 @@ from rebar.errors import RebarError
 from rebar.factory import make_learner
 from rebar.hparams import HParams
 from rebar.training.evaluate import Evaluator
+from rebar.training.moments import OF_PART
 
 BLOCK = 100
 """Steps after which the moments' scale is written into their vectors."""
@@ -104,7 +105,9 @@ class SBN:
             self.learner.begin_block()
         metrics, variances, _ = self._step(*self._arguments(x, n_samples))
         values = {name: float(value) for name, value in metrics.items()}
-        variances = {label: float(value) for label, value in variances.items()}
+        variances = {
+            label: float(value) for label, value in variances.items() if not label.endswith(OF_PART)
+        }
         return (
             list(values.values()),
             variances.get("", variances),

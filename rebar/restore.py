@@ -13,8 +13,10 @@ from typing import NamedTuple
 from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
 from rebar.factory import make_learner
 from rebar.hparams import HParams
+from rebar.models.categorical_vae import CategoricalVAE
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.training import checkpoint
 
@@ -26,11 +28,13 @@ class Trained(NamedTuple):
       model: Keras model with the trained weights.
       hparams: those of the run.
       step: steps done.
+      estimator: the run's, with the control variates that it has learned.
     """
 
-    model: SigmoidBeliefNetwork
+    model: SigmoidBeliefNetwork | CategoricalVAE
     hparams: HParams
     step: int
+    estimator: Estimator
 
 
 def load_model(folder: str | os.PathLike) -> Trained:
@@ -56,10 +60,11 @@ def load_model(folder: str | os.PathLike) -> Trained:
             "with the run for one more epoch, so that it is written again"
         )
     registry.entry(found.metadata["hparams"]["model"])  # its message tells how to make one known
-    hparams = HParams.from_dict(found.metadata["hparams"])
+    # A run of before a hyperparameter was added is as one with its default.
+    hparams = HParams.from_dict(HParams().to_dict() | found.metadata["hparams"])
     learner = make_learner(hparams, found.extra["input_mean"], TASKS[hparams.task].conditional)
     with warnings.catch_warnings():
         # Damaged checkpoints were told of above.
         warnings.simplefilter("ignore", RuntimeWarning)
         found = checkpoint.restore(folder, learner.named_variables(), expected={})
-    return Trained(learner.model, hparams, found.step)
+    return Trained(learner.model, hparams, found.step, learner.estimator)

@@ -283,3 +283,8 @@ def test_samples_that_do_not_suit_all_that_is_tracked(monkeypatch, hparams, mess
     assert "problems:" not in str(caught.value)
     enough = re.search(r"give (n_samples=\d+)", str(caught.value))[1]
     assert HParams.parse(f"model=SBNTrackGradVariances,{hparams}", enough).n_samples > 1
+
+
+def test_run_name_of_a_categorical_model():
+    h = HParams(model="CatST", task="mnist", n_categories=64, n_latents=8)
+    assert run_name(h, 0).startswith("CatST-mnist-64x8-lr0.001-s0-")

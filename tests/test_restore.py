@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import rebar
 from rebar.errors import RebarError
@@ -41,6 +42,17 @@ def test_the_folder_is_enough(tmp_path):
     assert rebar.load_model(str(moved)).model.n_units == (4, 4)
     rebar.load_model(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_of_before_a_hyperparameter_was_added(tmp_path):
+    _, _, folder = train(tmp_path, "digits", steps=1)
+    found = checkpoint.latest(folder)
+    hparams = dict(found.metadata["hparams"])
+    assert hparams.pop("multi_sample") is False
+    metadata = {**found.metadata, "hparams": hparams}
+    variables = {name: tf.constant(value) for name, value in found.variables.items()}
+    checkpoint.save(tmp_path / "old", 1, variables, found.extra, metadata)
+    assert rebar.load_model(tmp_path / "old").hparams == rebar.load_model(folder).hparams
 
 
 def test_a_damaged_newest_checkpoint_is_told_of_once(tmp_path):

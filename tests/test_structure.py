@@ -13,13 +13,13 @@ MAY_IMPORT = {
     "initializers": ["errors", "noise"],
     "types": ["noise"],
     "registry": ["errors"],
-    "core": ["types"],
+    "core": ["errors", "types"],
     "data": ["errors", "noise"],
     "hparams_grammar": [],
     "hparams_checks": ["data.sources", "hparams_grammar", "registry"],
     "presets": ["errors"],
     "hparams_fields": ["data.sources", "registry"],
-    "hparams": ["errors", "hparams_checks", "hparams_fields", "hparams_grammar"],
+    "hparams": ["errors", "hparams_checks", "hparams_fields", "hparams_grammar", "registry"],
     "functional": ["core", "errors", "initializers", "noise"],
     "straight_through": ["core", "errors", "functional"],
     "models": ["core", "errors", "initializers", "noise", "types"],
@@ -33,16 +33,27 @@ MAY_IMPORT = {
         "training.learner",
         "training.optimizers",
     ],
-    "original": ["data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"],
-    "restore": ["data.sources", "errors", "factory", "hparams", "models", "registry", "training"],
-    "analysis": ["core", "errors", "noise", "training.files"],
+    "original": [
+        *("data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"),
+        "training.moments",
+    ],
+    "restore": [
+        *("data.sources", "errors", "estimators.base", "factory", "hparams", "models", "registry"),
+        "training",
+    ],
+    "styles": [],
+    "analysis": ["core", "errors", "noise", "registry", "styles", "training.files", "types"],
     "sweep": [
         *("errors", "hparams", "training.checkpoint", "training.files", "training.interrupt"),
         "training.records",
     ],
+    "compare": [
+        *("data.sources", "errors", "factory", "hparams", "registry", "styles"),
+        "training.records",
+    ],
     "cli": [
-        *("analysis", "data", "errors", "factory", "hparams", "presets", "registry", "restore"),
-        *("sweep", "training"),
+        *("analysis", "compare", "data", "errors", "factory", "hparams", "presets", "registry"),
+        *("restore", "sweep", "training"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

@@ -8,19 +8,26 @@ enumerated. It is the oracle of the tests of unbiasedness, and of use to whoever
 and variance of an estimator on a toy problem.
 """
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from rebar.core import bounds, samplers
+from rebar.core.enumeration import MAX_STATES, all_states, states_of
 from rebar.core.gradients import gradient_or_zero
 from rebar.errors import RebarError
 
-MAX_STATES = 4096
-"""The most states that are enumerated: 12 latent units in all layers together."""
-
+__all__ = [
+    "MAX_STATES",
+    "MAX_TUPLES",
+    "Exact",
+    "ExactBound",
+    "all_states",
+    "bound_and_gradient",
+    "elbo_and_gradient",
+    "log_marginal",
+]
 
 MAX_TUPLES = 2**18
 """The most combinations of states of K samples that are enumerated."""
@@ -50,27 +57,6 @@ class ExactBound(NamedTuple):
     gradients: list
 
 
-def all_states(n_units, dtype=tf.float32) -> tuple:
-    """Every state of the latent units: L x [n_states, H] of zeros and ones.
-
-    Args:
-      n_units: widths of the L layers.
-      dtype: of the result.
-
-    Raises:
-      RebarError: there are more than MAX_STATES.
-    """
-    units = sum(n_units)
-    if 2**units > MAX_STATES:
-        raise RebarError(
-            f"cannot enumerate {units} latent units: 2^{units} states are more than {MAX_STATES}; "
-            "use fewer or narrower layers, e.g. n_units=(2, 2)"
-        )
-    states = np.array(list(itertools.product((0, 1), repeat=units)))
-    parts = np.split(states, np.cumsum(n_units)[:-1], axis=1)
-    return tuple(tf.constant(part, dtype) for part in parts)
-
-
 def elbo_and_gradient(model, x) -> Exact:
     """The exact ELBO and the gradient that unbiased estimators have as their mean.
 
@@ -98,7 +84,7 @@ def bound_and_gradient(model, x, n_samples: int) -> ExactBound:
     Raises:
       RebarError: K < 1, more than MAX_STATES states, or more than MAX_TUPLES combinations of K.
     """
-    states = all_states(model.n_units)[0].shape[0]
+    states = states_of(model)[0].shape[0]
     if n_samples < 1 or states**n_samples > MAX_TUPLES:
         raise RebarError(
             f"cannot enumerate n_samples={n_samples} of {states} states each: K must be at least 1 "
@@ -140,7 +126,7 @@ def _mean_and_gradient(model, rows):
 def _all_rows(model, x):
     """f and log q(b | x) at every state: [n_states, B] each."""
     x = tf.cast(x, model.compute_dtype)
-    states = all_states(model.n_units, model.compute_dtype)
+    states = states_of(model)
     n_states = states[0].shape[0]
     rollout = model.rollout(
         x, samplers.given(tuple(tf.repeat(s, x.shape[0], axis=0) for s in states)), n_states

@@ -4,7 +4,8 @@ A picture is one or more panels, a panel is a grid of grey images. What a grid h
 here from a model, an image being an array [h, w] of values in [0, 1], 1 the ink:
 
     generative models    ancestral samples; test images, each over its reconstruction
-    conditional models   a row an image: the image, its given upper half, samples of the lower half
+    conditional models   a row an image: the image, its given upper half, the mean of many samples
+                         of the lower half, some of these samples
 
 matplotlib is imported where a figure is made, and never by way of pyplot: no display is needed.
 """
@@ -22,8 +23,10 @@ from rebar.errors import RebarError
 from rebar.training.files import write_file
 
 SUFFIXES = (".png", ".pdf")
-_HEIGHT = 5.0
+_HEIGHT, _ROW = 5.0, 0.6
+"""Least height of a grid and of a row of it, in inches."""
 _FRAME = "#c8d4e4"
+_DPI = 120
 _SAMPLES, _PAIRS = 0, 1
 """Positions in the noise stream "analysis"."""
 
@@ -32,12 +35,18 @@ class Panel(NamedTuple):
     """One grid of images.
 
     Attributes:
+      name: one word, by which TensorBoard lists it.
       title: over the grid.
       images: [rows, columns, h, w] in [0, 1]; NaN where nothing is drawn.
+      rows: a label for each row, or none at all.
+      columns: a label for each column, or none at all.
     """
 
+    name: str
     title: str
     images: np.ndarray
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def panels(model, images, image_shape: tuple[int, int], seed: int = 0) -> list[Panel]:
@@ -70,7 +79,7 @@ def samples(model, image_shape, seed: int = 0, rows: int = 6, columns: int = 12)
     """Pixel probabilities of rows * columns ancestral samples of a generative model."""
     probabilities = model.sample(_noise(model, seed, _SAMPLES, rows * columns))
     grid = np.reshape(probabilities, (rows, columns, *image_shape))
-    return Panel("Samples of the model (pixel probabilities)", grid)
+    return Panel("samples", "Samples of the model (pixel probabilities)", grid)
 
 
 def reconstructions(model, images, image_shape, seed: int = 0, columns: int = 12) -> Panel:
@@ -82,23 +91,35 @@ def reconstructions(model, images, image_shape, seed: int = 0, columns: int = 12
         row, column = divmod(i, columns)
         grid[2 * row, column] = image.reshape(image_shape)
         grid[2 * row + 1, column] = probability.reshape(image_shape)
-    return Panel("Test images, each over its reconstruction", grid)
+    title = "Test images, each over its reconstruction from one posterior sample"
+    return Panel("reconstructions", title, grid, rows=("image", "reconstr.") * rows)
 
 
-def completions(model, images, image_shape, seed: int = 0, n_samples: int = 10) -> Panel:
-    """A row a test image [n, D]: the image, its upper half, n_samples of the lower half given it.
+def completions(
+    model, images, image_shape, seed: int = 0, n_samples: int = 100, n_drawn: int = 9
+) -> Panel:
+    """A row a test image [n, D]: the image, its upper half, completions of that.
 
-    Samples are pixel probabilities under the upper half as it was given.
+    First the mean of n_samples samples of the lower half given the upper one, an estimate of
+    P(pixel = 1 | upper half), then the first n_drawn of them. Samples are pixel probabilities given
+    the latent units, under the upper half as it was given.
     """
     n, pixels = images.shape
     half = pixels // 2
     lower = model.sample(_noise(model, seed, _SAMPLES, n, n_samples), x=images)
-    grid = np.full((n, 2 + n_samples, pixels), np.nan)
+    lower = np.reshape(lower, (n_samples, n, half)).swapaxes(0, 1)
+    grid = np.full((n, 3 + n_drawn, pixels), np.nan)
     grid[:, 0] = images
     grid[:, 1:, :half] = images[:, np.newaxis, :half]
-    grid[:, 2:, half:] = np.reshape(lower, (n_samples, n, half)).swapaxes(0, 1)
-    title = "Test image, its upper half, and samples of the lower half given the upper"
-    return Panel(title, grid.reshape(n, 2 + n_samples, *image_shape))
+    grid[:, 2, half:] = lower.mean(axis=1)
+    grid[:, 3:, half:] = lower[:, :n_drawn]
+    return Panel(
+        "completions",
+        "Test images, the upper half that is given, and completions of it:\n"
+        f"the mean of {n_samples} samples of the lower half, and {n_drawn} of them",
+        grid.reshape(n, 3 + n_drawn, *image_shape),
+        columns=("image", "given", "mean", *(str(i + 1) for i in range(n_drawn))),
+    )
 
 
 def _spread(images, count):
@@ -109,6 +130,23 @@ def _spread(images, count):
 def _noise(model, seed, position, batch, n_samples=1) -> noise.Noise:
     key = noise.key(seed, "analysis", position)
     return noise.latents(key, n_samples, batch, model.n_units, model.compute_dtype)
+
+
+def caption(trained, step: int) -> str:
+    """What a picture is of: model, task, latent units, step.
+
+    Args:
+      trained: has `model` and `hparams`, as what `rebar.load_model` returns.
+      step: steps done.
+    """
+    hparams = trained.hparams
+    if hasattr(trained.model, "latent_shape"):
+        n_latents, n_categories = trained.model.latent_shape
+        latents = f"{n_latents} variables of {n_categories} categories"
+    else:
+        latents = f"{'-'.join(map(str, trained.model.n_units))} units"
+        latents += ", nonlinear" if hparams.nonlinear else ""
+    return f"{hparams.model}, task={hparams.task}, {latents}, after step {step}"
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:
@@ -127,22 +165,39 @@ def figure(panels: list[Panel], title: str = ""):
     Raises:
       RebarError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RebarError("pictures need matplotlib; type: pip install matplotlib") from None
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.figure import Figure
+
     mosaics = [mosaic(panel.images) for panel in panels]
     widths = [m.shape[1] / m.shape[0] for m in mosaics]
-    made = Figure(figsize=(_HEIGHT * sum(widths) + 0.4, _HEIGHT + 0.9), layout="constrained")
+    height = max(_HEIGHT, *(_ROW * len(panel.images) for panel in panels))
+    made = Figure(figsize=(height * sum(widths) + 0.4, height + 0.9), layout="constrained")
     axes = made.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
     colours = matplotlib.colormaps["gray_r"].with_extremes(bad=_FRAME)
     for axis, panel, values in zip(axes, panels, mosaics, strict=True):
         axis.imshow(values, cmap=colours, vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(panel.title, fontsize=10)
-        axis.axis("off")
+        axis.set_frame_on(False)
+        _label(axis, panel)
     made.suptitle(title, fontsize=10, wrap=True)
     return made
+
+
+def _label(axis, panel):
+    """Labels of rows and columns in the place of ticks."""
+    height, width = (pixels + 1 for pixels in panel.images.shape[2:])
+    axis.tick_params(length=0, labelsize=7, labeltop=True, labelbottom=False)
+    axis.set_yticks([height * (i + 0.5) for i in range(len(panel.rows))], panel.rows)
+    axis.set_xticks([width * (i + 0.5) for i in range(len(panel.columns))], panel.columns)
+
+
+def require_matplotlib() -> None:
+    """Raises RebarError where it is not installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise RebarError("pictures need matplotlib; type: pip install matplotlib") from None
 
 
 def suffix(path: str | os.PathLike) -> str:
@@ -156,18 +211,64 @@ def suffix(path: str | os.PathLike) -> str:
     return found
 
 
+def rendered(figure, suffix: str = ".png") -> bytes:
+    """A figure as the content of a file with this suffix."""
+    content = io.BytesIO()
+    figure.savefig(content, format=suffix[1:], dpi=_DPI)
+    return content.getvalue()
+
+
 def save(figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG or PDF, by the suffix of the path, whole or not at all.
 
     Raises:
       RebarError: another suffix, or the file cannot be written.
     """
-    content = io.BytesIO()
-    figure.savefig(content, format=suffix(path)[1:], dpi=200)
+    content = rendered(figure, suffix(path))
     try:
-        write_file(path, content.getvalue())
+        write_file(path, content)
     except RebarError as error:
         # Its own message speaks of the folder of a run.
         raise RebarError(
             f"cannot write the picture {os.fspath(path)!r}: {error.__cause__}; give another file"
         ) from error
+
+
+class Artist:
+    """Draws a model again and again while it is trained, with the same images and noise each time.
+
+    Args:
+      trained: has `model` and `hparams`; the model is looked at anew by each call.
+      images, image_shape, seed: see `panels`.
+
+    Raises:
+      RebarError: matplotlib is not installed.
+    """
+
+    def __init__(self, trained, images, image_shape: tuple[int, int], seed: int = 0):
+        require_matplotlib()
+        self._trained = trained
+        self._arguments = (images, image_shape, seed)
+
+    def __call__(self, step: int) -> tuple[bytes, dict[str, np.ndarray]]:
+        """The picture after so many steps, which is that of the draw command.
+
+        Returns:
+          The content of its PNG file, and its panels by name: [height, width, 3] uint8.
+        """
+        drawn = panels(self._trained.model, *self._arguments)
+        whole = rendered(figure(drawn, caption(self._trained, step)))
+        return whole, {panel.name: pixels(panel) for panel in drawn}
+
+
+def pixels(panel: Panel, width: int = 640) -> np.ndarray:
+    """The panel's mosaic without labels, [height, width, 3] uint8, ink black.
+
+    It is enlarged to about that width: every pixel becomes a square of whole pixels.
+    """
+    values = mosaic(panel.images)[..., np.newaxis]
+    enlarge = max(1, round(width / values.shape[1]))
+    frame = np.array([int(_FRAME[i : i + 2], 16) for i in (1, 3, 5)])
+    ink = 255 * (1 - np.clip(np.nan_to_num(values), 0, 1))
+    coloured = np.where(np.isnan(values), frame, np.round(ink)).astype(np.uint8)
+    return coloured.repeat(enlarge, axis=0).repeat(enlarge, axis=1)

@@ -4,8 +4,9 @@ Examples:
   rebar-draw /tmp/rebar/SBNDynamicRebar-sbn-2x200-lr0.0003-s0-e26786e978
   rebar-draw RUN_FOLDER --output=samples.pdf --seed=1
 
-RUN_FOLDER is that of a run, which the train command prints after "run:". A model of the lower half
-of an image (tasks sp, sp_digits) is drawn completing test images.
+RUN_FOLDER is that of a run, which the train command prints after "run:"; its newest checkpoint is
+drawn. A model of the lower half of an image (tasks sp, sp_digits) is drawn completing test images:
+the image, the upper half that is given, the mean of 100 samples of the lower half, nine of them.
 """
 
 import sys
@@ -76,11 +77,7 @@ def _draw(folder: Path, values) -> Path:
     hparams = trained.hparams
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     panels = pictures.panels(trained.model, data.test, data.image_shape, values.seed)
-    title = (
-        f"{hparams.model}, task={hparams.task}, n_layer={hparams.n_layer}, "
-        f"n_hidden={hparams.n_hidden}, after step {trained.step}"
-    )
-    pictures.save(pictures.figure(panels, title), path)
+    pictures.save(pictures.figure(panels, pictures.caption(trained, trained.step)), path)
     return path
 
 

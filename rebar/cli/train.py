@@ -36,6 +36,11 @@ _VARIANCE_FREQ = (
     "Epochs between measurements of the variance of the estimators alone, at fixed parameters and "
     "images; 0: never."
 )
+_SCHEDULE = (
+    *("training_steps", "epochs", "eval_freq", "eval_samples"),
+    *("variance_freq", "variance_draws"),
+)
+"""Flags that are fields of a `Schedule` and are recorded."""
 
 
 class _YesNo(flags.BooleanParser):
@@ -60,6 +65,7 @@ def define_flags() -> flags.FlagValues:
     define("string", "data_dir", "data", "Folder of the data sets.")
     define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
     define("integer", "eval_samples", 100, "Samples of the evaluated bound.", lower_bound=1)
+    define("boolean", "draw", False, "Draw samples and test images at evaluations.")
     define("integer", "variance_freq", 0, _VARIANCE_FREQ, lower_bound=0)
     define("integer", "variance_draws", 100, "Draws of the noise for it.", lower_bound=4)
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
@@ -79,6 +85,7 @@ def define_flags() -> flags.FlagValues:
     values["download"].parser = _YesNo()
     define("string", "source", None, "Take missing data from this folder or base URL only.")
     define("float", "save_seconds", 300.0, "Seconds between checkpoints.", lower_bound=0.0)
+    define("list", "keep_epochs", "", "Epochs after which a checkpoint is kept, e.g. 1,5,25.")
     define("list", "plugins", "", "Python modules to import that register models of yours.")
     flags.DEFINE_enum(
         "jit", "auto", ["auto", "on", "off"], "Compile steps with XLA.", flag_values=values
@@ -116,13 +123,8 @@ def main(argv: list[str] | None = None) -> int:
             raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
         base = [] if values.preset is None else [preset(values.preset)]
         hparams = HParams.parse(*base, *values.hparams)
-        number = workers.count(values.workers)
-        if number != 1 and values.jit == "on":
-            raise RebarError(
-                f"--workers={values.workers}: steps that several workers share cannot be compiled; "
-                "leave --jit=on out"
-            )
-        _ensure(values, hparams)
+        number = workers.count(values.workers, values.jit)
+        _prepare(values, hparams)
         if number > 1:
             return workers.run_here(number, argv[1:], values.cores)
         received = _train(values, hparams, cluster=number == 0)
@@ -139,7 +141,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if received is None else _SIGNAL_STATUS + received
 
 
-def _ensure(values, hparams: HParams) -> None:
+def _prepare(values, hparams: HParams) -> None:
+    """Refuse flags that do not go together; fetch the data."""
+    if values.draw and not values.eval_freq:
+        raise RebarError(
+            "--draw draws at evaluations, but --eval_freq=0 asks for none; give --eval_freq=20, or "
+            "draw the trained model with rebar-draw"
+        )
+    _epochs(values.keep_epochs)
     ensure(
         hparams.task,
         values.data_dir,
@@ -153,7 +162,7 @@ def _ensure(values, hparams: HParams) -> None:
 def _train(values, hparams: HParams, cluster: bool) -> int | None:
     task = TASKS[hparams.task]
     with quiet_start():
-        from rebar.factory import make_learner
+        from rebar.factory import estimator_facts, make_learner
         from rebar.training.files import write_json
         from rebar.training.run import Run, Schedule, versions
         from rebar.training.workers import join, read_cluster
@@ -181,20 +190,25 @@ def _train(values, hparams: HParams, cluster: bool) -> int | None:
         (values.seed, hparams.trial),
         estimator=estimator,
     )
+    label = registry.entry(hparams.model).label
     about = {
+        "label": label,
+        "network": type(learner.model).__name__,
         "objective": learner.model.objective_name + _followed(estimator, hparams.n_samples),
         "unbiased": learner.estimator.unbiased,
+        "estimators": estimator_facts(hparams, learner, label),
         "coupling": hparams.effective_coupling,
         "data": data.description,
         "jit": jit,
         "threads": threads,
+        "schedule": {name: values[name].value for name in _SCHEDULE},
     }
     if values.preset is not None:
         about["preset"] = f"{values.preset}: {preset(values.preset)}"
     if cluster:
         about["workers"] = size
     if chief:
-        _announce(hparams, about, folder, jit)
+        _announce(hparams, values.seed, about, folder)
     run = Run(
         learner,
         data,
@@ -204,15 +218,13 @@ def _train(values, hparams: HParams, cluster: bool) -> int | None:
         n_samples=hparams.n_samples,
         seed=(values.seed, hparams.trial),
         jit=jit,
-        label=registry.entry(hparams.model).label,
+        label=label,
+        draw=_artist(values, hparams, learner, data) if chief else None,
+        settings=_settings(values, hparams),
         schedule=Schedule(
-            training_steps=values.training_steps,
-            epochs=values.epochs,
-            eval_freq=values.eval_freq,
-            eval_samples=values.eval_samples,
-            variance_freq=values.variance_freq,
-            variance_draws=values.variance_draws,
+            **about["schedule"],
             save_seconds=values.save_seconds,
+            keep_epochs=_epochs(values.keep_epochs),
         ),
         team=team,
     )
@@ -222,15 +234,46 @@ def _train(values, hparams: HParams, cluster: bool) -> int | None:
     return run.train()
 
 
-def _announce(hparams, about, folder, jit) -> None:
+def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
     """Say what is about to be trained."""
     print(hparams.to_dict())
+    print(f"seed: {seed}")
     for name, value in about.items():
         print(f"{name}: {value}")
     print(f"run: {folder}")
-    if jit:
+    if about["jit"]:
         print("compiling the first steps takes a few seconds, tracking many methods more")
     sys.stdout.flush()
+
+
+def _epochs(words) -> tuple:
+    """--keep_epochs as numbers."""
+    wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word))]
+    if wrong:
+        raise RebarError(
+            f"--keep_epochs={','.join(words)}: give epochs from 1 on, e.g. --keep_epochs=1,5,25; "
+            f"not {', '.join(map(repr, wrong))}"
+        )
+    return tuple(map(int, words))
+
+
+def _artist(values, hparams: HParams, learner, data):
+    """What draws the model at evaluations, as rebar-draw does; None if nothing is to be drawn."""
+    if not values.draw:
+        return None
+    with quiet_start():
+        from rebar.analysis import pictures
+        from rebar.restore import Trained
+    trained = Trained(learner.model, hparams, learner.steps, learner.estimator)
+    return pictures.Artist(trained, data.test, data.image_shape)
+
+
+def _settings(values, hparams: HParams) -> dict:
+    """What tells runs apart; what is tracked only where something is."""
+    settings = {**hparams.to_dict(), "seed": values.seed}
+    if not registry.entry(hparams.model).tracks:
+        del settings["track"], settings["follow"]
+    return settings
 
 
 def _followed(estimator, n_samples: int) -> str:

@@ -19,6 +19,8 @@ from rebar.training.interrupt import Interrupt
 CLUSTER = "TF_CONFIG"
 """What the flag says in each process of a cluster."""
 
+MOST = 1024
+
 GRACE_SECONDS = 60
 """How long the others may go on once a worker has ended badly. They notice it by themselves, but
 not while they evaluate."""
@@ -27,20 +29,27 @@ _POLL_SECONDS = 0.1
 _REMIND_SECONDS = 2
 
 
-def count(text: str) -> int:
+def count(text: str, jit: str) -> int:
     """The number of processes to start here that the flag asks for; 1: none, 0: see TF_CONFIG.
 
+    Args:
+      text, jit: --workers and --jit, as typed.
+
     Raises:
-      RebarError: it is neither.
+      RebarError: it is neither, or --jit=on is asked for.
     """
-    if text == CLUSTER:
-        return 0
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+    if text != CLUSTER and not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST):
         raise RebarError(
-            f"--workers={text}: give a number of processes for this machine, 1 or more, or "
+            f"--workers={text}: give a number of processes for this machine, 1 to {MOST}, or "
             f"--workers={CLUSTER} in every process of a cluster"
         )
-    return int(text)
+    number = 0 if text == CLUSTER else int(text)
+    if number != 1 and jit == "on":
+        raise RebarError(
+            f"--workers={text}: steps that several workers share cannot be compiled; leave "
+            "--jit=on out"
+        )
+    return number
 
 
 def run_here(number: int, arguments: Sequence[str], cores_given: int) -> int:

@@ -110,7 +110,12 @@ def count(values: Sequence[tf.Tensor]) -> int:
 
 def mean_square(values: Sequence[tf.Tensor]) -> tf.Tensor:
     """Mean of the squares of all components; a scalar."""
-    return tf.add_n([sum_of_squares(v) for v in values]) / count(values)
+    return tf.add_n(sums_of_squares(values)) / count(values)
+
+
+def sums_of_squares(values: Sequence[tf.Tensor]) -> list:
+    """`sum_of_squares` of each."""
+    return [sum_of_squares(v) for v in values]
 
 
 def sum_of_squares(value: tf.Tensor) -> tf.Tensor:

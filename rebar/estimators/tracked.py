@@ -44,6 +44,7 @@ class Tracked(Estimator):
         self.unbiased = estimators[follow].unbiased
         self.objective = estimators[follow].objective
         self.samples_per_chain = estimators[follow].samples_per_chain
+        self.jit_pays = all(estimator.jit_pays for estimator in self.estimators)
         self.branches = any(estimator.branches for estimator in self.estimators)
 
     @classmethod

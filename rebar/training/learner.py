@@ -24,6 +24,7 @@ CONTROL_RATE = 10
 
 RESERVED = {
     *("bound", "elbo", "epoch", "estimator_variance", "eval_samples", "finite", "log_variance"),
+    "log_variance_q",
     *("nonfinite", "seconds", "step", "test", "test_elbo", "valid", "valid_elbo"),
     "variance_draws",
 }
@@ -72,9 +73,16 @@ class Learner:
         groups = (
             (self.labels, estimator.averaged_labels(), *estimator.common_gradients(model))
             if self.labels
-            else ()
+            else ((), ())
         )
-        self.moments = Moments(model.trainable_variables, *groups)
+        variables = model.trainable_variables
+        inference = set(map(id, model.inference_variables))
+        self.moments = Moments(
+            variables,
+            *groups[:2],
+            [i for i, v in enumerate(variables) if id(v) in inference],
+            *groups[2:],
+        )
         self._rescale = tf.function(self.moments.rescale, autograph=False)
 
     @property
@@ -107,7 +115,8 @@ class Learner:
 
         Returns:
           metrics: name -> scalar, "elbo" first, then the estimator's, then the moments'.
-          variances: label (or "") -> scalar, of the moments before this step.
+          variances: label (or "") -> scalar, of the moments before this step, over all components;
+            then label + moments.OF_PART -> scalar, over those of q.
           finite: whether the ELBO and all gradients are finite, a boolean scalar.
         """
         estimate = self.estimator.estimate(self.model, x, noise)
@@ -120,14 +129,14 @@ class Learner:
             **moment_metrics,
         }
         tracked = estimate.tracked or {"": estimate.gradients}
-        squares = {label: gradients.mean_square(g) for label, g in tracked.items()}
+        sums = {label: gradients.sums_of_squares(g) for label, g in tracked.items()}
         # A sum of squares is finite only if every term is.
-        sums = [metrics["elbo"], *squares.values()]
-        sums += [gradients.sum_of_squares(g) for g in estimate.control_gradients]
-        finite = tf.math.is_finite(tf.add_n(sums))
+        terms = [metrics["elbo"], *(value for values in sums.values() for value in values)]
+        terms += gradients.sums_of_squares(estimate.control_gradients)
+        finite = tf.math.is_finite(tf.add_n(terms))
         with tf.control_dependencies([*metrics.values(), *variances.values()]):
             self._apply(estimate, finite)
-            self.moments.update(tracked, squares)
+            self.moments.update(tracked, sums)
         return metrics, variances, finite
 
     def begin_block(self) -> None:

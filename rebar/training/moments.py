@@ -6,9 +6,11 @@ debiased,
     variance = m2 - mean(m1^2)
 
 is the mean over components of E[g^2] - E[g]^2 (the 2017 code kept m2 as a vector; its mean is
-linear, so a scalar gives the same number). It mixes the noise of the estimator with that of the
-minibatches. For several methods on one trajectory m1 is replaced by its average over those that
-estimate the same gradient; one that is biased by design keeps its own.
+linear, so a scalar gives the same number), and beside it the same over q's components alone, as in
+the DisARM paper: where p's gradient varies most, that of q is lost in the mean over all. It mixes
+the noise of the estimator with that of the minibatches. For several methods on one trajectory m1 is
+replaced by its average over those that estimate the same gradient; one that is biased by design
+keeps its own.
 
 All this is memory traffic, so vectors are touched as little as the formulas allow. m1 is kept as
 scale * s, where a step is s <- s + (1 - d) / scale * g, one pass of a TensorFlow kernel; methods
@@ -24,6 +26,9 @@ from rebar.core import gradients
 
 DECAY = 0.999
 
+OF_PART = " q"
+"""What is behind a label where the variance is that over the components of q alone."""
+
 
 class Moments:
     """Exponential moving averages for one gradient, or for several by label.
@@ -33,6 +38,7 @@ class Moments:
       labels: of the tracked methods; empty for a single, unnamed gradient.
       averaged: those labels whose first moments are averaged; the others are compared with their
         own. Ignored for a single gradient.
+      part: positions of q's variables.
       common_labels, common_indices: those labels give the same tensors as gradients of the
         variables at those positions.
     """
@@ -42,10 +48,13 @@ class Moments:
         variables: Sequence,
         labels: Sequence[str] = (),
         averaged: Collection[str] = (),
+        part: Collection[int] = (),
         common_labels: Collection[str] = (),
         common_indices: Collection[int] = (),
     ):
         self.labels = list(labels)
+        self._part = sorted(part)
+        self._sizes = [gradients.count([v]) for v in variables]
         self._averaged = [label for label in self.labels if label in set(averaged)] or self.labels
         self._first: dict = {}
         for label in self.labels or [""]:
@@ -61,8 +70,9 @@ class Moments:
             self._name(f"moments/{label}/first" if label else "moments/first", values)
         self._name("moments/mean", self._mean)
         self._scale = tf.Variable(tf.ones([], variables[0].dtype), trainable=False)
-        self.second = {label: _zeros([], variables[0]) for label in self._first}
-        self._reported = _zeros([1 + 2 * len(self.labels)], variables[0])
+        ends = ("", OF_PART) if self._part else ("",)
+        self.second = {f"{k}{end}": _zeros([], variables[0]) for end in ends for k in self._first}
+        self._reported = _zeros([1 + len(self.second) + len(self.labels)], variables[0])
 
     def _mean_variable(self, index, variable):
         """Where the average over labels is stored: in the variable they share, if they do."""
@@ -80,10 +90,11 @@ class Moments:
 
     def named_variables(self) -> dict:
         """Name -> variable, for checkpoints; one that labels share has the first one's name."""
-        seconds = {
-            f"moments/{label}/second" if label else "moments/second": second
-            for label, second in self.second.items()
-        }
+        seconds = {}
+        for key, second in self.second.items():
+            label = key.removesuffix(OF_PART)
+            kind = "second_q" if key.endswith(OF_PART) else "second"
+            seconds[f"moments/{label}/{kind}" if label else f"moments/{kind}"] = second
         scalars = {"moments/scale": self._scale, "moments/reported": self._reported}
         return {**scalars, **self._vectors, **seconds}
 
@@ -91,24 +102,25 @@ class Moments:
         """The moments as they stand.
 
         Returns:
-          variances: label (or "") -> scalar.
+          variances: label (or "") -> scalar, over all components, then label + OF_PART -> scalar,
+            over those of q.
           metrics: for several methods, the mean squared distance of each first moment from their
             average mu, and log mean mu^2 (2017's last columns); else empty.
         """
         mean_square, *reported = tf.unstack(self._reported)
+        variances = dict(zip(self.second, reported, strict=False))
         if not self.labels:
-            return {"": mean_square}, {}
-        variances = dict(zip(self.labels, reported, strict=False))
-        deviations = reported[len(self.labels) :]
+            return variances, {}
+        deviations = reported[len(self.second) :]
         metrics = {f"deviation/{k}": v for k, v in zip(self.labels, deviations, strict=True)}
         return variances, {**metrics, "log_mean_square": tf.math.log(mean_square)}
 
-    def update(self, tracked: Mapping, squares: Mapping) -> None:
+    def update(self, tracked: Mapping, sums: Mapping) -> None:
         """Take gradients into the averages.
 
         Args:
           tracked: label (or "") -> gradients aligned with the variables.
-          squares: label (or "") -> their mean square.
+          sums: label (or "") -> the sum of squares of each of them.
         """
         scale = self._scale.assign(DECAY * self._scale)
         step = (DECAY - 1) / scale
@@ -118,9 +130,18 @@ class Moments:
                 if id(s) not in seen:
                     tf.raw_ops.ResourceApplyGradientDescent(var=s.handle, alpha=step, delta=g)
                 seen.add(id(s))
-            second = self.second[label]
-            second.assign_sub((1 - DECAY) * (second - squares[label]))
+            for end, mean_square in self._means(sums[label]).items():
+                second = self.second[f"{label}{end}"]
+                second.assign_sub((1 - DECAY) * (second - mean_square))
         self._report()
+
+    def _means(self, sums):
+        """Mean squares over all components and, behind OF_PART, over those of q, from the sums."""
+        means = {"": tf.add_n(list(sums)) / sum(self._sizes)}
+        if self._part:
+            part = tf.add_n([sums[i] for i in self._part])
+            means[OF_PART] = part / sum(self._sizes[i] for i in self._part)
+        return means
 
     def _report(self):
         """Compute what `values` returns from what the vectors now are."""
@@ -130,16 +151,12 @@ class Moments:
                 mean.assign(tf.add_n([tf.convert_to_tensor(v) for v in firsts]) / len(firsts))
         scale = tf.square(self._scale)
         mean = [tf.convert_to_tensor(v) for v in self._mean]
-        mean_square = scale * gradients.mean_square(mean)
-        if not self.labels:
-            self._reported.assign([self.second[""] - mean_square])
-            return
-        variances, deviations = [], []
+        of_mean = self._means(gradients.sums_of_squares(mean))
+        abouts, deviations = {"": of_mean}, []
         for label in self.labels:
             own = [tf.convert_to_tensor(v) for v in self._first[label]]
             inside = label in self._averaged
-            about = mean_square if inside else scale * gradients.mean_square(own)
-            variances.append(self.second[label] - about)
+            abouts[label] = of_mean if inside else self._means(gradients.sums_of_squares(own))
             squares = [
                 gradients.sum_of_squares(a - b)
                 for a, b, s, m in zip(own, mean, self._first[label], self._mean, strict=True)
@@ -147,7 +164,12 @@ class Moments:
             ]
             distance = tf.add_n(squares) if squares else tf.zeros_like(scale)
             deviations.append(scale * distance / gradients.count(mean))
-        self._reported.assign([mean_square, *variances, *deviations])
+        variances = [
+            self.second[f"{label}{end}"] - scale * abouts[label][end]
+            for end in of_mean
+            for label in self.labels or [""]
+        ]
+        self._reported.assign([scale * of_mean[""], *variances, *deviations])
 
     def rescale(self) -> None:
         """Write the scale, which shrinks by d a step, into the vectors; before it gets small.

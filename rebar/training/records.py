@@ -1,4 +1,4 @@
-"""What a run prints and writes: Step lines, metrics.jsonl, TensorBoard scalars, a progress bar.
+"""What a run prints and writes: Step lines, metrics.jsonl, a progress bar.
 
 The printed lines are those of the 2017 script, so that one reader serves its logs and ours:
 
@@ -245,55 +245,18 @@ def _plain(value: Any, name: str, nonfinite: list[str]) -> Any:
     return value
 
 
-class Scalars:
-    """TensorBoard scalars, written without TensorBoard, which tf.summary.scalar would need.
-
-    `tf.summary.write` with the metadata of TensorBoard's scalar plugin makes the same file.
-    """
-
-    def __init__(self, folder: str | os.PathLike):
-        """Args: folder: of the event file; made if missing."""
-        # Here, so that reading logs does not wait for TensorFlow.
-        import tensorflow as tf
-
-        self._tf = tf
-        self._writer = tf.summary.create_file_writer(str(folder))
-        self._metadata = tf.compat.v1.SummaryMetadata(
-            plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
-        )
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write a step's scalars (float32) by tag; 0.2 ms each, so once an epoch, not a step."""
-        with self._writer.as_default():
-            for tag, value in values.items():
-                scalar = self._tf.constant(float(value), self._tf.float32)
-                self._tf.summary.write(tag, scalar, step=step, metadata=self._metadata)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Flush and close the file; nothing can be written after."""
-        self._writer.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.close()
-
-
 class Progress:
     """A bar with rate and time left on standard error, if that is a terminal; else nothing."""
 
-    def __init__(self, total: int, initial: int = 0, unit: str = "step", shown: bool = True):
-        """Args: total, initial: units in all and done already; unit: their name; shown: or mute."""
-        self._shown = shown
+    def __init__(self, total: int, initial: int = 0, unit: str = "step"):
+        """Args: total, initial: units in all and done already; unit: their name."""
         self._bar = tqdm.tqdm(
             total=total,
             initial=initial,
             unit=unit,
             file=sys.stderr,
             dynamic_ncols=True,
-            disable=not (shown and sys.stderr.isatty()),
+            disable=not sys.stderr.isatty(),
         )
 
     def update(self, units: int) -> None:
@@ -302,9 +265,8 @@ class Progress:
 
     def print(self, text: str) -> None:
         """Print to standard output, at once, without tearing the bar."""
-        if self._shown:
-            self._bar.write(text, file=sys.stdout)
-            sys.stdout.flush()
+        self._bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -12,12 +12,13 @@ the means over the part that is done; going on later, the epoch counts as a whol
 import contextlib
 import dataclasses
 import json
-import math
 import platform
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,40 +26,16 @@ import tensorflow as tf
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.training import checkpoint, records
+from rebar.training import checkpoint
 from rebar.training.blocks import Blocks
-from rebar.training.estimator_variance import VarianceMeter, fixed_batch
-from rebar.training.evaluate import Evaluator
+from rebar.training.gallery import Draw
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.lock import FolderLock
+from rebar.training.report import Report, Silence
+from rebar.training.schedule import DEFAULT, Schedule
 from rebar.training.split_check import check_split
 from rebar.training.workers import Team
-
-STEPS_2017 = 2_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """How long to train, how often to look.
-
-    Attributes:
-      training_steps: stop after that many steps.
-      epochs: stop after that many epochs; 0: no such limit.
-      eval_freq: epochs between evaluations; 0: never.
-      eval_samples: S of the bound.
-      variance_freq: epochs between measurements of the variance of the estimators; 0: never.
-      variance_draws: draws of the noise of each.
-      save_seconds: time between checkpoints (one is always written at the end).
-    """
-
-    training_steps: int = STEPS_2017
-    epochs: int = 0
-    eval_freq: int = 20
-    eval_samples: int = 100
-    variance_freq: int = 0
-    variance_draws: int = 100
-    save_seconds: float = 300.0
 
 
 class Run:
@@ -67,12 +44,14 @@ class Run:
     Args:
       learner: what to train.
       dataset: training, validation and test images.
-      folder: of the run; created. Holds checkpoints, metrics.jsonl, TensorBoard events.
+      folder: of the run; created. Holds checkpoints, metrics.jsonl, TensorBoard events, pictures.
       identity: JSON values that a checkpoint must agree with (hparams, seed).
       batch_size, n_samples, seed, jit: see `Blocks`.
       schedule: see `Schedule`.
       label: of a single estimator, where its variance is measured.
       say: prints a line that is not part of the log (warnings, what is resumed).
+      draw: what is drawn at evaluations, see `gallery`; it must leave the model as it is.
+      settings: what TensorBoard's HPARAMS tab shows of the run; nothing, if empty.
       team: of workers that share each minibatch, all of which call everything alike; the first,
         the chief, prints, writes and evaluates, the others wait for it. None: no others.
 
@@ -92,9 +71,11 @@ class Run:
         n_samples: int = 1,
         seed=0,
         jit: bool = False,
-        schedule: Schedule = Schedule(),
+        schedule: Schedule = DEFAULT,
         label: str | None = None,
         say: Callable[[str], None] = print,
+        draw: Draw | None = None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
         team: Team | None = None,
     ):
         self._learner = learner
@@ -108,11 +89,22 @@ class Run:
         self._blocks = Blocks(
             learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic, team
         )
-        self._evaluate = Evaluator(learner.model, learner.estimator, seed)
-        self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
-        self._batch = fixed_batch(dataset.train, batch_size, dataset.dynamic)
-        self._seed = seed
-        self._metrics = records.MetricsFile(self._folder / "metrics.jsonl")
+        self._report = Silence()
+        if self._is_chief:
+            self._report = Report(
+                learner,
+                dataset,
+                self._folder,
+                schedule,
+                self._blocks.steps_per_epoch,
+                batch_size=batch_size,
+                n_samples=n_samples,
+                seed=seed,
+                jit=jit,
+                label=label,
+                draw=draw,
+                settings=settings,
+            )
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
@@ -164,8 +156,7 @@ class Run:
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
             self._say(f"resuming at step {found.step} from {found.path}")
-        if self._is_chief:
-            self._metrics.truncate_after(self.steps)
+        self._report.truncate_after(self.steps)
 
     def train(self) -> int | None:
         """Train to the end of the schedule; says so if it is reached already.
@@ -178,9 +169,7 @@ class Run:
             good checkpoint. Or something cannot be written.
         """
         per_epoch = self._blocks.steps_per_epoch
-        last = self._schedule.training_steps
-        if self._schedule.epochs:
-            last = min(last, self._schedule.epochs * per_epoch)
+        last = self._schedule.last_step(per_epoch)
         if self.steps >= last:
             with self._lock:
                 pass
@@ -189,17 +178,15 @@ class Run:
                 "more --training_steps or --epochs"
             )
             return None
-        self._started = time.monotonic()
         with (
             self._lock,
             Interrupt() as interrupt,
-            self._scalar_file() as self._scalars,
-            records.Progress(last, self.steps, shown=self._is_chief) as self._progress,
+            self._report.opened(last),
         ):
             while (step := self.steps) < last and self._requested(interrupt) is None:
                 count = self._blocks.next_count(step, last - step)
                 self._epoch.append(self._checked(step, self._blocks.take(step, count)))
-                self._progress.update(count)
+                self._report.advance(count)
                 if (step + count) % per_epoch == 0 or step + count == last:
                     self._finish_epoch()
                 if time.monotonic() - self._saved_at > self._schedule.save_seconds:
@@ -209,7 +196,7 @@ class Run:
                 self._save()
             if requested is not None:
                 name = signal.Signals(requested).name
-                self._progress.print(
+                self._report.print(
                     f"{name}: saved at step {self.steps}; the same command goes on from there"
                 )
             if self._team is not None:
@@ -221,9 +208,6 @@ class Run:
         if self._team is None:
             return interrupt.requested
         return int(np.max(self._team.table([interrupt.requested or 0]))) or None
-
-    def _scalar_file(self):
-        return records.Scalars(self._folder) if self._is_chief else contextlib.nullcontext()
 
     def _checked(self, step, taken):
         """The block's records as a table [steps, columns]; refuses what is not finite."""
@@ -240,82 +224,37 @@ class Run:
         return np.stack([*taken.metrics.values(), *taken.variances.values()], axis=1)
 
     def _finish_epoch(self):
-        """Print and write the means of the epoch's minibatches, evaluate if it is time."""
-        step = self.steps
+        """Report the means of the epoch's minibatches, keep a checkpoint if it is time."""
         means = np.mean(np.concatenate(self._epoch).astype(np.float64), axis=0)
-        if step % self._blocks.steps_per_epoch == 0:
+        epoch, rest = divmod(self.steps, self._blocks.steps_per_epoch)
+        if rest == 0:
             self._epoch = []
-        if not self._is_chief:
-            return
         names, labels = self._columns
-        metrics = dict(zip(names, means, strict=False))
-        variances = dict(zip(labels, means[len(names) :], strict=True))
-        log_variances = {k: _log(v) for k, v in variances.items()}
-        log_variance = log_variances.get("", log_variances)
-        self._progress.print(records.format_step(step, list(metrics.values())))
-        self._progress.print(records.format_log_variance(log_variance))
-        record = {
-            "step": step,
-            "epoch": step / self._blocks.steps_per_epoch,
-            **metrics,
-            "log_variance": log_variance,
-            "seconds": time.monotonic() - self._started,
-        }
-        scalars = {"Train ELBO": metrics["elbo"]}
-        for name, value in metrics.items():
-            if name.partition("/")[0] == "temperature":
-                scalars["Temperature" + name.removeprefix("temperature")] = value
-        for label, value in log_variances.items():
-            scalars[f"log grad variance/{label}" if label else "log grad variance"] = value
-        if self._is_time(self._schedule.variance_freq):
-            record |= self._estimator_variance(step, scalars)
-        if self._is_time(self._schedule.eval_freq):
-            record |= self._evaluation(step, scalars)
-        self._metrics.append(record)
-        self._scalars.write(step, scalars)
-        self._started = time.monotonic()
-
-    def _is_time(self, frequency):
-        """Whether a whole number of `frequency` epochs is done; never for 0."""
-        return frequency > 0 and self.steps % (frequency * self._blocks.steps_per_epoch) == 0
-
-    def _estimator_variance(self, step, scalars):
-        """Measure, print and return the variance of the estimators alone."""
-        draws = self._schedule.variance_draws
-        measured = self._meter(self._batch, draws, self._seed, (step,))
-        table = {label: values.record() for label, values in measured.items()}
-        for label in sorted(table):
-            self._progress.print(records.format_estimator_variance(step, label, table[label]))
-            for part, values in measured[label].parts.items():
-                scalars[f"log estimator variance/{label}/{part}"] = _log(values.variance)
-        return {"estimator_variance": table, "variance_draws": draws}
-
-    def _evaluation(self, step, scalars):
-        """Print and return the bounds of the validation and the test images."""
-        record = {}
-        for stream, (name, images) in enumerate(
-            (("Valid", self._data.valid), ("Test", self._data.test))
-        ):
-            if not len(images):
-                continue  # nothing was set aside for validation
-            values = self._evaluate(images, self._schedule.eval_samples, stream)
-            self._progress.print(records.format_eval(name, step, list(values.values())))
-            record[name.lower()] = scalars[f"{name} bound"] = values["bound"]
-            record[f"{name.lower()}_elbo"] = values["elbo"]
-        return record | {"eval_samples": self._schedule.eval_samples}
+        self._report.epoch(
+            dict(zip(names, means, strict=False)),
+            dict(zip(labels, means[len(names) :], strict=True)),
+        )
+        if rest == 0 and epoch in self._schedule.keep_epochs:
+            self._write(self._folder / "snapshots" / f"epoch-{epoch}")
+        self._report.begin_epoch()
 
     def _save(self):
-        if self._is_chief:
-            epoch = np.concatenate(self._epoch) if self._epoch else np.zeros([0, 0], np.float32)
-            checkpoint.save(
-                self._folder,
-                self.steps,
-                self._learner.named_variables(),
-                {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
-                {**self._identity, "versions": versions()},
-            )
+        self._write(self._folder)
         self._saved_at = time.monotonic()
         self._saved_step = self.steps
+
+    def _write(self, folder):
+        """A checkpoint into a folder, by the chief."""
+        if not self._is_chief:
+            return
+        epoch = np.concatenate(self._epoch) if self._epoch else np.zeros([0, 0], np.float32)
+        checkpoint.save(
+            folder,
+            self.steps,
+            self._learner.named_variables(),
+            {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
+            {**self._identity, "versions": versions()},
+        )
 
 
 def versions() -> dict:
@@ -327,10 +266,3 @@ def versions() -> dict:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
-
-
-def _log(variance: float) -> float:
-    """log of a variance: -inf for 0, nan where rounding or a shared mean makes it negative."""
-    if variance == 0:
-        return -math.inf
-    return math.log(variance) if variance > 0 else math.nan

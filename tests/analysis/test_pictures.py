@@ -10,6 +10,7 @@ from rebar.analysis import pictures
 from rebar.errors import RebarError
 from rebar.factory import make_model
 from rebar.hparams import HParams
+from rebar.restore import Trained
 
 SHAPE = (4, 3)
 MEAN = np.linspace(0.1, 0.9, 12)
@@ -50,17 +51,44 @@ def test_each_image_is_over_its_reconstruction():
 @pytest.mark.parametrize("conditional", ["multilayer", "2017"])
 def test_completions_keep_the_given_half_and_sample_the_other(conditional):
     sbn, x = model(conditional), images(4)
-    panel = pictures.completions(sbn, x, SHAPE, n_samples=3)
+    panel = pictures.completions(sbn, x, SHAPE, n_samples=3, n_drawn=2)
     grid = panel.images.reshape(4, 5, 12)
+    assert panel.columns == ("image", "given", "mean", "1", "2")
     np.testing.assert_array_equal(grid[:, 0], x)
     for column in range(1, 5):
         np.testing.assert_array_equal(grid[:, column, :6], x[:, :6])
     assert np.all(np.isnan(grid[:, 1, 6:]))
     latents = noise.latents(noise.key(0, "analysis", 0), 3, 4, (3, 3))
     lower = np.asarray(sbn.sample(latents, x=x))
-    for sample in range(3):
+    for sample in range(2):
         rows = lower[4 * sample : 4 * sample + 4]
-        np.testing.assert_array_equal(grid[:, 2 + sample, 6:].astype(np.float32), rows)
+        np.testing.assert_array_equal(grid[:, 3 + sample, 6:].astype(np.float32), rows)
+    np.testing.assert_allclose(grid[:, 2, 6:], lower.reshape(3, 4, 6).mean(axis=0), rtol=1e-6)
+
+
+def test_a_categorical_model_is_drawn_from_grey_images():
+    settings = HParams(model="CatReinMax", task="mnist", n_categories=3, n_latents=2)
+    vae = make_model(settings, MEAN, False)
+    x = np.random.default_rng(0).uniform(size=(5, 12)).astype(np.float32)
+    drawn, pairs = pictures.panels(vae, x, SHAPE)
+    latents = noise.latents(noise.key(0, "analysis", 0), 1, 72, (6,))
+    np.testing.assert_array_equal(drawn.images.reshape(72, 12), vae.sample(latents))
+    np.testing.assert_array_equal(pairs.images[0, 4].ravel().astype(np.float32), x[4])
+
+
+@pytest.mark.parametrize(
+    ("changes", "latents"),
+    [
+        ({"n_layer": 2, "n_hidden": 30}, "30-30 units"),
+        ({"n_layer": 1, "nonlinear": True}, "200 units, nonlinear"),
+        ({"model": "CatReinMax", "task": "mnist"}, "4 variables of 8 categories"),
+    ],
+)
+def test_the_caption_says_what_is_drawn(changes, latents):
+    hparams = HParams(**changes)
+    trained = Trained(make_model(hparams, MEAN, False), hparams, 7, None)
+    expected = f"{hparams.model}, task={hparams.task}, {latents}, after step 12"
+    assert pictures.caption(trained, 12) == expected
 
 
 def test_the_panels_suit_the_model_and_show_the_whole_test_set():
@@ -71,6 +99,13 @@ def test_the_panels_suit_the_model_and_show_the_whole_test_set():
     assert np.all(generative[1].images[4, 11] == 1)
     (conditional,) = pictures.panels(model("multilayer"), x, SHAPE)
     assert conditional.images.shape[:2] == (12, 12)
+    assert len(conditional.columns) == 12
+    assert [len(p.rows) for p in generative] == [0, 6]
+    assert [p.name for p in (*generative, conditional)] == [
+        "samples",
+        "reconstructions",
+        "completions",
+    ]
     assert np.all(conditional.images[-1, 0] == 1)
     (few,) = pictures.panels(model("2017"), x[:2], SHAPE)
     assert few.images.shape[:2] == (2, 12)
@@ -95,9 +130,11 @@ def test_the_mosaic_frames_every_image():
 
 def test_a_figure_draws_ink_black_and_needs_no_display(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    panel = pictures.Panel("a title", np.array([[[[1.0, 0.0]]]]))
-    figure = pictures.figure([panel, panel], "both")
+    panel = pictures.Panel("name", "a title", np.array([[[[1.0, 0.0]]]]), ("row",), ("column",))
+    figure = pictures.figure([panel, panel._replace(rows=(), columns=())], "both")
     assert len(figure.axes) == 2
+    labels = [(*axis.get_xticklabels(), *axis.get_yticklabels()) for axis in figure.axes]
+    assert [[label.get_text() for label in of] for of in labels] == [["column", "row"], []]
     (drawn,) = figure.axes[0].images
     colours = drawn.cmap(drawn.norm(drawn.get_array()))[1, 1:3, :3]
     np.testing.assert_allclose(colours, [[0, 0, 0], [1, 1, 1]], atol=0.01)
@@ -108,7 +145,7 @@ def test_a_figure_draws_ink_black_and_needs_no_display(tmp_path, monkeypatch):
 
 
 def test_files_that_cannot_be_written(tmp_path):
-    figure = pictures.figure([pictures.Panel("", np.zeros((1, 1, 2, 2)))])
+    figure = pictures.figure([pictures.Panel("", "", np.zeros((1, 1, 2, 2)))])
     with pytest.raises(RebarError, match=r"\.png or \.pdf, e\.g\. samples\.png"):
         pictures.save(figure, tmp_path / "picture.jpg")
     (tmp_path / "a_file").touch()
@@ -120,3 +157,32 @@ def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RebarError, match="pip install matplotlib"):
         pictures.figure([])
+    with pytest.raises(RebarError, match="pip install matplotlib"):
+        pictures.Artist(None, images(3), SHAPE)
+
+
+def test_pixels_are_squares_of_grey_in_a_frame():
+    panel = pictures.Panel("", "", np.array([[[[1.0, 0.5, np.nan]]]]))
+    drawn = pictures.pixels(panel, width=10)
+    frame = [0xC8, 0xD4, 0xE4]
+    assert (drawn.dtype, drawn.shape) == (np.uint8, (6, 10, 3))
+    np.testing.assert_array_equal(drawn[::2, ::2], drawn[1::2, 1::2])
+    middle = [frame, [0, 0, 0], [128, 128, 128], frame, frame]
+    np.testing.assert_array_equal(drawn[::2, ::2], [[frame] * 5, middle, [frame] * 5])
+
+
+def test_an_artist_draws_what_the_draw_command_draws(tmp_path):
+    hparams = HParams(n_layer=2, n_hidden=3)
+    trained = Trained(model(), hparams, 0, None)
+    artist = pictures.Artist(trained, images(5), SHAPE, seed=3)
+    first, parts = artist(7)
+    drawn = pictures.panels(trained.model, images(5), SHAPE, 3)
+    pictures.save(pictures.figure(drawn, pictures.caption(trained, 7)), tmp_path / "a.png")
+    assert first == (tmp_path / "a.png").read_bytes()
+    assert list(parts) == ["samples", "reconstructions"]
+    np.testing.assert_array_equal(parts["samples"], pictures.pixels(drawn[0]))
+    assert artist(7)[0] == first
+    trained.model.trainable_variables[0].assign_add(
+        np.ones(trained.model.trainable_variables[0].shape)
+    )
+    assert not np.array_equal(artist(7)[1]["samples"], parts["samples"])

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from rebar.cli import draw
+from rebar.hparams import HParams
 from tests.digits_run import train
 
 
@@ -38,6 +39,14 @@ def test_a_conditional_model_as_pdf(tmp_path):
     folder = train(tmp_path, "sp_digits", steps=1, n_layer=1)[2]
     assert run(folder, f"--output={tmp_path / 'new' / 'picture.pdf'}") == 0
     assert (tmp_path / "new" / "picture.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_categorical_model(tmp_path):
+    plain = {"n_layer": HParams().n_layer, "n_hidden": HParams().n_hidden}  # of binary layers
+    changes = {"model": "CatReinMax", "n_categories": 4, "n_latents": 3, **plain}
+    folder = train(tmp_path, "digits_grey", steps=1, **changes)[2]
+    assert run(folder) == 0
+    assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -207,9 +207,9 @@ def test_compiled_by_choice_of_the_estimator_or_of_the_user(
     """auto: as the estimator says. Nothing is compiled here: the choice is looked at."""
     chosen = []
 
-    def blocks(learner, train, batch_size, n_samples, seed, jit):
+    def blocks(learner, train, batch_size, n_samples, seed, jit, dynamic):
         chosen.append(jit)
-        return Blocks(learner, train, batch_size, n_samples, seed, False)
+        return Blocks(learner, train, batch_size, n_samples, seed, False, dynamic)
 
     monkeypatch.setattr("rebar.training.run.Blocks", blocks)
     registry.register("Interpreted", type("Interpreted", (Reinforce,), {"jit_pays": False}))
@@ -228,7 +228,7 @@ def test_an_estimator_of_the_users_own(run, tmp_path, capsys, monkeypatch, own_e
     assert run("model=Half,task=digits,n_hidden=4", *flags) == 0
     check_agreement(only_run(tmp_path), capsys.readouterr().out, steps=4)
     assert train.main(["rebar_train.py", "--plugins=my_half", "--help"]) == 0
-    assert "SBNTrackGradVariances, Half." in capsys.readouterr().out
+    assert "CatTrackGradVariances, Half." in capsys.readouterr().out
 
 
 def test_help_tells_every_flag_and_hparam_without_tensorflow():

@@ -70,7 +70,12 @@ def test_hparams(refused, tmp_path, hparams, message):
         (["--eval_samples=0"], "--eval_samples=0"),
         (["--variance_freq=-1"], "--variance_freq=-1"),
         (["--variance_draws=3"], "--variance_draws=3"),
+        (
+            ["--draw", "--eval_freq=0"],
+            "--draw draws at evaluations, but --eval_freq=0",
+        ),
         (["--jit=maybe"], "--jit=maybe"),
+        (["--keep_epochs=1,0,x"], "--keep_epochs=1,0,x: give epochs from 1 on"),
         (["--preset=disarm"], "unknown preset 'disarm'; choose from disarm_linear, disarm_nonlin"),
         (["--preset="], "unknown preset ''; choose from disarm_linear"),
         (["--preset=disarm_linear", "--hparams=n_layer=0"], "n_layer=0: must be at least 1"),

@@ -44,7 +44,7 @@ PAPER = {
 """Widths of encoder and decoder, in the order in which data walk them."""
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("disarm")])
 def test_the_paper_s_shapes(name):
     model = make_model(HParams.parse(preset(name)), np.full(784, 0.3), conditional=False)
     encoder, decoder = PAPER[name]

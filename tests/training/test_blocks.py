@@ -69,10 +69,10 @@ def table(taken):
     return np.concatenate(parts)
 
 
-def watch(train, steps, batch_size=4, n_samples=1, seed=0, n_units=(2, 4)):
+def watch(train, steps, batch_size=4, n_samples=1, seed=0, n_units=(2, 4), dynamic=False):
     """What each of the first `steps` steps was given: x, then the noise of each layer."""
     watcher = Watcher(n_units)
-    advance(Blocks(watcher, train, batch_size, n_samples, seed), 0, steps)
+    advance(Blocks(watcher, train, batch_size, n_samples, seed, dynamic=dynamic), 0, steps)
     return watcher.seen
 
 
@@ -88,7 +88,7 @@ def codes(x):
 def test_many_steps_a_call_are_those_steps_one_by_one(short_blocks, hparams, n_samples, dynamic):
     train = tiny.images(18) * np.float32(0.7) if dynamic else tiny.images(18)
     learner = tiny.learner(hparams)
-    runner = Blocks(learner, train, 4, n_samples)
+    runner = Blocks(learner, train, 4, n_samples, dynamic=dynamic)
     initial = tiny.values(learner)
     results = []
     for most in (1, 2, 10**9):
@@ -243,7 +243,7 @@ def test_the_last_smaller_minibatch_is_used():
 
 def test_dynamic_binarization_draws_anew_each_time():
     grey = np.tile(np.array([0.0, 1.0, 0.5, 0.25], np.float32), [200, 1])
-    seen = [x for x, *_ in watch(grey, 6, batch_size=100)]  # 3 epochs
+    seen = [x for x, *_ in watch(grey, 6, batch_size=100, dynamic=True)]  # 3 epochs
     for x in seen:
         assert set(np.unique(x)) == {0.0, 1.0}
         assert np.all(x[:, 0] == 0)
@@ -254,6 +254,12 @@ def test_dynamic_binarization_draws_anew_each_time():
             assert np.mean(draws[i] != draws[j]) > 0.2
     # 600 draws a pixel: 5 standard errors are 0.10 and 0.09.
     np.testing.assert_allclose(draws.mean(axis=(0, 1)), [0.5, 0.25], atol=0.1)
+
+
+def test_grey_images_stay_grey_unless_told_to_be_binarized():
+    grey = np.tile(np.array([0.0, 1.0, 0.5, 0.25], np.float32), [20, 1])
+    for x, *_ in watch(grey, 2, batch_size=10):
+        np.testing.assert_array_equal(x, grey[:10])
 
 
 def test_a_training_set_smaller_than_a_minibatch():

@@ -327,7 +327,8 @@ def test_the_fixed_batch():
     assert len(fixed_batch(train, 100)) == 20
     grey = np.full([1000, 10], 0.3, np.float32)
     grey[:, 0], grey[:, 1] = 0, 1
-    binary = fixed_batch(grey, 1000)
+    np.testing.assert_array_equal(fixed_batch(grey, 1000), grey)
+    binary = fixed_batch(grey, 1000, dynamic=True)
     assert binary.dtype == np.uint8
     assert np.all(binary[:, :2] == [0, 1])
     assert abs(binary[:, 2:].mean() - 0.3) < 0.03

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rebar.core.gradients import mean_square
-from rebar.training.moments import DECAY, Moments
+from rebar.core.gradients import sums_of_squares
+from rebar.training.moments import DECAY, OF_PART, Moments
 
 SHAPES = ((2, 3), (3,), ())
 COUNT = 10
@@ -39,7 +39,7 @@ def average(history):
 def take(moments, tracked):
     """One update with label (or "") -> gradients."""
     tensors = {k: [tf.constant(g) for g in v] for k, v in tracked.items()}
-    moments.update(tensors, {k: mean_square(v) for k, v in tensors.items()})
+    moments.update(tensors, {k: sums_of_squares(v) for k, v in tensors.items()})
 
 
 def test_a_single_gradient(variables):
@@ -83,6 +83,32 @@ def test_several_methods_share_the_average_of_the_unbiased_ones(variables, unbia
     np.testing.assert_allclose(metrics["log_mean_square"], np.log(np.mean(mu**2)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("labels", [(), ("A", "B", "C")])
+@pytest.mark.parametrize("part", [(0,), (2, 1)])
+def test_the_variance_over_some_variables(variables, labels, part):
+    """The same as the moments of these variables alone; those of all are not touched."""
+    rng = np.random.default_rng(1)
+    averaged = labels[:2]
+    whole = Moments(variables, labels, averaged)
+    both = Moments(variables, labels, averaged, part)
+    alone = Moments([variables[i] for i in sorted(part)], labels, averaged)
+    for _ in range(4):
+        gradients = {label: gradient(rng) for label in labels or [""]}
+        take(whole, gradients)
+        take(both, gradients)
+        take(alone, {k: [v[i] for i in sorted(part)] for k, v in gradients.items()})
+    (of_all, metrics), (values, same_metrics) = whole.values(), both.values()
+    assert {k: float(v) for k, v in metrics.items()} == {
+        k: float(v) for k, v in same_metrics.items()
+    }
+    assert list(values) == [*of_all, *(f"{label}{OF_PART}" for label in of_all)]
+    of_part, _ = alone.values()
+    for label in of_all:
+        assert float(values[label]) == float(of_all[label])
+        np.testing.assert_allclose(values[f"{label}{OF_PART}"], of_part[label], rtol=1e-12)
+        assert abs(float(values[f"{label}{OF_PART}"] / values[label]) - 1) > 0.01
+
+
 def test_before_the_first_step(variables):
     """Zero, and log 0, as the first epochs of 2017 show."""
     values, metrics = Moments(variables, ["A"], ["A"]).values()
@@ -111,7 +137,7 @@ def test_labels_with_common_gradients_share_what_is_remembered_of_them(variables
     """The same numbers, from fewer vectors."""
     rng = np.random.default_rng(3)
     apart = Moments(variables, "ABC", averaged)
-    together = Moments(variables, "ABC", averaged, ("A", "C"), (0, 2))
+    together = Moments(variables, "ABC", averaged, (), ("A", "C"), (0, 2))
     for _ in range(3):
         gradients = {label: gradient(rng) for label in "ABC"}
         for i in (0, 2):
@@ -129,7 +155,7 @@ def test_labels_with_common_gradients_share_what_is_remembered_of_them(variables
 
 def test_all_labels_may_be_one_gradient(variables):
     """Then nothing deviates."""
-    moments = Moments(variables, "AB", "AB", "AB", range(len(SHAPES)))
+    moments = Moments(variables, "AB", "AB", (), "AB", range(len(SHAPES)))
     same = gradient(np.random.default_rng(4))
     take(moments, {"A": same, "B": same})
     variances, metrics = moments.values()

@@ -1,4 +1,4 @@
-"""Printed lines (ours and the 2017 script's), metrics.jsonl, TensorBoard scalars, progress."""
+"""Printed lines (ours and the 2017 script's), metrics.jsonl, progress."""
 
 import io
 import json
@@ -15,7 +15,6 @@ from rebar.errors import RebarError
 from rebar.training.records import (
     MetricsFile,
     Progress,
-    Scalars,
     format_eval,
     format_log_variance,
     format_step,
@@ -260,25 +259,6 @@ def test_metrics_that_cannot_be_written_say_why(tmp_path):
         metrics.append({"step": 1})
     with pytest.raises(RebarError, match="cannot read"):
         MetricsFile(tmp_path).read()
-
-
-def test_scalars_are_in_the_event_file_as_tensorboard_wants_them(tmp_path):
-    import tensorflow as tf
-    from tensorflow.core.util import event_pb2
-
-    with Scalars(tmp_path / "events") as scalars:
-        scalars.write(7, {"elbo": np.float32(-1.5), "variance/NVIL": -math.inf})
-        scalars.write(9, {"elbo": -1.25})
-    (file,) = (tmp_path / "events").iterdir()
-    found = []
-    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-        event = event_pb2.Event.FromString(record)
-        for value in event.summary.value:
-            assert value.metadata.plugin_data.plugin_name == "scalars"
-            tensor = tf.make_ndarray(value.tensor)
-            assert (tensor.dtype, tensor.shape) == (np.float32, ())
-            found.append((event.step, value.tag, float(tensor)))
-    assert found == [(7, "elbo", -1.5), (7, "variance/NVIL", -math.inf), (9, "elbo", -1.25)]
 
 
 class Terminal(io.StringIO):

@@ -36,6 +36,19 @@ def values(learner):
     return {name: np.array(v.numpy()) for name, v in learner.named_variables().items()}
 
 
+def scalars(folder):
+    """{(step, tag): value} of all event files; a value that is there twice is refused."""
+    found = {}
+    for file in sorted(folder.glob("events*")):
+        for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(content)
+            for value in event.summary.value:
+                assert (event.step, value.tag) not in found
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
 def assert_same(first, second, **tolerance):
     """Two dictionaries of arrays agree: bit by bit, or up to a tolerance."""
     assert list(first) == list(second)

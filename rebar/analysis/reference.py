@@ -1,0 +1,92 @@
+"""What estimates of a gradient are compared with: the exact gradient, or a precise unbiased one."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from rebar.analysis import at_logits
+from rebar.analysis import exact as oracle
+from rebar.analysis.bias_variance import Meter, Reference, Target, flat
+from rebar.core import enumeration
+from rebar.errors import RebarError
+
+_enumerated = tf.function(enumeration.elbo_and_gradient, autograph=False)
+
+
+def exact(target: Target, model) -> Reference:
+    """The exact gradient, by enumeration of the states of the latents.
+
+    Args:
+      target: which gradient.
+      model: of which it is.
+
+    Raises:
+      RebarError: there are more than `enumeration.MAX_STATES` states.
+    """
+    states = enumeration.count(model)
+    if states > enumeration.MAX_STATES:
+        number = str(states) if states < 10**9 else f"10^{len(str(states)) - 1} and more"
+        raise RebarError(
+            f"the exact gradient is a sum over all states of the latents: {number}, but at most "
+            f"{enumeration.MAX_STATES} are enumerated (e.g. n_categories=8,n_latents=4, or 12 "
+            "binary units in all layers together). Give --reference=loo to compare with a precise "
+            "unbiased estimate instead"
+        )
+    start = time.perf_counter()
+    if target.by_image:
+        gradient = flat([at_logits.exact_gradient(model, target.x)])
+    elif hasattr(model, "latent_shape"):
+        gradient = flat(at_logits.exact_gradient_of_q(model, target.x))
+    else:
+        _, gradients = _enumerated(model, target.x)
+        gradient = flat([gradients[i] for i in target.indices])
+    about = {"kind": "exact", "states": states, "seconds": time.perf_counter() - start}
+    if target.by_image:
+        about["effective_images"] = effective_images(gradient.reshape(len(target.x), -1))
+    return Reference(gradient, about)
+
+
+def effective_images(gradient) -> float:
+    """(sum_b |e_b|^2)^2 / sum_b |e_b|^4 of [B, P]: how many images the gradient comes from.
+
+    B if all have the same norm, 1 if a single one has any; where posteriors saturate, few do.
+    """
+    squares = np.sum(np.square(gradient), axis=1)
+    most = np.max(squares)
+    return float(np.sum(squares / most) ** 2 / np.sum((squares / most) ** 2)) if most else 0.0
+
+
+def exact_bound(target: Target, n_samples: int) -> Reference:
+    """The exact gradient of the multi-sample bound of n_samples, by enumeration of all tuples.
+
+    Raises:
+      RebarError: there are too many, see `exact.bound_and_gradient`.
+    """
+    found = oracle.bound_and_gradient(target.model, target.x, n_samples)
+    gradient = flat([found.gradients[i] for i in target.indices])
+    return Reference(gradient, {"kind": "exact", "bound": n_samples})
+
+
+def leave_one_out(meter: Meter, target: Target, n_draws: int, n_samples: int, seed) -> Reference:
+    """The mean of leave-one-out estimates, independent of the draws that are compared with it.
+
+    Args:
+      meter: of the leave-one-out estimator with n_samples.
+      target: which gradient.
+      n_draws: estimates that are averaged.
+      n_samples: samples of an image in each.
+      seed: see `Meter`.
+    """
+    start = time.perf_counter()
+    size = sum(int(np.prod(v.shape)) for v in target.variables)
+    groups, _ = meter(np.zeros([size]), n_draws, seed, purpose=1)
+    total = sum(groups[1:], groups[0])
+    error = float(np.sum(total.variances)) / total.n
+    about = {
+        "kind": "loo",
+        "draws": n_draws,
+        "samples": n_samples,
+        "seconds": time.perf_counter() - start,
+    }
+    return Reference(total.mean, about, error, groups)

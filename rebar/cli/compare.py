@@ -1,0 +1,202 @@
+"""Compare estimators: from the logs of many runs to figures and tables.
+
+Examples:
+  rebar-compare /tmp/rebar --output=comparison
+  rebar-compare "runs/SBN*-sbn-2x200-*" --x=seconds --reference=NVIL --output=comparison
+  rebar-compare run1.log run2.log --output=comparison
+  rebar-compare sweep --output=comparison --live=60
+
+RUN is the folder of a run, a folder that holds such ones, a glob, or a file with what a run
+printed (the 2017 script prints the same lines). Written are, for each task and architecture, a
+figure as PNG and PDF, and compare.csv and compare.md for all. What they say: docs/compare.md.
+"""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from rebar.cli.plugins import import_plugins
+from rebar.cli.quiet import quiet_start
+from rebar.compare import figures, reading, tables
+from rebar.compare.facts import Facts
+from rebar.compare.groups import comparisons
+from rebar.compare.runs import X
+from rebar.errors import RebarError
+from rebar.training.files import write_file
+from rebar.training.interrupt import Interrupt
+
+_SIGNAL_STATUS = 128
+_SIGINT = 2
+_PANELS = (
+    "Panels: variance, elbo, test, estimator_variance, or any number of metrics.jsonl, such as "
+    "temperature."
+)
+_PART = "Part of the variance of the estimator alone: total, q, q_0, q_1, ..., p."
+
+
+def define_flags() -> flags.FlagValues:
+    """The command's own flags, not parsed yet."""
+    values = flags.FlagValues()
+
+    def define(kind, name, default, text, **limits):
+        getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
+
+    define("string", "output", None, "Folder to write to; needed.")
+    flags.DEFINE_enum("x", "steps", list(X), "What to draw against.", flag_values=values)
+    define(
+        "string",
+        "reference",
+        None,
+        "Estimator that variances are compared with; if not given, the first unbiased one.",
+    )
+    define("list", "panels", ",".join(figures.PANELS), _PANELS)
+    define("string", "part", "total", _PART)
+    define(
+        "float",
+        "live",
+        None,
+        "Read and write again every so many seconds, until Ctrl-C.",
+        lower_bound=0.1,
+    )
+    define("list", "plugins", "", "Python modules to import that register models of yours.")
+    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
+    return values
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+      0, also when Ctrl-C ends --live; 2 for an error, told on stderr; 128 + signal number when
+      another signal, or Ctrl-C without --live, ended it.
+    """
+    argv = sys.argv if argv is None else argv
+    values = define_flags()
+    try:
+        arguments = values(argv)[1:]
+        if values.help:
+            print(__doc__, values.get_help(), sep="\n")
+            return 0
+        if not arguments:
+            raise RebarError(
+                "give the folders or logs of runs, e.g. rebar-compare /tmp/rebar "
+                "--output=comparison"
+            )
+        if not values.output:
+            raise RebarError("give the folder to write to, e.g. --output=comparison")
+        import_plugins(values.plugins)
+        job = _Job(arguments, values)
+        if values.live is None:
+            job.refresh()
+            return 0
+        return _live(job, values.live)
+    except (flags.Error, RebarError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _SIGNAL_STATUS + _SIGINT
+
+
+def _live(job, seconds) -> int:
+    """Refresh until a signal comes."""
+    with Interrupt() as interrupt:
+        while interrupt.requested is None:
+            try:
+                job.refresh()
+            except RebarError as error:
+                if not job.written:
+                    raise
+                print(f"kept what was written before: {error}", flush=True)
+            until = time.monotonic() + seconds
+            while interrupt.requested is None and time.monotonic() < until:
+                time.sleep(min(0.1, seconds))
+        print("stopped; what was written last stays", flush=True)
+        return 0 if interrupt.requested == _SIGINT else _SIGNAL_STATUS + interrupt.requested
+
+
+class _Job:
+    """What the flags ask for; `refresh` does it, as often as it is called."""
+
+    def __init__(self, arguments, values):
+        self.written = False
+        self._arguments = arguments
+        self._values = values
+        self._output = Path(values.output).expanduser()
+        self._facts = Facts()
+        self._said: set[str] = set()
+        self._before = None
+
+    def refresh(self) -> None:
+        """Read, draw and write; prints what is new. Raises RebarError if nothing can be drawn."""
+        runs, problems = reading.read(self._arguments)
+        state = [(run.path, run.records, run.notes, run.hparams) for run in runs], problems
+        if state == self._before:
+            return
+        if self._facts.incomplete(runs):
+            with quiet_start():
+                import rebar.factory  # noqa: F401
+        found = comparisons(runs, self._facts)
+        tables.check_reference(self._values.reference, found)
+        drawn, table = [], []
+        for comparison in found:
+            if self._draw(comparison):
+                drawn.append(comparison.slug)
+            reference, notes = tables.find_reference(comparison, self._values.reference)
+            comparison.notes += notes
+            table += tables.rows(comparison, reference, self._values.part)
+        for problem in problems:
+            self._say(f"left out: {problem}")
+        for comparison in found:
+            for note in comparison.notes:
+                self._say(f"{comparison.slug}: {note}")
+        if not drawn:
+            raise RebarError(
+                "nothing can be drawn: none of the panels asked for, "
+                f"{', '.join(self._values.panels)}, is in the logs"
+            )
+        self._write("compare.csv", tables.to_csv(found, table))
+        self._write("compare.md", tables.to_markdown(found, table, drawn, problems))
+        furthest = max(run.last for run in runs)
+        names = ", ".join(f"{slug}.png" for slug in drawn)
+        count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+        print(f"{count}, up to step {furthest}: {self._output}/compare.md, {names}", flush=True)
+        self._before = state
+        self.written = True
+
+    def _draw(self, comparison) -> bool:
+        """Draw and write the figure of a comparison, if there is anything to draw."""
+        part = self._values.part
+        panels, notes = figures.choose_panels(comparison, self._values.panels, part)
+        axis, reasons = figures.choose_axis(comparison, self._values.x)
+        comparison.notes += notes + reasons
+        if not panels:
+            return False
+        made = figures.figure(comparison, panels, axis, part)
+        for suffix, content in figures.render(made).items():
+            self._write(comparison.slug + suffix, content)
+        return True
+
+    def _write(self, name, content):
+        path = self._output / name
+        try:
+            write_file(path, content)
+        except RebarError as error:
+            # Its own message speaks of the folder of a run.
+            raise RebarError(
+                f"cannot write {path}: {error.__cause__}; give another --output"
+            ) from error
+
+    def _say(self, sentence):
+        # A run that goes on is told once, not at each step.
+        known = re.sub(r"\bstep \d+", "step", sentence)
+        if known not in self._said:
+            self._said.add(known)
+            print(sentence, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

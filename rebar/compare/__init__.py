@@ -1,0 +1,1 @@
+"""From the logs of many runs to a figure and a table, without TensorFlow."""

@@ -1,0 +1,185 @@
+"""What a run tells of its epochs, see `run`: printed lines, metrics.jsonl, events, pictures."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rebar.data.datasets import Dataset
+from rebar.training import events, records
+from rebar.training.estimator_variance import VarianceMeter, fixed_batch
+from rebar.training.evaluate import Evaluator
+from rebar.training.gallery import Draw, Gallery
+from rebar.training.learner import Learner
+from rebar.training.moments import OF_PART
+from rebar.training.schedule import Schedule
+
+
+class Report:
+    """Prints and writes what is known of a run at the ends of its epochs, and measures it then.
+
+    Args:
+      learner: that is trained.
+      dataset: training, validation and test images.
+      folder: of the run.
+      schedule: see `Schedule`.
+      steps_per_epoch: minibatches of an epoch.
+      batch_size, n_samples, seed, jit, label, draw, settings: see `Run`.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        dataset: Dataset,
+        folder: Path,
+        schedule: Schedule,
+        steps_per_epoch: int,
+        *,
+        batch_size: int,
+        n_samples: int,
+        seed,
+        jit: bool,
+        label: str | None,
+        draw: Draw | None,
+        settings: Mapping[str, Any],
+    ):
+        self._learner = learner
+        self._data = dataset
+        self._folder = folder
+        self._schedule = schedule
+        self._steps_per_epoch = steps_per_epoch
+        self._seed = seed
+        self._settings = settings
+        self._evaluate = Evaluator(learner.model, learner.estimator, seed)
+        self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
+        self._batch = fixed_batch(dataset.train, batch_size, dataset.dynamic)
+        self._metrics = records.MetricsFile(folder / "metrics.jsonl")
+        self._gallery = Gallery(folder, draw)
+
+    def truncate_after(self, step: int) -> None:
+        """Drop what was written beyond `step`, by a run that went on after its last checkpoint.
+
+        Raises:
+          RebarError: something cannot be read, written or removed.
+        """
+        self._metrics.truncate_after(step)
+        self._gallery.truncate_after(step)
+        events.cut_after(self._folder, step)
+
+    @contextlib.contextmanager
+    def opened(self, last: int) -> Iterator[None]:
+        """Around the steps up to `last`: a progress bar and a file of events."""
+        step = self._learner.steps
+        with (
+            events.Events(self._folder, step) as self._events,
+            records.Progress(last, step) as self._progress,
+        ):
+            self._events.hparams(self._settings, self._folder.name)
+            self.begin_epoch()
+            yield
+
+    def begin_epoch(self) -> None:
+        """Take the time from now on."""
+        self._started = time.monotonic()
+
+    def advance(self, steps: int) -> None:
+        """That many steps more are done."""
+        self._progress.update(steps)
+
+    def print(self, text: str) -> None:
+        """Print a line."""
+        self._progress.print(text)
+
+    def epoch(self, metrics: Mapping[str, float], variances: Mapping[str, float]) -> None:
+        """Print and write the means of an epoch, evaluate if it is time.
+
+        Args:
+          metrics: "elbo", then those of the estimator.
+          variances: by label, see `Moments.values`.
+        """
+        step = self._learner.steps
+        log_variances = {k: _log(v) for k, v in variances.items() if not k.endswith(OF_PART)}
+        log_variance = log_variances.get("", log_variances)
+        of_q = {
+            k.removesuffix(OF_PART): _log(v) for k, v in variances.items() if k.endswith(OF_PART)
+        }
+        self.print(records.format_step(step, list(metrics.values())))
+        self.print(records.format_log_variance(log_variance))
+        record = {
+            "step": step,
+            "epoch": step / self._steps_per_epoch,
+            **metrics,
+            "log_variance": log_variance,
+            "log_variance_q": of_q.get("", of_q),
+            "seconds": time.monotonic() - self._started,
+        }
+        scalars = events.train_tags(metrics, log_variances, of_q)
+        images = {}
+        if self._is_time(self._schedule.variance_freq):
+            record |= self._estimator_variance(step, scalars, "" in variances)
+        if self._is_time(self._schedule.eval_freq):
+            record |= self._evaluation(step, scalars)
+            images = self._gallery.add(step)
+        self._metrics.append(record)
+        self._events.scalars(step, scalars)
+        self._events.images(step, images)
+
+    def _is_time(self, frequency):
+        """Whether a whole number of `frequency` epochs is done; never for 0."""
+        return frequency > 0 and self._learner.steps % (frequency * self._steps_per_epoch) == 0
+
+    def _estimator_variance(self, step, scalars, alone):
+        """Measure, print and return the variance of the estimators alone."""
+        draws = self._schedule.variance_draws
+        measured = self._meter(self._batch, draws, self._seed, (step,))
+        table = {label: values.record() for label, values in measured.items()}
+        for label in sorted(table):
+            self.print(records.format_estimator_variance(step, label, table[label]))
+            parts = {part: _log(v.variance) for part, v in measured[label].parts.items()}
+            scalars |= events.estimator_variance_tags(parts, "" if alone else label)
+        return {"estimator_variance": table, "variance_draws": draws}
+
+    def _evaluation(self, step, scalars):
+        """Print and return the bounds of the validation and the test images."""
+        record = {}
+        for stream, (name, images) in enumerate(
+            (("Valid", self._data.valid), ("Test", self._data.test))
+        ):
+            if not len(images):
+                continue  # nothing was set aside for validation
+            values = self._evaluate(images, self._schedule.eval_samples, stream)
+            self.print(records.format_eval(name, step, list(values.values())))
+            name = name.lower()
+            record[name] = scalars[f"{name}/bound"] = values["bound"]
+            record[f"{name}_elbo"] = scalars[f"{name}/elbo"] = values["elbo"]
+        return record | {"eval_samples": self._schedule.eval_samples}
+
+
+class Silence:
+    """The report of a worker that is not the chief: nothing."""
+
+    opened = contextlib.nullcontext
+
+    def truncate_after(self, step: int) -> None:
+        """See `Report`, as for all others."""
+
+    def begin_epoch(self) -> None:
+        """Nothing."""
+
+    def advance(self, steps: int) -> None:
+        """Nothing."""
+
+    def print(self, text: str) -> None:
+        """Nothing."""
+
+    def epoch(self, metrics: Mapping[str, float], variances: Mapping[str, float]) -> None:
+        """Nothing."""
+
+
+def _log(variance: float) -> float:
+    """log of a variance: -inf for 0, nan where rounding or a shared mean makes it negative."""
+    if variance == 0:
+        return -math.inf
+    return math.log(variance) if variance > 0 else math.nan

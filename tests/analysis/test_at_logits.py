@@ -1,0 +1,46 @@
+"""The gradient by the logits of each image: exact values, and a model that estimators accept."""
+
+import numpy as np
+import pytest
+
+from rebar.analysis import at_logits, exact
+from rebar.errors import RebarError
+from tests.conformance import categories
+from tests.conformance.cases import flat, float64, images, tensor, tiny_model
+
+__all__ = ["float64"]
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.mark.parametrize("codes", [4, 512])
+def test_exact_gradients_are_those_of_the_tape(monkeypatch, codes):
+    monkeypatch.setattr(at_logits, "_CODES", codes)
+    for prior in ("uniform", "learned"):
+        model, x = categories.model(monkeypatch, prior), tensor(images(3))
+        (table,) = exact.elbo_and_gradient(at_logits.AtLogits(model, x), x).gradients
+        np.testing.assert_allclose(at_logits.exact_gradient(model, x), -3 * table, atol=1e-12)
+        truth = exact.elbo_and_gradient(model, x).gradients
+        ids = [id(v) for v in model.inference_variables]
+        of_q = [g for v, g in zip(model.trainable_variables, truth, strict=True) if id(v) in ids]
+        np.testing.assert_allclose(
+            flat(at_logits.exact_gradient_of_q(model, x)), flat(of_q), atol=1e-12
+        )
+
+
+def test_the_table_follows_the_encoder(monkeypatch):
+    model, x = categories.model(monkeypatch), tensor(images(3))
+    made = at_logits.AtLogits(model, x)
+    (before,) = model.posterior_logits(x, ())
+    np.testing.assert_array_equal(made.table, before)
+    model.inference_variables[-1].assign_add(np.arange(6.0))
+    np.testing.assert_array_equal(made.table, before)
+    made.refresh()
+    np.testing.assert_allclose(
+        made.table - before, np.tile(np.arange(6.0).reshape(2, 3), [3, 1, 1])
+    )
+
+
+def test_other_latents_are_refused():
+    with pytest.raises(RebarError, match="--by=weights"):
+        at_logits.AtLogits(tiny_model(1), tensor(images(3)))

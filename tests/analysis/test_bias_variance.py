@@ -1,0 +1,259 @@
+"""Bias, variance and their standard errors, on noise that is known and on real estimators."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rebar.analysis import analyser, at_logits, bias_variance, reference, report
+from rebar.analysis.bias_variance import Meter, Reference, Target, measure
+from rebar.core import bernoulli
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
+from rebar.types import Estimate
+from tests.conformance import categories
+from tests.conformance.cases import float64, hparams, images, tensor, tiny_model
+
+__all__ = ["float64"]
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+EXACT = np.array([1.0, -2.0, 0.5, 3.0])
+OFFSET = np.array([0.3, 0.1, 0.0, -0.2])
+DEVIATIONS = np.array([1.0, 0.5, 2.0, 0.1])
+LOGISTIC = np.pi**2 / 3
+"""Variance of logistic noise."""
+
+
+class Line:
+    """A stand-in for a model: two images, two components each."""
+
+    n_units, compute_dtype = (2,), "float64"
+    trainable_variables = inference_variables = (tf.Variable(np.zeros([2, 2])),)
+
+
+class Noisy(Estimator):
+    """EXACT + offset + DEVIATIONS * logistic noise, times -1/2: as if of -mean_B f."""
+
+    def __init__(self, offset):
+        super().__init__()
+        self.offset = offset
+
+    def estimate(self, model, x, noise):
+        z = tf.reshape(bernoulli.logistic(noise.uniforms[0]), [-1])
+        g = EXACT + self.offset + DEVIATIONS * z
+        return Estimate([tf.reshape(-g / 2, [2, 2])], [], z, {})
+
+
+TARGET = Target(Line(), tensor(np.zeros([2, 3])), [0], -2.0, True)
+TRUTH = Reference(EXACT, {})
+
+
+@functools.cache
+def meter(biased) -> Meter:
+    return Meter(TARGET, Noisy(OFFSET if biased else 0))
+
+
+def measured(biased, draws, seed=0, truth=TRUTH):
+    groups, milliseconds = meter(biased)(truth.gradient, draws, seed)
+    assert milliseconds > 0
+    assert sum(group.n for group in groups) == draws
+    return measure(groups, truth)
+
+
+def test_known_noise():
+    found = measured(True, 20_000)
+    variance = LOGISTIC * np.sum(DEVIATIONS**2)
+    bias, norm, mean = (np.linalg.norm(v) for v in (OFFSET, EXACT, EXACT + OFFSET))
+    truth = {
+        "bias": bias,
+        "bias_squared": bias**2,
+        "relative_bias": bias / norm,
+        "expected_cosine": EXACT @ (EXACT + OFFSET) / norm / mean,
+        "variance": variance,
+        "relative_variance": variance / norm**2,
+        "mse": variance + bias**2,
+        "relative_mse": (variance + bias**2) / norm**2,
+        "snr": mean / np.sqrt(variance),
+    }
+    for name, value in truth.items():
+        assert abs(found[name] - value) < 4 * found["standard_error"][name], name
+        assert found["standard_error"][name] < 0.3 * abs(value), name
+    assert found["bias_seen"]
+
+
+def test_the_numbers_are_those_of_numpy():
+    draws = 20
+    collected = []
+
+    class Recorded(Noisy):
+        def estimate(self, model, x, noise):
+            estimate = super().estimate(model, x, noise)
+            tf.py_function(lambda g: collected.append(g.numpy()), [estimate.gradients[0]], [])
+            return estimate
+
+    groups, _ = Meter(TARGET, Recorded(OFFSET))(EXACT, draws, 3)
+    found = measure(groups, TRUTH)
+    g = -2 * np.array(collected)[1:]  # the first one is to warm up
+    assert g.shape == (draws, 2, 2)
+    np.testing.assert_array_equal(g[0], -2 * collected[0])
+    mean, variances = g.mean(axis=0), g.var(axis=0, ddof=1)
+    exact = EXACT.reshape(2, 2)
+    assert found["variance"] == pytest.approx(variances.sum())
+    cosine = np.sum(mean * exact) / np.linalg.norm(mean) / np.linalg.norm(exact)
+    assert found["cosine"] == pytest.approx(cosine)
+    ratio = np.sqrt(variances.sum(axis=1)) / np.linalg.norm(mean, axis=1)
+    assert found["std_to_mean"] == pytest.approx(ratio.mean())
+    square = np.sum((mean - exact) ** 2) - variances.sum() / draws
+    assert found["bias_squared"] == pytest.approx(square)
+
+
+def test_the_error_of_the_mean_is_no_bias():
+    runs = [measured(False, 40, seed) for seed in range(60)]
+    squares = np.array([run["bias_squared"] for run in runs])
+    error = squares.std(ddof=1) / np.sqrt(len(runs))
+    assert abs(squares.mean()) < 4 * error
+    # What is left if the error of the mean is not taken off would have been seen.
+    assert np.mean([run["variance"] for run in runs]) / 40 > 5 * error
+    assert np.mean([run["bias_seen"] for run in runs]) < 0.25
+
+
+def test_standard_errors_are_the_spread_over_seeds():
+    runs = [measured(True, 400, seed) for seed in range(60)]
+    for name in ("variance", "cosine", "bias_squared", "snr", "std_to_mean"):
+        spread = np.std([run[name] for run in runs], ddof=1)
+        stated = np.mean([run["standard_error"][name] for run in runs])
+        assert 0.6 < stated / spread < 1.7, name
+
+
+def test_an_estimated_reference_is_corrected_for_and_adds_to_the_errors():
+    squares, stated, relative = [], [], []
+    for seed in range(60):
+        groups, _ = meter(False)(np.zeros(4), 100, seed, purpose=1)
+        total = sum(groups[1:], groups[0])
+        error = total.variances.sum() / total.n
+        truth = Reference(total.mean, {}, error, groups)
+        relative.append(np.sum((total.mean - EXACT) ** 2) / error)
+        found = measured(True, 400, seed, truth)
+        squares.append(found["bias_squared"])
+        stated.append(found["standard_error"]["bias_squared"])
+    assert np.mean(relative) == pytest.approx(1, abs=0.5)
+    spread = np.std(squares, ddof=1)
+    assert abs(np.mean(squares) - OFFSET @ OFFSET) < 4 * spread / np.sqrt(60)
+    assert 0.6 < np.mean(stated) / spread < 1.7
+
+
+def test_more_draws_append_and_compiling_changes_nothing():
+    few, many = (Meter(TARGET, Noisy(OFFSET))(EXACT, n, 0)[0] for n in (20, 40))
+    for a, b in zip(few, many, strict=True):
+        assert b.n == 2 * a.n
+    np.testing.assert_allclose(sum(g.s for g in few), sum(g.s for g in many[:5]), rtol=1e-12)
+    compiled, _ = Meter(TARGET, Noisy(OFFSET), jit=True)(EXACT, 20, 0)
+    for a, b in zip(few, compiled, strict=True):
+        np.testing.assert_allclose(a.s, b.s, atol=1e-12)
+        np.testing.assert_allclose(a.t, b.t, rtol=1e-12)
+
+
+def test_effective_images():
+    assert reference.effective_images(np.eye(4)) == pytest.approx(4)
+    assert reference.effective_images(np.diag([0, 2.0, 0])) == pytest.approx(1)
+    assert reference.effective_images(np.diag([1.0, 1.0, 0.1])) == pytest.approx(2.02, abs=0.01)
+    assert reference.effective_images(np.zeros([3, 2])) == 0
+
+
+def test_mistakes():
+    with pytest.raises(RebarError, match=r"draws=19 .*20 or more"):
+        Meter(TARGET, Noisy(OFFSET))(EXACT, 19, 0)
+    with pytest.raises(RebarError, match="no images"):
+        Meter(TARGET._replace(x=tensor(np.zeros([0, 3]))), Noisy(OFFSET))
+    model, x = tiny_model(7), tensor(images(3))
+    with pytest.raises(RebarError, match=r"all states.*16384.*--reference=loo"):
+        reference.exact(bias_variance.by_weights(model, x), model)
+
+
+def analysis(model, by, wanted, name, **settings):
+    made = analyser.Analyser(
+        model,
+        tensor(images(4)),
+        categories.hparams(name) if name.startswith("Cat") else hparams(name, 1),
+        wanted,
+        settings=analyser.Settings(by=by, draws=400, **settings),
+    )
+    return made()
+
+
+@pytest.mark.parametrize("by", ["logits", "weights"])
+def test_categorical_estimators_by_both_references(monkeypatch, by):
+    model = categories.model(monkeypatch)
+    exact = analysis(model, by, ["ST", "LOO", "Exact"], "CatReinMax")
+    loo = analysis(
+        model, by, ["ST"], "CatReinMax", reference="loo", reference_draws=2000, reference_samples=8
+    )
+    st, other = exact["estimators"]["ST"], loo["estimators"]["ST"]
+    assert st["bias_seen"]
+    assert not st["unbiased"]
+    assert not exact["estimators"]["LOO"]["bias_seen"]
+    assert exact["estimators"]["LOO"]["evaluations"] == 2 * 4
+    assert exact["estimators"]["Exact"]["relative_mse"] < 1e-20
+    assert loo["reference"]["relative_error"] < 0.1
+    error = np.hypot(st["standard_error"]["bias"], other["standard_error"]["bias"])
+    assert abs(st["bias"] - other["bias"]) < 4 * error
+    assert error < 0.5 * st["bias"]
+    text = report.table({"title": "a title", **exact})
+    assert ("std/mean" in text) == (by == "logits")
+    assert "9 states" in text
+    assert "\nST " in text
+    assert "\n<: no bias seen" in text
+
+
+def test_binary_estimators():
+    record = analysis(tiny_model(1), "weights", [], "SBNNVIL")
+    found = record["estimators"]
+    assert found["VIMCO"]["objective"] == "2-sample bound"
+    assert found["LocalDisARM"]["objective"] == "1-sample bound"
+    assert "compared with the gradient of the 2-sample bound: VIMCO" in report.table(
+        {"title": "a title", **record}
+    )
+    assert {"NVIL", "REBAR", "RELAX", "DisARM", "LocalDisARM", "LOO"} <= set(found)
+    assert found["Gumbel"]["bias_seen"]
+    assert found["NVIL"]["control"] == "initial"
+    assert found["LOO"]["control"] == "none"
+    unseen = [n for n, values in found.items() if values["unbiased"] and not values["bias_seen"]]
+    assert len(unseen) >= len(found) - 3
+    for values in found.values():
+        if values["unbiased"]:
+            assert values["bias_squared"] < 5 * values["standard_error"]["bias_squared"]
+
+
+def test_what_cannot_be_chosen():
+    with pytest.raises(RebarError, match="'ST' cannot be used with a model of binary latents"):
+        analysis(tiny_model(1), "weights", ["ST"], "SBNNVIL")
+    with pytest.raises(RebarError, match=r"VIMCO follows the 2-sample bound.*--reference=exact"):
+        analysis(tiny_model(1), "weights", ["SBNVIMCO"], "SBNNVIL", reference="loo")
+    with pytest.raises(RebarError, match=r"2-sample bound.* at most 262144 combinations"):
+        analysis(tiny_model(5), "weights", ["SBNVIMCO"], "SBNNVIL")
+    with pytest.raises(RebarError, match="--by=weights"):
+        analysis(tiny_model(1), "logits", [], "SBNNVIL")
+
+
+def test_the_model_may_change_between_calls(monkeypatch):
+    model = categories.model(monkeypatch)
+    x = tensor(images(4))
+    made = analyser.Analyser(
+        model,
+        x,
+        categories.hparams("CatST"),
+        ["ReinMax"],
+        settings=analyser.Settings(by="logits", draws=20),
+    )
+    before = made()
+    for v in model.trainable_variables:
+        v.assign(1.1 * v)
+    after = made()
+    norm = np.linalg.norm(at_logits.exact_gradient(model, x))
+    assert after["reference"]["norm"] == pytest.approx(norm)
+    fresh = analysis(model, "logits", ["ReinMax"], "CatST")["reference"]["norm"]
+    assert fresh == pytest.approx(norm)
+    ours, theirs = (r["estimators"]["ReinMax"]["variance"] for r in (before, after))
+    assert ours != theirs

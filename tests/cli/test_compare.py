@@ -1,0 +1,195 @@
+"""The compare command: what it writes and prints, exit status, bad input, --live."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rebar.cli import compare
+from tests.compare.synthetic import DICT_2017, LOG_2017, record, write_run
+
+
+def run(*arguments):
+    return compare.main(["compare", *map(str, arguments)])
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folder = tmp_path / "runs"
+    for seed in range(2):
+        write_run(folder, "SBNDisARM", seed)
+        write_run(folder, "SBNGumbel", seed)
+    return folder
+
+
+def test_writes_figures_and_tables(runs, tmp_path, capsys):
+    output = tmp_path / "new" / "output"
+    assert run(runs, f"--output={output}", "--panels=variance,elbo") == 0
+    out, err = capsys.readouterr()
+    assert out == f"4 runs, up to step 300: {output}/compare.md, digits-1x200.png\n"
+    assert err == ""
+    names = ["compare.csv", "compare.md", "digits-1x200.pdf", "digits-1x200.png"]
+    assert sorted(path.name for path in output.iterdir()) == names
+
+
+def test_mixed_tasks_and_captured_output(runs, tmp_path, capsys):
+    (tmp_path / "old.log").write_text(DICT_2017 + LOG_2017)
+    write_run(runs, "SBNDisARM", task="omni")
+    output = tmp_path / "out"
+    assert run(runs, tmp_path / "old.log", f"--output={output}", "--x=seconds") == 0
+    pictures = sorted(path.name for path in output.glob("*.png"))
+    assert pictures == ["digits-1x200.png", "omni-1x200.png", "sbn-2x200.png"]
+    out = capsys.readouterr().out
+    assert "sbn-2x200: not drawn against seconds but against steps" in out
+    text = (output / "compare.md").read_text()
+    assert all(f"]({name})" in text for name in pictures)
+    assert "DynamicREBAR **(biased)**" in text
+
+
+def test_what_is_odd_is_printed_and_in_the_table(runs, tmp_path, capsys):
+    cut = write_run(runs, "SBNDisARM", 7, [record(100)])
+    torn = write_run(runs, "SBNDisARM", 8)
+    (torn / "metrics.jsonl").write_text((torn / "metrics.jsonl").read_text()[:-20])
+    nan = write_run(runs, "SBNDisARM", 9, [record(s, None) for s in (100, 200, 300)])
+    other = write_run(runs, "SBNDisARM", 0, learning_rate=0.5)
+    (runs / "crashed").mkdir()
+    (runs / "crashed" / "hparams.json").write_text((cut / "hparams.json").read_text())
+    assert run(runs, f"--output={tmp_path / 'out'}") == 0
+    out = capsys.readouterr().out
+    text = (tmp_path / "out" / "compare.md").read_text()
+    for sentence in (
+        f"{cut}: unfinished or cut short, step 100 of 300",
+        f"{torn}: the last line of metrics.jsonl is cut off",
+        f"{nan}: elbo is not finite at step 100, 200, 300",
+        "DisARM, learning_rate=0.5: a line of its own",
+        f"{runs}/crashed: no record of an epoch yet",
+    ):
+        assert sentence in out
+        assert sentence in text
+    assert other.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give the folders or logs of runs"),
+        (["RUNS"], "give the folder to write to, e.g. --output=comparison"),
+        (["nowhere", "--output=out"], "nowhere: does not exist"),
+        (["nothing/*", "--output=out"], "nothing/*: nothing matches"),
+        (["RUNS", "--output=out", "--x=weeks"], "<steps|epochs|seconds|evaluations>"),
+        (["RUNS", "--output=out", "--panels=typo"], "nothing can be drawn"),
+        (["RUNS", "--output=out", "--reference=ARM"], "reference=ARM: choose from DisARM, Gumbel"),
+        (["RUNS", "--output=RUNS/FILE/x"], "cannot write"),
+        (["RUNS", "--output=out", "--live=0"], "live"),
+        (["RUNS", "--output=out", "--plugins=not_there"], "--plugins=not_there cannot be imported"),
+        (["RUNS", "--output=out", "--size=3"], "Unknown command line flag 'size'"),
+    ],
+)
+def test_mistakes(runs, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (runs / "FILE").write_text("")
+    assert run(*(word.replace("RUNS", str(runs)) for word in arguments)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_starts_without_tensorflow(runs, tmp_path):
+    code = (
+        "import sys; from rebar.cli.compare import main; status = main(sys.argv); "
+        "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules); "
+        "sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, str(runs), f"--output={tmp_path / 'out'}"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_live_follows_a_run_until_a_signal(runs, tmp_path, number, status):
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "rebar.cli.compare", str(runs), f"--output={output}"]
+    process = subprocess.Popen(
+        [*command, "--live=0.2", "--panels=elbo"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline().startswith("4 runs, up to step 300:")
+        before = (output / "compare.md").read_text()
+        write_run(runs, "SBNNVIL", records=[record(100), record(400)])
+        lines = iter(process.stdout.readline, "")
+        assert any(line.startswith("5 runs, up to step 400:") for line in lines)
+        assert (output / "compare.md").read_text() != before
+        process.send_signal(number)
+        assert "stopped" in process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+    assert process.returncode == status
+    assert not list(output.glob("*.tmp"))
+
+
+def test_live_does_not_write_again_what_has_not_changed(runs, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    times = []
+
+    def wait(seconds):
+        times.append(os.stat(output / "compare.md").st_mtime_ns)
+        if len(times) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(time, "sleep", wait)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0 * len(times))
+    assert run(runs, f"--output={output}", "--live=1", "--panels=elbo") == 0
+    assert len(set(times)) == 1
+
+
+def test_live_keeps_what_was_written_when_runs_vanish(runs, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "out"
+    calls = []
+
+    def wait(seconds):
+        calls.append(seconds)
+        for path in runs.glob("*/*"):
+            path.unlink()
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(time, "sleep", wait)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0 * len(calls))
+    assert run(runs, f"--output={output}", "--live=1", "--panels=elbo") == 0
+    assert "kept what was written before: no run can be read" in capsys.readouterr().out
+    assert (output / "compare.md").exists()
+
+
+def test_help(capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    assert "rebar-compare" in out
+    assert "--live" in out
+
+
+def test_what_the_train_command_records(tmp_path):
+    """A real run of one epoch, with the fields that comparisons live on."""
+    from rebar.cli import train
+
+    flags = ["--hparams=model=SBNTrackGradVariances,task=digits,n_hidden=3,n_layer=2", "--epochs=1"]
+    tracked = ["--hparams=track=[NVIL,Gumbel,DisARM],follow=DisARM", "--eval_freq=0", "--jit=off"]
+    assert train.main(["train", *flags, *tracked, f"--working_dir={tmp_path / 'runs'}"]) == 0
+    (path,) = (tmp_path / "runs").glob("*/hparams.json")
+    about = json.loads(path.read_text())
+    assert about["network"] == "SigmoidBeliefNetwork"
+    assert about["estimators"] == {
+        "NVIL": {"unbiased": True, "evaluations": 24},
+        "Gumbel": {"unbiased": False, "evaluations": 48},
+        "DisARM": {"unbiased": True, "evaluations": 72},
+    }
+    assert about["schedule"]["epochs"] == 1
+    assert run(tmp_path / "runs", f"--output={tmp_path / 'out'}") == 0
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "Variances along the trajectory of DisARM" in text
+    assert "Gumbel **(biased)**" in text

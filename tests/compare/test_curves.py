@@ -1,0 +1,115 @@
+"""Means, standard errors and ratios, on numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rebar.compare import curves
+from tests.compare.synthetic import compare, record, write_run
+
+
+def lines(parent):
+    (comparison,) = compare(parent)
+    return {line.label: line for line in comparison.lines}
+
+
+def test_the_band_is_the_standard_error_of_the_mean(tmp_path):
+    for seed, elbo in enumerate((-10.0, -12.0, -17.0)):
+        write_run(tmp_path, seed=seed, records=[record(300, elbo)])
+    found = curves.curve(lines(tmp_path)["DisARM"], "elbo")
+    assert found.mean == pytest.approx([-13])
+    # Deviations 3, 1, -4: variance 26 / 2, over three runs.
+    assert found.error == pytest.approx([math.sqrt(13 / 3)])
+    middle, low, high = curves.drawn(found, log=False)
+    assert high - middle == pytest.approx(found.error)
+    assert middle - low == pytest.approx(found.error)
+
+
+def test_variances_are_averaged_before_the_logarithm(tmp_path):
+    for seed, variance in enumerate((1.0, 9.0)):
+        write_run(tmp_path, seed=seed, records=[record(300, variance=variance)])
+    found = curves.curve(lines(tmp_path)["DisARM"], "variance")
+    assert found.mean == pytest.approx([5])
+    assert found.error == pytest.approx([4])
+    middle, low, high = curves.drawn(found, log=True)
+    assert middle == pytest.approx([math.log(5)])
+    assert middle != pytest.approx([(math.log(1) + math.log(9)) / 2])
+    assert (low[0], high[0]) == pytest.approx((math.log(1), math.log(9)))
+
+
+def test_one_run_has_no_error(tmp_path):
+    write_run(tmp_path)
+    found = curves.curve(lines(tmp_path)["DisARM"], "elbo")
+    assert np.all(np.isnan(found.error))
+    assert np.all(np.isnan(curves.drawn(found, log=False)[1]))
+
+
+def test_the_axes(tmp_path):
+    for seed, seconds in enumerate((1.0, 3.0)):
+        records = [record(step, seconds=seconds) for step in (100, 200, 300)]
+        write_run(tmp_path, seed=seed, records=records)
+    line = lines(tmp_path)["DisARM"]
+    for kind, expected in (
+        ("steps", [100, 200, 300]),
+        ("epochs", [1, 2, 3]),
+        ("seconds", [2, 4, 6]),
+        ("evaluations", [2400, 4800, 7200]),
+    ):
+        found = curves.curve(line, "elbo", kind=kind, cost=line.evaluations)
+        assert found.x == pytest.approx(expected), kind
+
+
+def test_only_steps_that_all_runs_have(tmp_path):
+    write_run(tmp_path, seed=0, records=[record(s) for s in (100, 200, 300)])
+    write_run(tmp_path, seed=1, records=[record(s) for s in (100, 150, 300)])
+    assert curves.curve(lines(tmp_path)["DisARM"], "elbo").steps.tolist() == [100, 300]
+
+
+def test_what_is_not_finite_is_a_gap(tmp_path):
+    records = [record(100), record(200) | {"log_variance": None}, record(300)]
+    write_run(tmp_path, seed=0, records=records)
+    write_run(tmp_path, seed=1)
+    found = curves.curve(lines(tmp_path)["DisARM"], "variance")
+    assert np.isnan(found.mean).tolist() == [False, True, False]
+
+
+def test_best_and_the_test_bound_at_the_best_valid_one(tmp_path):
+    bounds = {100: (-30, -31), 200: (-20, -25), 300: (-22, -24)}
+    records = [record(step, valid=v, test=t) for step, (v, t) in bounds.items()]
+    write_run(tmp_path, records=records)
+    line = lines(tmp_path)["DisARM"]
+    assert curves.last(line, "test").mean == -24
+    assert curves.best(line, "test").mean == -24
+    assert curves.best(line, "valid").mean == -20
+    assert curves.best(line, "test", "valid").mean == -25
+
+
+def test_ratios_of_variances_over_the_end_of_what_both_have(tmp_path):
+    steps = range(10, 101, 10)
+    for seed, factor in enumerate((1.0, 3.0)):
+        write_run(
+            tmp_path,
+            "SBNNVIL",
+            seed,
+            [record(s, variance=4.0 if s > 90 else 99.0) for s in steps],
+            planned=100,
+        )
+        write_run(
+            tmp_path, "SBNDisARM", seed, [record(s, variance=factor) for s in steps], planned=100
+        )
+    found = lines(tmp_path)
+    ratio = curves.ratio(found["DisARM"], found["NVIL"], "variance")
+    assert ratio.mean == pytest.approx(2 / 4)
+    # Mean 2 with error 1 over 4 with error 0.
+    assert ratio.error == pytest.approx(1 / 4)
+    assert curves.ratio(found["NVIL"], found["NVIL"], "variance") == (1, 0)
+
+
+def test_ratios_of_tracked_methods_are_paired(tmp_path):
+    for seed, scale in enumerate((1.0, 10.0)):
+        records = [record(100, variance={"NVIL": 2 * scale, "DisARM": scale})]
+        hparams = {"track": ("NVIL", "DisARM"), "follow": "DisARM"}
+        write_run(tmp_path, "SBNTrackGradVariances", seed, records, planned=100, **hparams)
+    found = lines(tmp_path)
+    assert curves.ratio(found["DisARM"], found["NVIL"], "variance") == pytest.approx((0.5, 0))

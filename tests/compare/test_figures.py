@@ -1,0 +1,176 @@
+"""What is in a figure: lines, bands, dashes, names, limits."""
+
+import numpy as np
+import pytest
+
+from rebar import styles
+from rebar.compare import figures
+from rebar.errors import RebarError
+from tests.compare.synthetic import compare, record, write_run
+
+STEPS = range(100, 2001, 100)
+
+
+def drawn(parent, kind="steps", panels=figures.PANELS, part="total"):
+    """The comparison of a folder, its figure, and all that was said."""
+    (comparison,) = compare(parent)
+    chosen, notes = figures.choose_panels(comparison, panels, part)
+    axis, reasons = figures.choose_axis(comparison, kind)
+    return comparison, figures.figure(comparison, chosen, axis, part), notes + reasons
+
+
+def curve(seed, scale):
+    return [record(s, -1000 / s - seed, variance=scale * (1 + seed)) for s in STEPS]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two estimators, two seeds, one that was cut."""
+    for seed in range(2):
+        for scale, model in enumerate(("SBNDisARM", "SBNGumbel"), start=1):
+            write_run(tmp_path, model, seed, curve(seed, scale), planned=2000)
+    write_run(tmp_path, "SBNDisARM", 2, curve(5, 1)[:12], planned=2000)
+    return tmp_path
+
+
+def test_lines_bands_colours_and_dashes(runs):
+    _, made, _ = drawn(runs)
+    variance, elbo = made.axes
+    assert [place.get_title() for place in made.axes] == [
+        "Gradient variance (running)",
+        "Train ELBO",
+    ]
+    for place in (variance, elbo):
+        colours = [line.get_color() for line in place.lines]
+        gumbel, disarm = (styles.style(label).colour for label in ("Gumbel", "DisARM"))
+        # The cut run is thin, below its line.
+        assert colours == [gumbel, disarm, disarm]
+        widths = [line.get_linewidth() for line in place.lines]
+        assert widths[1] < widths[0] == widths[2]
+        assert [line.is_dashed() for line in place.lines] == [True, False, False]
+        assert len(place.collections) == 2
+    assert variance.lines[2].get_ydata() == pytest.approx(np.full(20, np.log(1.5)))
+    band = variance.collections[1].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((np.log(1), np.log(2)))
+    (legend,) = made.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Gumbel (biased)", "DisARM"]
+    said = legend.get_title().get_text()
+    assert said == "Mean and standard error over 2 seeds. Thin: unfinished runs. Dashed: biased."
+    assert "digits" in made.get_suptitle()
+    assert "1 stochastic layer of 200 units" in made.get_suptitle()
+    assert elbo.get_ylabel() == "ELBO (nats)"
+
+
+def test_one_seed_has_no_band_and_says_so(tmp_path):
+    write_run(tmp_path)
+    _, made, _ = drawn(tmp_path)
+    assert all(not place.collections for place in made.axes)
+    assert made.legends[0].get_title().get_text() == "One seed, no band."
+
+
+def test_counts_of_seeds_that_differ_are_told(tmp_path):
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, seed=1)
+    write_run(tmp_path, "SBNNVIL")
+    _, made, _ = drawn(tmp_path)
+    assert "(NVIL: 1, DisARM: 2; one seed has no band)" in made.legends[0].get_title().get_text()
+
+
+def test_limits_leave_out_the_beginning(runs):
+    _, made, _ = drawn(runs)
+    low, high = made.axes[1].get_ylim()
+    assert low > -11
+    assert high > -0.5
+
+
+def test_the_legend_is_beside_the_panels(runs):
+    _, made, _ = drawn(runs)
+    made.draw_without_rendering()
+    below = made.legends[0].get_window_extent().y1
+    assert all(place.xaxis.get_tightbbox().y0 >= below for place in made.axes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "last"),
+    [
+        ("steps", "steps", 2000),
+        ("epochs", "epochs", 20),
+        ("seconds", "training time (seconds)", 40),
+        ("evaluations", "evaluations of f", 48000),
+    ],
+)
+def test_axes(runs, kind, label, last):
+    _, made, notes = drawn(runs, kind)
+    assert made.axes[0].get_xlabel() == label
+    assert made.axes[0].lines[-1].get_xdata()[-1] == pytest.approx(last)
+    assert not [note for note in notes if "against" in note]
+
+
+def test_long_times_are_in_minutes_or_hours(tmp_path):
+    write_run(tmp_path, records=[record(s, seconds=3600.0) for s in range(100, 501, 100)])
+    _, made, _ = drawn(tmp_path, "seconds")
+    assert made.axes[0].get_xlabel() == "training time (hours)"
+    assert made.axes[0].lines[0].get_xdata()[-1] == pytest.approx(5)
+
+
+def test_an_axis_that_some_logs_do_not_have(runs):
+    records = [{k: v for k, v in one.items() if k != "seconds"} for one in curve(0, 1)]
+    bare = write_run(runs, "SBNNVIL", records=records, planned=2000)
+    _, made, notes = drawn(runs, "seconds")
+    assert made.axes[0].get_xlabel() == "steps"
+    said = f"not drawn against seconds but against steps, since these logs do not say: {bare}"
+    assert said in notes
+
+
+def test_an_unknown_axis(runs):
+    (comparison,) = compare(runs)
+    with pytest.raises(RebarError, match="x=weeks: choose from steps, epochs, seconds, eval"):
+        figures.choose_axis(comparison, "weeks")
+
+
+def test_panels_of_other_columns_and_unknown_ones(tmp_path):
+    write_run(tmp_path, records=[record(s, temperature=0.5) for s in (100, 200)], planned=200)
+    _, made, notes = drawn(tmp_path, panels=["temperature", "typo"])
+    assert [place.get_title() for place in made.axes] == ["temperature"]
+    assert notes[0].startswith("no typo in the logs: no such panel; there are variance, elbo")
+    (comparison,) = compare(tmp_path)
+    panels, notes = figures.choose_panels(comparison, figures.PANELS)
+    assert panels == ["variance", "elbo"]
+    assert any("no run measured the variance of the estimator alone" in note for note in notes)
+
+
+def test_all_panels_and_parts_of_the_variance(tmp_path):
+    measured = {"DisARM": {"total": 1.0, "q": 2.0, "evaluations": 24, "standard_error": {}}}
+    more = {"test": -90.0, "eval_samples": 7, "estimator_variance": measured}
+    write_run(tmp_path, records=[record(s, **more) for s in (100, 200, 300)])
+    _, made, notes = drawn(tmp_path, part="q")
+    assert notes == []
+    titles = [place.get_title() for place in made.axes]
+    assert titles[2:] == ["Test: 7-sample bound", "Variance of the estimator alone, q"]
+    assert made.axes[3].lines[0].get_ydata() == pytest.approx(np.full(3, np.log(2)))
+    _, _, notes = drawn(tmp_path, part="q_7")
+    assert notes == ["part=q_7: no such part of the estimator's variance; there are q, total"]
+
+
+def test_tracked_methods_are_in_the_panels_of_variances_only(tmp_path):
+    write_run(
+        tmp_path,
+        "SBNTrackGradVariances",
+        records=[record(s, variance={"NVIL": 2.0, "DisARM": 1.0}) for s in (100, 200, 300)],
+        track=("NVIL", "DisARM"),
+        follow="DisARM",
+    )
+    _, made, _ = drawn(tmp_path)
+    variance, elbo = made.axes
+    assert [line.get_color() for line in variance.lines] == [
+        styles.style("NVIL").colour,
+        styles.style("DisARM").colour,
+    ]
+    assert [line.get_color() for line in elbo.lines] == [styles.style("DisARM").colour]
+    assert "All on the trajectory of DisARM." in made.legends[0].get_title().get_text()
+
+
+def test_files(runs):
+    files = figures.render(drawn(runs)[1])
+    assert files[".png"].startswith(b"\x89PNG")
+    assert files[".pdf"].startswith(b"%PDF")

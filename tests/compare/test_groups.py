@@ -1,0 +1,202 @@
+"""Which runs make a line, which lines a figure, and what is said of the rest."""
+
+import json
+
+import pytest
+
+from tests.compare.synthetic import DICT_2017, LOG_2017, compare, notes, record, write_run
+
+
+def names(comparison):
+    return [line.name for line in comparison.lines]
+
+
+def test_seeds_and_trials_are_repeats(tmp_path):
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, seed=1)
+    write_run(tmp_path, seed=1, trial=2)
+    (comparison,) = compare(tmp_path)
+    (line,) = comparison.lines
+    assert line.seeds == 3
+    assert (line.label, line.unbiased, line.evaluations) == ("DisARM", True, 24)
+    assert comparison.notes == []
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"learning_rate": 0.5}, "learning_rate=0.5"), ({"beta2": 0.9}, "beta2=0.9")],
+)
+def test_another_setting_makes_another_line_and_is_named(tmp_path, change, name):
+    for seed in range(2):
+        write_run(tmp_path, seed=seed)
+        write_run(tmp_path, seed=seed, **change)
+    (comparison,) = compare(tmp_path)
+    assert [line.seeds for line in comparison.lines] == [2, 2]
+    assert f"DisARM, {name}" in names(comparison)
+    assert f"DisARM, {name}: a line of its own" in notes(comparison)
+
+
+def test_a_setting_of_another_estimator_is_named(tmp_path):
+    write_run(tmp_path, "SBNDisARM")
+    write_run(tmp_path, "SBNNVIL")
+    write_run(tmp_path, "SBNReinforceLOO", n_samples=2)
+    (comparison,) = compare(tmp_path)
+    assert names(comparison) == ["NVIL", "LOO, n_samples=2", "DisARM"]
+    assert "not only the estimators differ: n_samples (1: NVIL DisARM, 2: LOO)" in notes(comparison)
+
+
+@pytest.mark.parametrize(
+    "change", [{"task": "omni"}, {"n_layer": 2}, {"nonlinear": True}, {"dynamic_b": True}]
+)
+def test_another_task_or_architecture_makes_another_figure(tmp_path, change):
+    write_run(tmp_path)
+    write_run(tmp_path, **change)
+    found = compare(tmp_path)
+    assert len(found) == 2
+    assert len({comparison.slug for comparison in found}) == 2
+    assert len({comparison.title for comparison in found}) == 2
+
+
+def test_activation_counts_only_where_it_is_used(tmp_path):
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, seed=1, activation="leaky_relu")
+    assert len(compare(tmp_path)) == 1
+    write_run(tmp_path, nonlinear=True)
+    write_run(tmp_path, nonlinear=True, activation="leaky_relu")
+    assert len(compare(tmp_path)) == 3
+
+
+def test_defaults_of_hparams_that_came_later(tmp_path):
+    write_run(tmp_path, seed=0)
+    folder = write_run(tmp_path, seed=1)
+    content = json.loads((folder / "hparams.json").read_text())
+    del content["hparams"]["continuation"]
+    (folder / "hparams.json").write_text(json.dumps(content))
+    (comparison,) = compare(tmp_path)
+    assert comparison.lines[0].seeds == 2
+
+
+def test_other_samples_of_the_bound_split_a_line(tmp_path):
+    write_run(tmp_path, seed=0, records=[record(300, test=-90, eval_samples=100)])
+    write_run(tmp_path, seed=1, records=[record(300, test=-80, eval_samples=5000)])
+    (comparison,) = compare(tmp_path)
+    assert names(comparison) == ["DisARM, eval_samples=100", "DisARM, eval_samples=5000"]
+
+
+def test_a_tracking_run_has_a_line_for_each_method_and_a_figure_of_its_own(tmp_path):
+    variance = {"NVIL": 2.0, "Gumbel": 1.0, "DisARM": 3.0}
+    facts = {
+        label: {"unbiased": label != "Gumbel", "evaluations": 24 * cost}
+        for cost, label in enumerate(variance, start=1)
+    }
+    write_run(
+        tmp_path,
+        "SBNTrackGradVariances",
+        records=[record(300, variance=variance)],
+        about={"estimators": facts},
+        track=tuple(variance),
+        follow="DisARM",
+    )
+    write_run(tmp_path, "SBNDisARM")
+    tracked, single = sorted(compare(tmp_path), key=lambda c: c.follow is None)
+    assert names(tracked) == ["NVIL", "Gumbel", "DisARM"]
+    assert [line.trains for line in tracked.lines] == [False, False, True]
+    assert [line.unbiased for line in tracked.lines] == [True, False, True]
+    assert [line.evaluations for line in tracked.lines] == [24, 48, 72]
+    assert tracked.follow == "DisARM"
+    assert (single.follow, names(single)) == (None, ["DisARM"])
+
+
+def test_a_run_that_was_cut_is_named_and_not_in_the_mean(tmp_path):
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, seed=1)
+    cut = write_run(tmp_path, seed=2, records=[record(100)])
+    (comparison,) = compare(tmp_path)
+    (line,) = comparison.lines
+    assert (line.seeds, len(line.short)) == (2, 1)
+    assert f"{cut}: unfinished or cut short, step 100 of 300" in notes(comparison)
+
+
+def test_without_a_plan_the_furthest_run_of_the_figure_counts(tmp_path):
+    write_run(tmp_path, "SBNNVIL", about={"schedule": {}})
+    write_run(tmp_path, seed=0, records=[record(s) for s in (100, 200)], about={"schedule": {}})
+    write_run(tmp_path, seed=1, records=[record(100)], about={"schedule": {}})
+    (comparison,) = compare(tmp_path)
+    disarm = comparison.lines[1]
+    # None is finished: those at least half as far as the furthest make the mean.
+    assert (disarm.seeds, disarm.short) == (2, [])
+    assert "the lines do not reach the same step: NVIL 300, DisARM 200" in notes(comparison)
+
+
+def test_all_unfinished(tmp_path):
+    path = write_run(tmp_path, planned=1000)
+    (comparison,) = compare(tmp_path)
+    assert comparison.lines[0].seeds == 1
+    assert f"{path}: at step 300 of 1000, unfinished" in notes(comparison)
+
+
+def test_a_run_that_diverged_is_named_and_not_in_the_mean(tmp_path):
+    write_run(tmp_path, seed=0)
+    bad = write_run(tmp_path, seed=1, records=[record(100), record(200, None), record(300, None)])
+    (comparison,) = compare(tmp_path)
+    (line,) = comparison.lines
+    assert (line.seeds, len(line.short)) == (1, 1)
+    assert f"{bad}: elbo is not finite at step 200, 300" in notes(comparison)
+    assert f"{bad}: its ELBO is not finite; drawn thin, not in the mean" in notes(comparison)
+
+
+def test_the_same_run_twice_counts_once(tmp_path):
+    kept = write_run(tmp_path / "a", seed=0)
+    again = write_run(tmp_path / "b", seed=0, records=[record(100)])
+    (comparison,) = compare(tmp_path)
+    assert comparison.lines[0].seeds == 1
+    assert f"{again}: left out, the same run as {kept} (DisARM, seed 0)" in notes(comparison)
+
+
+def test_other_data_and_other_machines_are_named(tmp_path):
+    write_run(tmp_path, seed=0, about={"threads": 1})
+    write_run(tmp_path, "SBNNVIL", about={"data": "digits of mine", "threads": 2})
+    (comparison,) = compare(tmp_path)
+    assert "the data differ: digits; digits of mine" in notes(comparison)
+    assert "threads of the runs differ" in notes(comparison)
+
+
+def test_output_of_the_2017_script_is_a_line_of_its_own(tmp_path):
+    write_run(tmp_path, "SBNGumbel", task="sbn", n_layer=2, learning_rate=0.0003)
+    (tmp_path / "old.log").write_text(DICT_2017 + LOG_2017)
+    (comparison,) = compare(tmp_path / "old.log", tmp_path)
+    assert [line.label for line in comparison.lines] == ["DynamicREBAR", "Gumbel"]
+    assert [line.name for line in comparison.lines] == ["DynamicREBAR, 2017 code", "Gumbel"]
+    (alone,) = compare(tmp_path / "old.log")
+    assert alone.title.endswith("2017 code")
+    assert alone.lines[0].runs[0].coupling == "all"
+
+
+def test_repeats_of_the_2017_script_have_no_seed(tmp_path):
+    (tmp_path / "a.log").write_text(DICT_2017 + LOG_2017)
+    (tmp_path / "b.log").write_text(DICT_2017 + LOG_2017.replace("231.02", "231.07"))
+    (tmp_path / "copy.log").write_text(DICT_2017 + LOG_2017)
+    (comparison,) = compare(tmp_path / "a.log", tmp_path / "b.log", tmp_path / "copy.log")
+    assert comparison.lines[0].seeds == 2
+    assert "copy.log: left out, the same run as" in notes(comparison)
+
+
+def test_categorical_models_are_named_by_their_variables(tmp_path):
+    for n_categories, n_latents in ((8, 4), (64, 8)):
+        for model in ("CatReinMax", "CatST"):
+            label = model.removeprefix("Cat")
+            facts = {label: {"unbiased": False, "evaluations": 1}}
+            write_run(
+                tmp_path,
+                model,
+                about={"label": label, "estimators": facts},
+                task="mnist",
+                n_categories=n_categories,
+                n_latents=n_latents,
+            )
+    found = compare(tmp_path)
+    assert sorted(c.title for c in found) == [
+        "task mnist, 4 variables of 8 categories",
+        "task mnist, 8 variables of 64 categories",
+    ]
+    assert [names(c) for c in found] == [["ST", "ReinMax"]] * 2

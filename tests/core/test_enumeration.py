@@ -1,0 +1,48 @@
+"""The sum over states in parts against the tape through all of them at once."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rebar.analysis import exact
+from rebar.core import enumeration
+from rebar.errors import RebarError
+from tests.conformance import categories
+from tests.conformance.cases import FAMILIES, flat, float64, images, tensor, tiny_model
+
+__all__ = ["float64"]
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def models(monkeypatch):
+    yield categories.model(monkeypatch)
+    for family in FAMILIES:
+        yield tiny_model(2, family)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 10_000])
+def test_parts_add_up(monkeypatch, rows):
+    monkeypatch.setattr(enumeration, "ROWS", rows)
+    x = tensor(images(3))
+    for model in models(monkeypatch):
+        elbo, gradients = tf.function(enumeration.elbo_and_gradient)(model, x)
+        truth = exact.elbo_and_gradient(model, x)
+        np.testing.assert_allclose(elbo, truth.elbo, rtol=1e-12)
+        np.testing.assert_allclose(flat(gradients), flat(truth.gradients), atol=1e-12)
+
+
+def test_states(monkeypatch):
+    assert enumeration.count(tiny_model(3)) == 2**6
+    model = categories.model(monkeypatch)
+    (codes,) = enumeration.states_of(model)
+    assert codes.shape == (9, 2, 3)
+    assert enumeration.count(model) == 9
+    assert len({tuple(np.argmax(code, axis=-1)) for code in codes}) == 9
+    np.testing.assert_array_equal(np.sum(codes, axis=-1), 1)
+
+
+def test_too_many_codes_are_refused():
+    assert enumeration.all_codes((4, 8)).shape[0] == enumeration.MAX_STATES
+    with pytest.raises(RebarError, match=r"5 variables of 8 categories.*more than 4096"):
+        enumeration.all_codes((5, 8))

@@ -1,0 +1,41 @@
+"""docs/bias_and_variance.md: its first command runs, its columns are the table's.
+
+The commands that train on MNIST are not run: they take minutes, and data that must be fetched.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+from rebar.analysis import report
+from rebar.analysis.exact import MAX_STATES, MAX_TUPLES
+from rebar.cli import analyze
+
+TEXT = (Path(__file__).parents[2] / "docs" / "bias_and_variance.md").read_text()
+COMMANDS = [
+    shlex.split(line)
+    for block in re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    for line in block.replace("\\\n", "").splitlines()
+]
+
+
+def test_the_first_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert COMMANDS[0][0] == "rebar-analyze"
+    assert analyze.main([*COMMANDS[0], "--draws=20"]) == 0
+    assert "ReinMaxCV" in capsys.readouterr().out
+    assert (tmp_path / "analysis.json").exists()
+
+
+def test_columns_are_those_of_the_table():
+    rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \|", TEXT, re.MULTILINE)
+    described = [(column.replace("\\|", "|"), name) for column, name in rows]
+    shown = [
+        (column, "standard_error" if name == "+-" else name) for column, name in report._COLUMNS
+    ]
+    assert described == shown
+
+
+def test_limits():
+    assert f"at most {MAX_STATES} " in TEXT
+    assert f"at most {MAX_TUPLES} " in TEXT
