@@ -12,6 +12,9 @@ from rebar.data.sources import TASKS
 MOST_NOISE = 2**28
 """Numbers of noise a step: a gigabyte."""
 
+_DRAWING = {"CatGumbelRao", "CatReinMaxRao", "CatReinMaxCV"}
+"""Models whose noise is drawn mc_samples times for each sample."""
+
 
 def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Iterator[str]:
     """What is wrong with typed values; rules that involve a name in `bad` are left out.
@@ -69,6 +72,9 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
         if values["continuation"] == "independent":
             noise *= (max(1, values["n_layer"]) + 1) / 2
             product += " * (n_layer + 1) / 2 with continuation=independent"
+        if known("model", "track", "mc_samples") and _DRAWING.intersection(_in_use(values)):
+            noise *= max(1, values["mc_samples"])
+            product += " * mc_samples"
         if noise > MOST_NOISE:
             yield (
                 f"{product} = {noise:.3g} numbers of noise a step; at most "

@@ -129,13 +129,13 @@ def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
       *position: non-negative integers, e.g. a step.
 
     Raises:
-      RebarError: a negative seed or an unknown stream.
+      RebarError: a seed that is negative or no integer, or an unknown stream.
     """
-    words = [seed] if isinstance(seed, int | np.integer) else list(seed)
+    words = list(seed) if isinstance(seed, list | tuple | np.ndarray) else [seed]
     if stream not in STREAMS:
         raise RebarError(f"unknown noise stream {stream!r}; known: {', '.join(STREAMS)}")
-    if not all(0 <= word < 2**32 for word in words):
-        raise RebarError(f"seed {seed} must be an integer from 0 to 2**32 - 1, e.g. --seed=0")
+    if not all(isinstance(word, int | np.integer) and 0 <= word < 2**32 for word in words):
+        raise RebarError(f"seed {seed!r} must be an integer from 0 to 2**32 - 1, e.g. --seed=0")
     # The spawn key keeps positions of different lengths apart, trailing zeros included.
     sequence = np.random.SeedSequence(
         words, spawn_key=(len(words), STREAMS.index(stream), *position)
@@ -149,7 +149,16 @@ def fold_in(key: tf.Tensor, step) -> tf.Tensor:
     Args:
       key: [2] integers from `key`.
       step: an integer, or an integer tensor, so that a compiled loop can count.
+
+    Raises:
+      RebarError: a step that is no integer.
     """
+    step = tf.convert_to_tensor(step)
+    if not step.dtype.is_integer or step.shape.rank not in (0, None):
+        raise RebarError(
+            f"step must be an integer, given: {step.dtype.name} of shape {step.shape}; a fraction "
+            "would repeat the noise of the step before"
+        )
     return tf.random.experimental.stateless_fold_in(key, tf.cast(step, tf.int32), alg="philox")
 
 

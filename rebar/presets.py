@@ -15,6 +15,8 @@ cat_*: the categorical VAEs of Wang & Bui 2026 (arXiv 2603.08257), tables of the
 differ from one another; task=mnist, and task=fashion_grey works, too.
 """
 
+import difflib
+
 from rebar.errors import RebarError
 
 _DISARM = (
@@ -64,6 +66,22 @@ PRESETS |= dict(_categorical())
 
 def preset(name: str) -> str:
     """The --hparams string behind a name. Raises RebarError for an unknown one."""
-    if name not in PRESETS:
-        raise RebarError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=3)
+    if near:
+        raise RebarError(f"unknown preset {name!r}; did you mean {' or '.join(near)}?")
+    disarm = ", ".join(known for known in PRESETS if known.startswith("disarm_"))
+    estimators = ", ".join(model.removeprefix("Cat").lower() for model in _CATEGORICAL)
+    raise RebarError(
+        f"unknown preset {name!r}; choose from {disarm}, or cat_SIZE_ESTIMATOR with one of "
+        f"{', '.join(_SIZES)} and one of {estimators}, e.g. cat_8x4_reinmax"
+    )
+
+
+def as_typed(message: str, name: str | None) -> str:
+    """A message about --hparams strings, with --preset=NAME where it has the preset's string."""
+    if name is None or f'--hparams="{PRESETS[name]}"' not in message:
+        return message
+    typed = message.replace(f'--hparams="{PRESETS[name]}"', f"--preset={name}")
+    return f"{typed}\n--preset={name} sets {PRESETS[name]}"

@@ -47,7 +47,7 @@ from rebar.core import categorical, straight_through
 from rebar.core.straight_through import FORMS
 from rebar.errors import RebarError
 from rebar.functional import categorical_references
-from rebar.functional.arguments import shape_text, values_of
+from rebar.functional.arguments import shape_text, tensor, values_of
 from rebar.functional.categorical import (
     NoiseSource,
     count_of,
@@ -266,7 +266,7 @@ def estimate_gradient(
 
 def _check_method(method, options):
     """Refuse unknown names of methods and options."""
-    if method not in LAYERS and method not in REFERENCES:
+    if not isinstance(method, str) or method not in LAYERS | REFERENCES:
         raise RebarError(f"unknown method {method!r}; known: {', '.join([*REFERENCES, *LAYERS])}")
     takes = REFERENCES.get(method)
     if takes is None:
@@ -290,7 +290,8 @@ class _Call:
     def exponentials(self, draws, draws_noise):
         """Of K draws given the sample."""
         if draws is None:
-            draws = _PUBLISHED_DRAWS if draws_noise is None else len(draws_noise)
+            given = () if draws_noise is None else tensor(draws_noise, "draws_noise").shape
+            draws = given[0] if len(given) else _PUBLISHED_DRAWS
         return self.source.draws(count_of(draws, "draws", 1), draws_noise)
 
     def sample(self, sampler, *noise, **options):

@@ -39,6 +39,11 @@ from rebar.hparams import HParams
         ("model=CatST,prior=flat", r"prior='flat': choose from uniform, learned"),
         ("optimizer=sgd", r"optimizer='sgd': choose from adam, radam"),
         ("model=CatST,n_categories=1024,n_latents=100000", r"numbers of noise a step"),
+        ("model=CatGumbelRao,mc_samples=10000000", r"\* mc_samples = 7.68e\+09 numbers of noise"),
+        (
+            "model=CatTrackGradVariances,track=[ST,ReinMaxCV],follow=ST,mc_samples=10000000",
+            r"\* mc_samples = 7.68e\+09 numbers of noise",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(string, message):

@@ -41,7 +41,7 @@ def test_keys_are_those_of_earlier_versions():
 
 
 def test_seeds_and_streams_that_cannot_be_used():
-    for seed in (-1, (0, -1), 2**32):
+    for seed in (-1, (0, -1), 2**32, "x", 0.5, None):
         with pytest.raises(RebarError, match=r"from 0 to 2\*\*32 - 1.*--seed=0"):
             noise.key(seed, "latents")
     with pytest.raises(RebarError, match="unknown noise stream 'latent'; known: latents"):

@@ -104,8 +104,14 @@ def test_a_run_has_the_name_of_its_values_however_they_were_given():
 
 
 def test_an_unknown_one_is_refused():
-    with pytest.raises(RebarError, match=r"unknown preset 'disram'; choose from disarm_linear, "):
-        preset("disram")
+    with pytest.raises(
+        RebarError, match=r"unknown preset 'foo'; choose from disarm_linear, .* 8x4"
+    ):
+        preset("foo")
+    with pytest.raises(
+        RebarError, match=r"unknown preset 'disarm_liner'; did you mean disarm_linea"
+    ):
+        preset("disarm_liner")
 
 
 def test_a_preset_is_read_without_tensorflow():

@@ -145,6 +145,11 @@ MISTAKES = {
         "step": None,
     },
     "seed -1 must be an integer from 0": {"seed": -1},
+    "seed 'x' must be an integer from 0": {"seed": "x"},
+    "step must be an integer, given: float32 of shape": {"step": 0.5},
+    r"step must be an integer, given: int64 of shape \(2,\)": {"step": np.arange(2)},
+    "temperature must be real numbers, given: string": {"temperature": "x"},
+    "logits must be a number or an array of numbers, given: None": {"logits": None},
 }
 
 
@@ -169,6 +174,14 @@ MISTAKES_OF_SOME = {
     r"with noise given, fresh_noise is needed, too": (
         "reinmax_cv",
         {"form": "stgs", "draws_noise": np.full((3, 5, 3, 4), 0.5), **NO_SEED},
+    ),
+    r"draws_noise must be uniforms of shape \[3, 5, 3, 4\].*given: \[\]": (
+        "gumbel_rao",
+        {"draws_noise": 0.5, **NO_SEED},
+    ),
+    "draws_noise must be real numbers, given: string": (
+        "gumbel_rao",
+        {"draws_noise": "x", **NO_SEED},
     ),
     "unknown form 'paper'; known: released, stgs": ("reinmax_cv", {"form": "paper"}),
     "unknown form 'stgs'; known: consistent, released": ("reinmax_rk2", {"form": "stgs"}),

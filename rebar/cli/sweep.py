@@ -22,7 +22,7 @@ from rebar.cli.plugins import import_plugins
 from rebar.cli.threads import cores
 from rebar.data import ensure
 from rebar.errors import RebarError
-from rebar.presets import preset
+from rebar.presets import as_typed, preset
 from rebar.sweep import cluster, grid, manifest, pool, process
 from rebar.sweep.outcome import Length
 from rebar.sweep.report import Report
@@ -87,6 +87,12 @@ def main(argv: list[str] | None = None) -> int:
         if not values.sweep_dir:
             raise RebarError("give the folder of the sweep, e.g. --sweep_dir=sweeps/digits")
         return _Sweep(values, argv[end + 1 :], argv).run()
+    except flags.UnrecognizedFlagError as error:
+        hint = ""
+        if error.flagname in train.define_flags():
+            hint = f"; --{error.flagname} is one of the train command: give it after --"
+        print(f"error: {error}{hint}", file=sys.stderr)
+        return 2
     except (flags.Error, RebarError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -122,7 +128,7 @@ class _Sweep:
         if values.engine == "pool" and values.engine_options:
             problems.append("--engine_options are for --engine=slurm, not for the pool")
         if problems:
-            raise RebarError("\n".join(problems))
+            raise RebarError(as_typed("\n".join(problems), self._train and self._train.preset))
         self._points = points
         number = len(points) * len(seeds)
         self._workers = min(values.workers or cores(), number)

@@ -1,10 +1,11 @@
-"""Train a sigmoid belief network and print what the 2017 script printed.
+"""Train a sigmoid belief network, or a categorical VAE, and print what the 2017 script printed.
 
 Examples:
   python rebar_train.py --hparams="model=SBNDynamicRebar,task=digits,n_layer=2" --epochs=20
   python rebar_train.py --hparams="model=SBNDynamicRebar,learning_rate=0.0003,n_layer=2,task=sbn"
   python rebar_train.py --hparams="model=SBNTrackGradVariances,n_layer=2,task=omni"
   python rebar_train.py --preset=disarm_nonlinear --hparams="model=SBNDisARM"
+  python rebar_train.py --preset=cat_8x4_reinmax --epochs=160
 
 A run lies in WORKING_DIR/<name>; the same command goes on where it stopped.
 """
@@ -24,10 +25,11 @@ from rebar.data import ensure, load
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_name
-from rebar.presets import PRESETS, preset
+from rebar.presets import PRESETS, as_typed, preset
 
 _SIGNAL_STATUS = 128
 _SIGPIPE = 13
+_MOST_DRAWS = 1_000_000
 _WORKERS = (
     "Processes that share each minibatch: a number of them on this machine, or TF_CONFIG, in every "
     "process of a cluster, see docs/workers.md."
@@ -60,14 +62,27 @@ def define_flags() -> flags.FlagValues:
         getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
 
     define("multi_string", "hparams", "", "name=value pairs, see below; later strings win.")
-    define("string", "preset", None, "hparams of a published protocol, see below; hparams win.")
+    define(
+        "string",
+        "preset",
+        None,
+        "hparams of a published protocol, see below; hparams win.",
+        allow_overwrite=False,
+    )
     define("string", "working_dir", "/tmp/rebar", "Where the folders of runs lie.")
     define("string", "data_dir", "data", "Folder of the data sets.")
     define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
     define("integer", "eval_samples", 100, "Samples of the evaluated bound.", lower_bound=1)
     define("boolean", "draw", False, "Draw samples and test images at evaluations.")
     define("integer", "variance_freq", 0, _VARIANCE_FREQ, lower_bound=0)
-    define("integer", "variance_draws", 100, "Draws of the noise for it.", lower_bound=4)
+    define(
+        "integer",
+        "variance_draws",
+        100,
+        "Draws of the noise for it.",
+        lower_bound=4,
+        upper_bound=_MOST_DRAWS,
+    )
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
     define("integer", "training_steps", 2_000_000, "Steps to train in all.", lower_bound=1)
     define("integer", "epochs", 0, "Epochs to train in all; 0: as training_steps.", lower_bound=0)
@@ -121,8 +136,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if rest:
             raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
-        base = [] if values.preset is None else [preset(values.preset)]
-        hparams = HParams.parse(*base, *values.hparams)
+        hparams = _hparams(values)
         number = workers.count(values.workers, values.jit)
         _prepare(values, hparams)
         if number > 1:
@@ -139,6 +153,15 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _SIGNAL_STATUS + _SIGPIPE
     return 0 if received is None else _SIGNAL_STATUS + received
+
+
+def _hparams(values) -> HParams:
+    """What --preset and --hparams say. Raises RebarError that speaks of what was typed."""
+    base = [] if values.preset is None else [preset(values.preset)]
+    try:
+        return HParams.parse(*base, *values.hparams)
+    except RebarError as error:
+        raise RebarError(as_typed(str(error), values.preset)) from error
 
 
 def _prepare(values, hparams: HParams) -> None:

@@ -1,7 +1,8 @@
 """What must be known of a run's estimators: whether they are unbiased, what a step costs.
 
 Runs record it. For those from before that, and for output of the 2017 script, the estimators are
-built to be asked: only then TensorFlow is imported.
+built to be asked: only then TensorFlow is imported. Where a log does not say its hyperparameters
+there is nothing to build.
 """
 
 import json
@@ -30,7 +31,7 @@ class Facts:
     def __call__(self, run: RunLog) -> dict[str, dict[str, Any]]:
         """The facts of each label of the run, None for what cannot be known."""
         known = _recorded(run)
-        if not _missing(run):
+        if not (run.hparams and _missing(run)):
             return known
         key = _key(run)
         if key not in self._built:

@@ -11,12 +11,26 @@ from rebar import noise as noise_module
 from rebar.errors import RebarError
 
 
-def tensor(value: Any, dtype=None) -> tf.Tensor:
-    """A tensor; Python and NumPy numbers directly in that dtype, without a detour by float32."""
-    if isinstance(value, numbers.Real | np.ndarray | list | tuple):
-        return tf.constant(value, dtype)
-    value = tf.convert_to_tensor(value)
-    return value if dtype is None else tf.cast(value, dtype)
+def tensor(value: Any, name: str, dtype=None) -> tf.Tensor:
+    """A tensor; Python and NumPy numbers directly in that dtype, without a detour by float32.
+
+    Raises:
+      RebarError: what is called `name` is not made of real numbers.
+    """
+    try:
+        if isinstance(value, numbers.Real | np.ndarray | list | tuple):
+            return tf.constant(value, dtype)
+        made = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        given = repr(value)[:60]
+        raise RebarError(
+            f"{name} must be a number or an array of numbers, given: {given}"
+        ) from error
+    if dtype is None:
+        return made
+    if not (made.dtype.is_floating or made.dtype.is_integer or made.dtype.is_bool):
+        raise RebarError(f"{name} must be real numbers, given: {made.dtype.name}")
+    return tf.cast(made, dtype)
 
 
 def shape_text(shape) -> str:
@@ -29,7 +43,7 @@ def shape_text(shape) -> str:
 
 def logits_of(value: Any) -> tf.Tensor:
     """Logits [B, H] or [H]."""
-    logits = tensor(value)
+    logits = tensor(value, "logits")
     if logits.dtype not in (tf.float32, tf.float64):
         raise RebarError(
             f"logits must be float32 or float64, given: {logits.dtype.name}; type "
@@ -42,7 +56,7 @@ def logits_of(value: Any) -> tf.Tensor:
 
 def uniforms_of(value: Any, name: str, logits: tf.Tensor, n_samples: int | None) -> tf.Tensor:
     """Uniforms given for logits [B, H] or [H] as [B, H], or as [K, B, H] for K samples."""
-    uniforms = tensor(value, logits.dtype)
+    uniforms = tensor(value, name, logits.dtype)
     wanted = [*([] if n_samples is None else [n_samples]), *logits.shape]
     if uniforms.shape.rank is None or not uniforms.shape.is_compatible_with(wanted):
         raise RebarError(
@@ -61,7 +75,7 @@ def drawn(seed: int, step: Any, n_samples: int, rows: tf.Tensor) -> tf.Tensor:
 
 def option_of(value: Any, name: str, dtype, *shapes) -> tf.Tensor:
     """An option as a tensor: a scalar, or of one of the shapes."""
-    option = tensor(value, dtype)
+    option = tensor(value, name, dtype)
     if not any(option.shape.is_compatible_with(shape) for shape in ([], *shapes)):
         allowed = ", ".join(["a scalar", *map(shape_text, shapes)])
         raise RebarError(f"{name} must be one of: {allowed}; given: {shape_text(option.shape)}")
@@ -70,12 +84,14 @@ def option_of(value: Any, name: str, dtype, *shapes) -> tf.Tensor:
 
 def values_of(function: Callable, name: str, samples: tf.Tensor) -> tf.Tensor:
     """function(samples [B, H]), checked to be [B], in the dtype of the samples."""
+    if not callable(function):
+        raise RebarError(f"{name} must be a function of the samples, given: {function!r}")
     values = function(samples)
     returned = "None"
     if values is not None:
         values = tf.convert_to_tensor(values)
         if values.shape.rank == 1 and values.shape.is_compatible_with(samples.shape[:1]):
-            return tf.cast(values, samples.dtype)
+            return tensor(values, f"what {name} returns", samples.dtype)
         returned = shape_text(values.shape)
     raise RebarError(
         f"{name} must return one number a row, shape {shape_text(samples.shape[:1])}, for samples "

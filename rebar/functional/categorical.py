@@ -16,7 +16,7 @@ _SAMPLES, _DRAWS, _FRESH = range(3)
 
 def logits_of(value: Any) -> tf.Tensor:
     """Logits [..., C], C at least 2."""
-    logits = tensor(value)
+    logits = tensor(value, "logits")
     if logits.dtype not in (tf.float32, tf.float64):
         raise RebarError(
             f"logits must be float32 or float64, given: {logits.dtype.name}; type "
@@ -45,7 +45,7 @@ def number_of(value: Any, name: str, dtype) -> Any:
         if not math.isfinite(value):
             raise RebarError(f"{name} must be finite, given: {value!r}")
         return float(value)
-    given = tensor(value, dtype)
+    given = tensor(value, name, dtype)
     if not given.shape.is_compatible_with([]):
         raise RebarError(f"{name} must be a scalar, given: {shape_text(given.shape)}")
     return tf.stop_gradient(given)
@@ -118,7 +118,7 @@ class NoiseSource:
             return tf.ensure_shape(
                 noise_module.uniforms(self._key(purpose), wanted, dtype), [*leading, *shape]
             )
-        uniforms = tensor(given, dtype)
+        uniforms = tensor(given, name, dtype)
         if uniforms.shape.rank is None or not uniforms.shape.is_compatible_with([*leading, *shape]):
             raise RebarError(
                 f"{name} must be uniforms of shape {shape_text([*leading, *shape])} for logits of "

@@ -1,5 +1,6 @@
 """`estimate_gradient`: the gradient of E f by Bernoulli logits, for any f."""
 
+import math
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -111,6 +112,10 @@ def _check(options, rows) -> None:
     k, temperature = options.get("n_samples", 2), options.get("temperature", 1)
     if not isinstance(k, numbers.Integral) or k < 2:
         raise RebarError(f"n_samples must be an integer from 2, given: {k!r}")
+    for name in ("temperature", "scale"):
+        number = options.get(name, 1)
+        if isinstance(number, numbers.Real) and not math.isfinite(number):
+            raise RebarError(f"{name} must be finite, given: {number!r}")
     if isinstance(temperature, numbers.Real) and not temperature > 0:
         raise RebarError(f"temperature must be above 0, given: {temperature!r}")
     if "network" in options and not callable(options["network"]):

@@ -151,7 +151,7 @@ METHODS = {
 
 def named(name: str) -> Method:
     """The method of that name. Raises RebarError for an unknown one."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise RebarError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
     return METHODS[name]
 

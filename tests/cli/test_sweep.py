@@ -267,7 +267,7 @@ def test_submitted_and_left_alone(run, stub, tmp_path, monkeypatch):
         (["--", "--preset=none"], ["unknown preset 'none'"]),
         (["--", "model=SBN"], ["cannot use 'model=SBN' after --"]),
         (["--", "--plugins=my_no_such_plugin"], ["--plugins=my_no_such_plugin cannot be imported"]),
-        (["--epochs=3"], ["Unknown command line flag 'epochs'"]),
+        (["--epochs=3"], ["Unknown command line flag 'epochs'", "give it after --"]),
         (["model=SBN"], ["cannot use 'model=SBN'", "after --"]),
         (["--sweep_dir="], ["give the folder of the sweep"]),
         (["--engine=pbs"], ["--engine=pbs"]),

@@ -8,6 +8,7 @@ import pytest
 
 from rebar import registry
 from rebar.cli import train
+from rebar.presets import PRESETS
 
 
 @pytest.fixture
@@ -76,9 +77,10 @@ def test_hparams(refused, tmp_path, hparams, message):
         ),
         (["--jit=maybe"], "--jit=maybe"),
         (["--keep_epochs=1,0,x"], "--keep_epochs=1,0,x: give epochs from 1 on"),
-        (["--preset=disarm"], "unknown preset 'disarm'; choose from disarm_linear, disarm_nonlin"),
+        (["--variance_draws=1000001"], "--variance_draws=1000001"),
+        (["--preset=disarm"], "unknown preset 'disarm'; did you mean disarm_linear"),
         (["--preset="], "unknown preset ''; choose from disarm_linear"),
-        (["--preset=disarm_linear", "--hparams=n_layer=0"], "n_layer=0: must be at least 1"),
+        (["--preset=disarm_linear", "--preset=cat_8x4_st"], "already defined as disarm_linear"),
         (["--download=perhaps"], "--download=perhaps"),
         (["--modle=SBN"], "Unknown command line flag 'modle'"),
         (["model=SBN", "task=sbn"], "cannot use 'model=SBN task=sbn': give flags only"),
@@ -86,6 +88,17 @@ def test_hparams(refused, tmp_path, hparams, message):
 )
 def test_flags(refused, tmp_path, flags, message):
     assert message in refused(*flags)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preset_is_named_as_it_was_typed(tmp_path, capsys):
+    typed = ["--preset=disarm_linear", "--hparams=model=CatST,task=digits"]
+    assert train.main(["rebar-train", f"--working_dir={tmp_path}", *typed]) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith(
+        'error: cannot use --preset=disarm_linear --hparams="model=CatST,task=digits": initializer='
+    )
+    assert rest == [f"--preset=disarm_linear sets {PRESETS['disarm_linear']}"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -70,3 +70,11 @@ def test_a_model_of_a_plugin_that_is_not_imported(tmp_path):
     facts = Facts()
     assert facts(run) == {"Mine": {"unbiased": True, "evaluations": None}}
     assert facts(run) == {"Mine": {"unbiased": True, "evaluations": None}}
+
+
+def test_a_log_without_hyperparameters_needs_nothing_built(tmp_path, monkeypatch):
+    monkeypatch.setattr("rebar.compare.facts._build", None)
+    (tmp_path / "old.log").write_text(LOG_2017)
+    ((run,), _) = read([str(tmp_path / "old.log")])
+    assert not Facts().incomplete([run])
+    assert set(Facts()(run)[run.label].values()) == {None}

@@ -60,6 +60,18 @@ MISTAKES = {
     "temperature must be above 0, given: 0": {"method": "gumbel", "temperature": 0},
     r"relax needs network=r.*rebar.FreeForm\(n_units\); without one use rebar": {"method": "relax"},
     "seed -1 must be an integer from 0": {"seed": -1},
+    "seed 'x' must be an integer from 0": {"seed": "x"},
+    "step must be an integer, given: float32": {"step": 0.5},
+    r"unknown method \['arm'\]; known": {"method": ["arm"]},
+    "f must be a function of the samples, given: 3": {"function": 3},
+    "what f returns must be real numbers, given: complex128": {
+        "function": lambda b: tf.complex(f(b), f(b))
+    },
+    "logits must be a number or an array of numbers, given: None": {"logits": None},
+    "noise must be real numbers, given: string": {"noise": "x", "seed": None, "step": None},
+    "temperature must be finite, given: nan": {"method": "rebar", "temperature": float("nan")},
+    "temperature must be real numbers, given: string": {"method": "rebar", "temperature": "x"},
+    "scale must be finite, given: inf": {"method": "rebar", "scale": float("inf")},
 }
 
 
