@@ -88,13 +88,24 @@ def run_here(number: int, arguments: Sequence[str], cores_given: int) -> int:
         if requested is not None:
             return 128 + requested
         statuses = [child.returncode for child in children]
-        for i, status in enumerate(statuses[1:], start=1):
-            if status:
-                told[i].seek(0)
-                text = told[i].read().decode(errors="replace").strip()
-                print(f"worker {i}: {process.ending(status)}\n{text}".strip(), file=sys.stderr)
+        for line in _endings(statuses, told):
+            print(line, file=sys.stderr)
     status = next((status for status in statuses if status), 0)
     return status if status >= 0 else 128 - status
+
+
+def _endings(statuses, told) -> list[str]:
+    """How workers ended that did not end well, and what they said, if it was not seen yet."""
+    endings = {}
+    for i, (status, file) in enumerate(zip(statuses, told, strict=True)):
+        if status < 0 or (status and i):  # the chief's errors were seen
+            file.seek(0)
+            text = file.read().decode(errors="replace").strip()
+            endings.setdefault(f"{process.ending(status)}\n{text}".strip(), []).append(str(i))
+    return [
+        f"worker{'s' if len(who) > 1 else ''} {', '.join(who)}: {text}"
+        for text, who in endings.items()
+    ]
 
 
 def free_ports(number: int) -> list[int]:

@@ -1,11 +1,10 @@
-"""What a process of tests/training/test_workers.py does; a worker if TF_CONFIG is set.
+"""What a worker of tests/training/test_workers.py does.
 
-    python -m tests.training.worker_main FILE
+    TF_CONFIG=... python -m tests.training.worker_main FILE
 
 Trains each case for a few steps in float64 and writes records and variables to an .npz file.
 """
 
-import os
 import sys
 
 import keras
@@ -20,11 +19,10 @@ from . import tiny
 CASES = {
     "REINFORCE": "model=SBN",
     "DynamicREBAR": "model=SBNDynamicRebar,n_layer=2",
-    "unsynchronised": "model=SBN",
-    "own variances": "model=SBN",
 }
-"""Name -> hparams. The last two are faults: a worker with noise of its own, and moments of each
-worker's own gradient, averaged afterwards."""
+FAULTS = {"unsynchronised": "model=SBN", "own variances": "model=SBN"}
+"""Name -> hparams. The faults, of workers only: noise of one's own, and moments of each worker's
+own gradient, averaged afterwards."""
 
 STEPS = 20
 IMAGES, BATCH = 11, 5  # two minibatches of 5 and one of a single image, which all workers take
@@ -42,8 +40,8 @@ def own_moments(learner):
         return held["own"]
 
     def wrong(tracked, squares):
-        own = gradients.mean_square(held["own"].gradients)
-        update(tracked, {"": held["share"].mean([own])[0]})
+        own = gradients.sums_of_squares(held["own"].gradients)
+        update(tracked, {"": held["share"].mean(own)})
 
     learner.estimator.estimate, learner.moments.update = estimate, wrong
 
@@ -52,9 +50,9 @@ def train(name, hparams, team):
     """Records [steps, columns] and variables by name."""
     learner = tiny.learner(hparams)
     seed = 3
-    if team is not None and name == "unsynchronised":
+    if name == "unsynchronised":
         seed += team.index
-    if team is not None and name == "own variances":
+    if name == "own variances":
         own_moments(learner)
     blocks = Blocks(learner, tiny.images(IMAGES), BATCH, seed=seed, team=team)
     step, table = 0, []
@@ -66,16 +64,20 @@ def train(name, hparams, team):
     return np.concatenate(table), tiny.values(learner)
 
 
-def main(path):
-    """Train all cases and write them down."""
-    keras.config.set_dtype_policy("float64")
-    team = workers.join() if "TF_CONFIG" in os.environ else None
+def train_all(team):
+    """Tables and variables of all cases by name; team: None for a single process."""
     arrays = {}
-    for name, hparams in CASES.items():
+    for name, hparams in (CASES | FAULTS if team else CASES).items():
         table, variables = train(name, hparams, team)
         arrays[f"{name}|table"] = table
         arrays |= {f"{name}|{key}": value for key, value in variables.items()}
-    np.savez(path, **arrays)
+    return arrays
+
+
+def main(path):
+    """Be a worker that trains all cases and writes them down."""
+    keras.config.set_dtype_policy("float64")
+    np.savez(path, **train_all(workers.join()))
 
 
 if __name__ == "__main__":
