@@ -11,31 +11,11 @@ from pathlib import Path
 import pytest
 
 from rebar.cli import train
-from rebar.cli.workers import free_ports
 
 ROOT = Path(__file__).parents[2]
 HPARAMS = "task=digits,model=SBN,n_hidden=4,n_layer=2"
 PATIENCE = 150
 SHELL = {k: v for k, v in os.environ.items() if k not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL")}
-
-MIXES = '''
-import tensorflow as tf
-import rebar
-from rebar.estimators.nvil import NVIL
-
-
-class Mixes(NVIL):
-    """Divides by a norm over the rows that it sees."""
-
-    def estimate(self, model, x, noise):
-        estimate = super().estimate(model, x, noise)
-        rms = tf.sqrt(tf.reduce_mean(tf.square(estimate.objective)))
-        seen = [tf.sign(g) / rms for g in estimate.gradients]
-        return estimate._replace(gradients=seen)
-
-
-rebar.register("Mixes", Mixes)
-'''
 
 
 def start(folder, *flags, hparams=HPARAMS, **environment):
@@ -156,27 +136,3 @@ def test_a_signal_to_one_worker_saves_and_ends_all(tmp_path):
     out, _ = finish(launcher, 128 + signal.SIGTERM)
     stopped = int(re.search(r"SIGTERM: saved at step (\d+)", out)[1])
     assert list(tmp_path.glob(f"SBN*/checkpoint-{stopped}.npz"))
-
-
-@pytest.mark.slow
-def test_an_estimator_that_mixes_rows_is_refused(tmp_path):
-    (tmp_path / "mixes.py").write_text(MIXES)
-    hparams = "task=digits,model=Mixes,n_hidden=4"
-    process = start(tmp_path, "--epochs=1", "--workers=2", "--plugins=mixes", hparams=hparams)
-    _, err = finish(process, 2)
-    assert "Mixes gives other gradients when workers share a minibatch" in err
-
-
-@pytest.mark.slow
-def test_workers_that_do_not_share_a_folder_are_refused(tmp_path):
-    finish(start(tmp_path / "0", "--training_steps=10"), 0)
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    processes = []
-    for i in range(2):
-        task = {"type": "worker", "index": i}
-        text = json.dumps({"cluster": {"worker": addresses}, "task": task})
-        flags = ["--training_steps=20", "--workers=TF_CONFIG"]
-        processes.append(start(tmp_path / str(i), *flags, TF_CONFIG=text))
-    for process in processes:
-        _, err = finish(process, 2)
-        assert "workers are at different steps: 10, 0" in err

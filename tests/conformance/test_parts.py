@@ -1,11 +1,7 @@
 """Workers that share a minibatch get the estimate of one process, for every registered estimator.
 
-The workers are threads here, which meet at a barrier to add up; tests/training/test_workers.py has
-processes.
+The workers are threads here; tests/training/test_workers.py has processes.
 """
-
-import concurrent.futures
-import threading
 
 import numpy as np
 import pytest
@@ -17,6 +13,7 @@ from rebar.hparams import HParams
 from rebar.noise import Noise, Part
 from rebar.training.learner import of_all_rows
 
+from ..threaded import together
 from . import cases
 from .cases import float64  # noqa: F401
 
@@ -29,40 +26,22 @@ EXTRA = {
 }
 
 
-class Threads:
-    """`Team.sum` between threads, in eager mode."""
-
-    def __init__(self, size):
-        self.barrier = threading.Barrier(size, timeout=60)
-        self.given = [None] * size
-
-    def of(self, worker):
-        def all_sum(values):
-            self.given[worker] = values
-            self.barrier.wait()
-            total = [tf.add_n(list(v)) for v in zip(*self.given, strict=True)]
-            self.barrier.wait()
-            return total
-
-        return all_sum
-
-
 def shared(model, estimator, x, drawn, parts):
     """The estimate of each worker."""
-    team = Threads(len(parts))
 
-    def work(worker):
-        first, end = parts[worker]
+    def work(team):
+        first, end = parts[team.index]
         weight = (end - first) / len(x)
-        part = Part(first, end - first, len(x), weight, team.of(worker))
+        part = Part(first, end - first, len(x), weight, team.sum)
         uniforms, branches = tf.nest.map_structure(
             lambda u: part.take(u, drawn.n_samples), (drawn.uniforms, drawn.branches)
         )
         own = Noise(uniforms, drawn.n_samples, branches, drawn.key, part)
         return of_all_rows(estimator.estimate(model, x[first:end], own), part)
 
-    with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
-        return list(pool.map(work, range(len(parts))))
+    estimates = together(len(parts), work)
+    assert len({type(estimate) for estimate in estimates}) == 1, estimates
+    return estimates
 
 
 def problem(name, extra=""):
