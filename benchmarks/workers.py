@@ -2,9 +2,15 @@
 
     python benchmarks/workers.py [--repeats=3] [--workers=2] [--seconds=6] [--batches=24,1000]
 
-Two linear layers of 200 units on 784 random pixels. Each line is the median over the repeats of
-the milliseconds of a step. "estimate compiled": of several workers, with the estimate compiled by
-XLA and the sum over the workers outside; for an estimator that needs no sum within it.
+Two linear layers of 200 units on 784 random pixels. Each number is the median over the repeats of
+the milliseconds of a step, with the lowest and the highest:
+
+    one, compiled    one process on all cores, with XLA
+    one              one process on all cores, as the workers are: without XLA
+    share, compiled  one process on the cores of a single worker, with XLA
+    workers          each on its share of the cores
+
+The last two are what a second machine would gain, if the network were as fast as the loopback.
 """
 
 import json
@@ -25,35 +31,27 @@ flags.DEFINE_list("batches", "24,1000", "Sizes of the minibatch.", flag_values=v
 flags.DEFINE_list("models", "SBNDisARM,SBNDynamicRebar", "Models.", flag_values=values)
 flags.DEFINE_string("one", "", "Internal: model,batch,mode of this process.", flag_values=values)
 
+MODES = ("one, compiled", "one", "share, compiled", "workers")
+
 
 def measure(model: str, batch: int, mode: str) -> float:
     """Milliseconds of a step in this process, a worker if TF_CONFIG is set."""
     import numpy as np
-    import tensorflow as tf
 
     from rebar.cli.threads import choose_threads, cores
     from rebar.factory import make_learner
     from rebar.hparams import HParams
-    from rebar.noise import Noise
     from rebar.training import workers
     from rebar.training.blocks import Blocks
 
     size = values.workers if "TF_CONFIG" in os.environ else 1
-    jit = mode == "one compiled"
-    limit = max(1, cores() // size) if size > 1 else 0
-    choose_threads(0, jit or mode == "estimate compiled", batch // size, 200, limit)
+    jit = mode.endswith("compiled")
+    share = max(1, cores() // values.workers)
+    if mode.startswith("share"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:share])
+    choose_threads(0, jit, batch // size, 200, share if size > 1 else 0)
     team = workers.join() if size > 1 else None
     learner = make_learner(HParams(model=model, n_layer=2, n_hidden=200), np.full(784, 0.5), False)
-    if mode == "estimate compiled":
-        estimate = learner.estimator.estimate
-
-        def compiled(model, x, noise):
-            def of(x, uniforms):
-                return estimate(model, x, Noise(uniforms))
-
-            return tf.function(of, jit_compile=True, autograph=False)(x, noise.uniforms)
-
-        learner.estimator.estimate = compiled
     data = np.random.default_rng(0).integers(0, 2, [20 * batch, 784]).astype(np.uint8)
     blocks = Blocks(learner, data, batch, 1, jit=jit, team=team)
     step = 0
@@ -79,7 +77,7 @@ def run(model, batch, mode) -> float:
     """`measure` in processes of its own."""
     from rebar.cli.workers import free_ports
 
-    number = 1 if mode.startswith("one") else values.workers
+    number = values.workers if mode == "workers" else 1
     addresses = [f"127.0.0.1:{port}" for port in free_ports(number)]
     environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]))
     children = []
@@ -101,22 +99,20 @@ def main():
     """Print the table."""
     values(sys.argv)
     if values.one:
-        model, batch, mode = values.one.split(",")
+        model, batch, mode = values.one.split(",", 2)
         print(measure(model, int(batch), mode))
         return
+    print("| model | batch | " + " | ".join(MODES) + " |\n" + "|---" * (2 + len(MODES)) + "|")
     for model in values.models:
-        modes = ["one compiled", "one", "workers"]
-        if "Rebar" not in model and "Relax" not in model:
-            modes.append("estimate compiled")
         for batch in map(int, values.batches):
-            times = {mode: [] for mode in modes}
+            times = {mode: [] for mode in MODES}
             for _ in range(values.repeats):
-                for mode in modes:
+                for mode in MODES:
                     times[mode].append(run(model, batch, mode))
-                    print(model, batch, mode, f"{times[mode][-1]:.2f}", file=sys.stderr, flush=True)
-            shown = {mode: f"{statistics.median(t):.2f}" for mode, t in times.items()}
-            print(model, batch, shown, {m: [round(v, 2) for v in t] for m, t in times.items()})
-            sys.stdout.flush()
+            cells = [
+                f"{statistics.median(t):.2f} ({min(t):.2f} to {max(t):.2f})" for t in times.values()
+            ]
+            print(f"| {model} | {batch} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Mapping
 
@@ -30,6 +30,14 @@ from rebar.noise import Part
 
 JOIN_SECONDS = 300
 """How long a worker waits for the others at the start."""
+
+_WATCH = """
+import os, select, signal, sys
+pid, seconds, reason = sys.argv[1:]
+if not select.select([sys.stdin], [], [], float(seconds))[0]:  # it is closed when all is well
+    print(reason, file=sys.stderr, flush=True)
+    os.kill(int(pid), signal.SIGKILL)
+"""
 
 
 class Team:
@@ -174,8 +182,8 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> tuple[list[str]
 def join() -> Team:
     """Meet the other workers that TF_CONFIG names; to be called before TensorFlow does anything.
 
-    A worker that does not come ends the process after JOIN_SECONDS, with status 2: TensorFlow waits
-    for an hour and cannot be interrupted.
+    If a worker does not come, this process is killed after JOIN_SECONDS, and it is told why:
+    TensorFlow waits for an hour, lets no thread of Python run meanwhile and ignores SIGTERM.
 
     Raises:
       RebarError: TF_CONFIG is wrong, this worker's address cannot be used, or this process has
@@ -183,29 +191,21 @@ def join() -> Team:
     """
     addresses, index = read_cluster()
 
-    def give_up():
-        print(
-            f"error: worker {index} waited {JOIN_SECONDS} s for the others of "
-            f"{', '.join(addresses)}; start all of them, and see their output",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(2)
-
-    timer = threading.Timer(JOIN_SECONDS, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise RebarError(
-            f"worker {index} cannot join the others at {', '.join(addresses)}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    finally:
-        timer.cancel()
-        # TensorFlow has put a handler of its own there, which only tells the other workers.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    reason = (
+        f"error: worker {index} waited {JOIN_SECONDS} s for the others of {', '.join(addresses)}; "
+        "start all of them, and see their output"
+    )
+    with _killed_after(JOIN_SECONDS, reason):
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+            raise RebarError(
+                f"worker {index} cannot join the others at {', '.join(addresses)}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        finally:
+            # TensorFlow has put a handler of its own there, which only tells the other workers.
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     if strategy.num_replicas_in_sync != len(addresses):
         raise RebarError(
             f"each worker must have one GPU, or none; {len(addresses)} workers here have "
@@ -213,3 +213,12 @@ def join() -> Team:
             "CUDA_VISIBLE_DEVICES=0, 1, ..."
         )
     return Team(strategy, index, len(addresses))
+
+
+@contextlib.contextmanager
+def _killed_after(seconds: float, reason: str):
+    """Around what may block the whole process: another one kills it then, and prints the reason."""
+    arguments = [str(os.getpid()), str(seconds), reason]
+    watch = [sys.executable, "-I", "-S", "-c", _WATCH, *arguments]
+    with subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True):
+        yield

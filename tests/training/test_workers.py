@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,19 @@ def test_a_mean_of_the_workers_variances_would_be_seen(results):
     np.testing.assert_allclose(first["model/2/bias"], one["model/2/bias"], rtol=1e-9)
     # After the two large minibatches: over all weights, over those of q.
     assert np.all(first["table"][2, -2:] > 1.3 * one["table"][2, -2:])
+
+
+def test_a_process_that_waits_too_long_is_killed_with_the_reason():
+    with subprocess.Popen(["sleep", "600"]) as waiting:
+        watch = [sys.executable, "-c", workers._WATCH, str(waiting.pid), "0.1", "nobody came"]
+        with subprocess.Popen(watch, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as watcher:
+            assert waiting.wait(PATIENCE) == -signal.SIGKILL
+            assert watcher.stderr.read() == b"nobody came\n"
+
+
+def test_a_process_that_need_not_wait_lives():
+    with workers._killed_after(600, "nobody came"):
+        pass
 
 
 def test_more_workers_than_images_of_a_minibatch():
