@@ -54,16 +54,16 @@ class Check(NamedTuple):
         return bool(self.z > self.critical)
 
 
-def check(estimator, model, n_samples: int = SAMPLES) -> Check:
+def check(estimator, model, n_samples: int = SAMPLES, batches: int = BATCHES) -> Check:
     """Compare the mean of many estimates (float64) with the exact gradient."""
     gradients = truth_of(estimator, model, images(IMAGES), n_samples)
     truth = flat(gradients)
-    values = estimates(estimator, model, n_samples)
-    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(BATCHES)
+    values = estimates(estimator, model, n_samples, batches)
+    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(batches)
     # Rounding, where a component has no variance.
     error = np.maximum(error, 1e-12 * np.linalg.norm(truth))
     rate = FALSE_FAIL_RATE / CHECKS / len(truth)
-    critical = stats.t.isf(rate / 2, BATCHES - 1)
+    critical = stats.t.isf(rate / 2, batches - 1)
     z = np.abs(mean - truth) / error
     assert np.all(np.isfinite(z))
 
@@ -85,10 +85,10 @@ def truth_of(estimator, model, x, n_samples: int) -> list:
     return exact.elbo_and_gradient(model, x).gradients
 
 
-def estimates(estimator, model, n_samples: int = SAMPLES) -> np.ndarray:
-    """The estimates of all batches, [BATCHES, P], of ROWS rows each."""
+def estimates(estimator, model, n_samples: int = SAMPLES, batches: int = BATCHES) -> np.ndarray:
+    """The estimates of all batches, [batches, P], of ROWS rows each."""
     x = tensor(np.tile(images(IMAGES), [ROWS // n_samples // IMAGES, 1]))
-    keys = tf.constant(np.stack([noise_keys(SEED, i) for i in range(BATCHES)]))
+    keys = tf.constant(np.stack([noise_keys(SEED, i) for i in range(batches)]))
 
     def one(keys):
         draws = draw(estimator, model, keys, n_samples, x.shape[0], tf.float64)

@@ -8,8 +8,8 @@ from scipy import special
 
 from rebar import noise as noise_module
 from rebar.core import samplers
+from rebar.core.enumeration import all_codes
 from rebar.errors import RebarError
-from rebar.estimators.enumerated import all_codes
 from rebar.models.categorical_vae import CategoricalVAE
 from tests.conformance.cases import float64, randomize, tensor
 

@@ -180,3 +180,26 @@ def test_rescaling_changes_no_moment(variables, labels):
             np.testing.assert_allclose(was, now, rtol=1e-12)
     for was, now in zip(plain.values(), rescaled.values(), strict=True):
         np.testing.assert_allclose(list(was.values()), list(now.values()), rtol=1e-12)
+
+
+def test_a_million_steps():
+    """In float32, as trained: the averages neither fade nor drift, whatever the scale has been."""
+    variable = keras.Variable(np.zeros(2), dtype="float32")
+    moments = Moments([variable])
+
+    @tf.function(autograph=False, jit_compile=True)
+    def block():
+        def body(i):
+            # 3 and -1 in turns, and always 2: variances of 4 and 0.
+            g = [tf.stack([1 + 2 * tf.cast(1 - 2 * (i % 2), tf.float32), 2.0])]
+            moments.update({"": g}, {"": sums_of_squares(g)})
+            return (i + 1,)
+
+        tf.while_loop(lambda i: i < 100, body, (tf.constant(0),))
+
+    for _ in range(10_000):
+        moments.rescale()
+        block()
+    values, _ = moments.values()
+    np.testing.assert_allclose(moments.first()[0], [1, 2], rtol=2e-3)
+    np.testing.assert_allclose(values[""], 2, rtol=2e-3)
