@@ -13,6 +13,7 @@ the milliseconds of a step, with the lowest and the highest:
 The last two are what a second machine would gain, if the network were as fast as the loopback.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -21,15 +22,14 @@ import sys
 import time
 from pathlib import Path
 
-from absl import flags
-
-values = flags.FlagValues()
-flags.DEFINE_integer("repeats", 3, "Turns.", flag_values=values)
-flags.DEFINE_integer("workers", 2, "Processes.", flag_values=values)
-flags.DEFINE_float("seconds", 6.0, "Time measured in each turn.", flag_values=values)
-flags.DEFINE_list("batches", "24,1000", "Sizes of the minibatch.", flag_values=values)
-flags.DEFINE_list("models", "SBNDisARM,SBNDynamicRebar", "Models.", flag_values=values)
-flags.DEFINE_string("one", "", "Internal: model,batch,mode of this process.", flag_values=values)
+parser = argparse.ArgumentParser()
+parser.add_argument("--repeats", type=int, default=3, help="Turns.")
+parser.add_argument("--workers", type=int, default=2, help="Processes.")
+parser.add_argument("--seconds", type=float, default=6.0, help="Time measured in each turn.")
+parser.add_argument("--batches", default="24,1000", help="Sizes of the minibatch.")
+parser.add_argument("--models", default="SBNDisARM,SBNDynamicRebar", help="Models.")
+parser.add_argument("--one", default="", help="Internal: model,batch,mode of this process.")
+values = parser.parse_args()
 
 MODES = ("one, compiled", "one", "share, compiled", "workers")
 
@@ -97,14 +97,13 @@ def run(model, batch, mode) -> float:
 
 def main():
     """Print the table."""
-    values(sys.argv)
     if values.one:
         model, batch, mode = values.one.split(",", 2)
         print(measure(model, int(batch), mode))
         return
     print("| model | batch | " + " | ".join(MODES) + " |\n" + "|---" * (2 + len(MODES)) + "|")
-    for model in values.models:
-        for batch in map(int, values.batches):
+    for model in values.models.split(","):
+        for batch in map(int, values.batches.split(",")):
             times = {mode: [] for mode in MODES}
             for _ in range(values.repeats):
                 for mode in MODES:
