@@ -25,11 +25,13 @@ class Records(NamedTuple):
       metrics: name -> [steps]; "elbo" first.
       variances: label (or "") -> [steps].
       finite: [steps] whether the ELBO and all gradients were finite.
+      first: [steps] index into `Learner.watched` of the first of them that was not.
     """
 
     metrics: dict
     variances: dict
     finite: np.ndarray
+    first: np.ndarray
 
 
 class Blocks:
@@ -182,11 +184,11 @@ class Blocks:
         if self._learner.estimator.branches:
             branches = noise.group_branches(latents[n_layer:], n_layer)
         share = WHOLE if self._team is None else self._team.part(rows)
-        metrics, variances, finite = self._learner.step(
+        metrics, variances, finite, first = self._learner.watched_step(
             x, Noise(latents[:n_layer], self._samples, branches, key, share)
         )
         self._names = tuple(metrics), tuple(variances)
-        row = [*metrics.values(), *variances.values(), finite]
+        row = [*metrics.values(), *variances.values(), finite, first]
         return tf.stack([tf.cast(v, tf.float32) for v in row])
 
     def _loop(self, data, index, uniforms, pixels, key, first, count):
@@ -210,9 +212,10 @@ class Blocks:
 
     def _records(self, table):
         metrics, variances = self._names
-        columns = dict(zip((*metrics, *variances, "finite"), table.T, strict=True))
+        columns = dict(zip((*metrics, *variances, "finite", "first"), table.T, strict=True))
         return Records(
             {name: columns[name] for name in metrics},
             {name: columns[name] for name in variances},
             columns["finite"] > 0,
+            columns["first"].astype(int),
         )

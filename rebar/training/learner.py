@@ -45,6 +45,7 @@ class Learner:
 
     Attributes:
       optimizer: of q, and of all of p that has no optimizer of its own.
+      watched: what must be finite in a step, in words: the ELBO, the gradient of each variable.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Learner:
             [i for i, v in enumerate(variables) if id(v) in inference],
             *groups[2:],
         )
+        self.watched = self._names()
         self._rescale = tf.function(self.moments.rescale, autograph=False)
 
     @property
@@ -119,6 +121,13 @@ class Learner:
             then label + moments.OF_PART -> scalar, over those of q.
           finite: whether the ELBO and all gradients are finite, a boolean scalar.
         """
+        return self.watched_step(x, noise)[:3]
+
+    def watched_step(self, x: tf.Tensor, noise: Noise) -> tuple:
+        """As `step`, and in the fourth place which number is the first that is not finite.
+
+        That is an index into `watched`, 0 if there is none.
+        """
         estimate = self.estimator.estimate(self.model, x, noise)
         self._check(estimate)
         estimate = of_all_rows(estimate, noise.share)
@@ -133,11 +142,26 @@ class Learner:
         # A sum of squares is finite only if every term is.
         terms = [metrics["elbo"], *(value for values in sums.values() for value in values)]
         terms += gradients.sums_of_squares(estimate.control_gradients)
-        finite = tf.math.is_finite(tf.add_n(terms))
+        are_finite = tf.math.is_finite(tf.stack(terms))
+        finite = tf.reduce_all(are_finite)
+        first = tf.argmin(tf.cast(are_finite, tf.int32), output_type=tf.int32)
         with tf.control_dependencies([*metrics.values(), *variances.values()]):
             self._apply(estimate, finite)
             self.moments.update(tracked, sums)
-        return metrics, variances, finite
+        return metrics, variances, finite, first
+
+    def _names(self) -> tuple:
+        """What a user is told of each number that must be finite, in the order of the terms."""
+        paths = [v.path for v in self.model.trainable_variables]
+        return (
+            "the ELBO",
+            *(
+                f"the gradient of {path}" + (f" by {label}" if label else "")
+                for label in self.labels or [""]
+                for path in paths
+            ),
+            *(f"the gradient of {v.path}" for v in self.estimator.trainable_variables),
+        )
 
     def begin_block(self) -> None:
         """To be called before the first of every hundred steps or so; see `Moments.rescale`."""

@@ -211,14 +211,18 @@ class Run:
 
     def _checked(self, step, taken):
         """The block's records as a table [steps, columns]; refuses what is not finite."""
-        finite = taken.finite & np.all(np.isfinite(list(taken.variances.values())), axis=0)
+        variances = np.isfinite(list(taken.variances.values()))
+        finite = taken.finite & np.all(variances, axis=0)
         if not np.all(finite):
-            bad = step + int(np.argmin(finite)) + 1
+            i = int(np.argmin(finite))
+            what = "a running gradient variance"
+            if not taken.finite[i]:
+                what = self._learner.watched[taken.first[i]]
             kept = f"step {self._saved_step}" if self._saved_step >= 0 else "none was written yet"
             raise RebarError(
-                f"a number is not finite any more: ELBO, gradients or gradient variances of step "
-                f"{bad} (step {bad - 1} was good). The last good checkpoint is kept: {kept}. Try "
-                "a lower learning_rate, or look at the inputs"
+                f"a number is not finite any more: {what} at step {step + i + 1} (step {step + i} "
+                f"was good), with the estimator {type(self._learner.estimator).__name__}. The last "
+                f"good checkpoint is kept: {kept}. Try a lower learning_rate, or look at the inputs"
             )
         self._columns = (tuple(taken.metrics), tuple(taken.variances))
         return np.stack([*taken.metrics.values(), *taken.variances.values()], axis=1)

@@ -37,7 +37,7 @@ class Watcher:
     def begin_block(self):
         self.blocks.append(len(self.seen))
 
-    def step(self, x, latents):
+    def watched_step(self, x, latents):
         def keep(*given):
             self.seen.append([v.numpy() for v in given])
 
@@ -48,7 +48,7 @@ class Watcher:
         code = tf.reduce_sum(x[0] * 2.0 ** tf.range(float(x.shape[1])))
         number = latents.uniforms[0][0, 0]
         metrics = {"elbo": float(x.shape[0]), "image": code, "noise": number}
-        return metrics, {"": -number}, tf.equal(code % 2, 0)
+        return metrics, {"": -number}, tf.equal(code % 2, 0), tf.cast(code, tf.int32)
 
 
 def advance(runner, step, last, most=10**9):
@@ -137,6 +137,8 @@ def test_records_are_those_of_the_steps_in_order(short_blocks):
     finite = np.concatenate([t.finite for t in taken])
     np.testing.assert_array_equal(finite, [codes(x)[0] % 2 == 0 for x, *_ in watcher.seen])
     assert 0 < finite.sum() < 10
+    first = np.concatenate([t.first for t in taken])
+    np.testing.assert_array_equal(first, [codes(x)[0] for x, *_ in watcher.seen])
     variances = np.concatenate([t.variances[""] for t in taken])
     np.testing.assert_array_equal(variances, -joined["noise"])
 

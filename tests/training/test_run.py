@@ -281,21 +281,25 @@ TRACKED = "model=SBNTrackGradVariances,track=[NVIL,Broken],follow=NVIL"
 
 
 @pytest.mark.parametrize(
-    ("hparams", "save_seconds", "kept", "files"),
+    ("hparams", "what", "save_seconds", "kept", "files"),
     [
-        ("model=Broken", 1e9, "none was written yet", []),
-        ("model=Broken", 0, "step 5", ["checkpoint-4.npz", "checkpoint-5.npz"]),
-        (TRACKED, 0, "step 5", ["checkpoint-4.npz", "checkpoint-5.npz"]),
+        ("model=Broken", "prior/logits", 1e9, "none was written yet", []),
+        ("model=Broken", "prior/logits", 0, "step 5", ["checkpoint-4.npz", "checkpoint-5.npz"]),
+        (TRACKED, "q_0/kernel by Broken", 0, "step 5", ["checkpoint-4.npz", "checkpoint-5.npz"]),
     ],
 )
 def test_the_first_number_that_is_not_finite_stops_the_run(
-    tmp_path, capsys, monkeypatch, hparams, save_seconds, kept, files
+    tmp_path, capsys, monkeypatch, hparams, what, save_seconds, kept, files
 ):
     """Step 7 is the second of the three steps of its call."""
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
     registry.register("Broken", tiny.Broken)
     run, learner = make_run(tmp_path, 20, hparams, save_seconds=save_seconds, eval_freq=0)
-    with pytest.raises(RebarError, match=rf"step 7 \(step 6 was good\).* is kept: {kept}\."):
+    message = (
+        rf"the gradient of {what} at step 7 \(step 6 was good\), with the estimator "
+        rf"(Broken|Tracked)\..* is kept: {kept}\."
+    )
+    with pytest.raises(RebarError, match=message):
         run.train()
     assert checkpoints(tmp_path) == files
     assert [r["step"] for r in metrics(tmp_path)] == [5]
