@@ -48,6 +48,13 @@ def _define_flags() -> flags.FlagValues:
         upper_bound=100,
         flag_values=values,
     )
+    flags.DEFINE_float(
+        "limit",
+        3600.0,
+        "Seconds for a file from one URL, all tries together.",
+        lower_bound=1.0,
+        flag_values=values,
+    )
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
 
@@ -94,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
                 urls=urls,
                 timeout=values.timeout,
                 retries=values.retries,
+                limit=values.limit,
             )
         except RebarError as error:
             print(f"error: {error}", file=sys.stderr)

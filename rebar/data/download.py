@@ -6,6 +6,7 @@ transfer is continued from NAME.part. File names come from `sources`, never from
 """
 
 import contextlib
+import errno
 import importlib.util
 import os
 import shlex
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rebar.data import files, transfer
-from rebar.data.files import BadFile, Found, OtherContent
+from rebar.data.files import BadFile, Found, OtherContent, Unreadable
 from rebar.data.sources import DATA_SETS, DataSet, SourceFile, needed
 from rebar.data.transfer import Policy, TransferError
 from rebar.errors import RebarError
@@ -33,6 +34,7 @@ def ensure(
     timeout: float = 30.0,
     retries: int = 3,
     backoff: float = 1.0,
+    limit: float = 3600.0,
 ) -> list[Path]:
     """Make sure that a data set, or what a task needs, lies whole in DATA_DIR/DATA SET.
 
@@ -49,19 +51,20 @@ def ensure(
       timeout: seconds to wait for a connection, and for the next kilobyte once connected.
       retries: how often to try a URL again after a failure that may pass.
       backoff: seconds before the first further try; doubled for each next one.
+      limit: seconds for a file from one URL, all tries together.
 
     Returns:
       The files' paths, in the order of `sources.needed`.
 
     Raises:
       RebarError: an unknown name or a malformed source; a file that is missing or broken and may
-        not, or cannot, be fetched (with the reason at every URL); a data folder that cannot be
-        written.
+        not, or cannot, be fetched (with the reason at every URL); a file that lies there and
+        cannot be read, which is left alone; a data folder that cannot be written or is full.
     """
     unknown = sorted(set(urls or {}) - set(DATA_SETS))
     if unknown:
         raise RebarError(f"urls for unknown data sets {unknown}; known: {', '.join(DATA_SETS)}")
-    policy = Policy(timeout, retries, backoff)
+    policy = Policy(timeout, retries, backoff, limit)
     data_dir = Path(data_dir).expanduser()
     paths = []
     for data_set, wanted in needed(name, dynamic):
@@ -76,6 +79,7 @@ def ensure(
         if missing and not allow_download:
             raise missing_error(data_set, missing, data_dir, unusable)
         if missing:
+            _refuse_unreadable(unusable)
             candidates = {
                 f.name: _candidates(data_set, f, chosen, own_url is not None) for f in missing
             }
@@ -179,34 +183,62 @@ def _fetch_missing(
     paths = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, log):
+        with _locked(folder, log) as alone:
             for file in missing:
                 # Another process may have fetched it while this one waited for the lock.
                 found, unusable = files.find(file, folder)
                 if found is None:
+                    _refuse_unreadable(unusable)
                     for path, reason in unusable.items():
                         log(f"{path} {reason}; fetching it anew")
+                    part = folder / f"{file.name}{'' if alone else f'.{os.getpid()}'}.part"
                     origins = candidates[file.name]
-                    found = _fetch(
-                        data_set, file, folder, unusable, origins, by_choice, policy, log
-                    )
+                    try:
+                        found = _fetch(
+                            data_set, file, part, unusable, origins, by_choice, policy, log
+                        )
+                    finally:
+                        if not alone:  # no one would go on from it
+                            part.unlink(missing_ok=True)
                 paths[file.name] = found.path
     except OSError as error:
-        raise RebarError(
-            f"cannot write into the data folder {folder} ({error.strerror or error}); "
-            "give another with --data_dir=..."
-        ) from None
+        raise _local_error(folder, error) from None
     return paths
+
+
+def _local_error(folder: Path, error: OSError) -> RebarError:
+    """What this machine lacks for a download, and what helps."""
+    reason = error.strerror or error
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return RebarError(f"cannot fetch into {folder} ({reason}); raise the limit: ulimit -n 1024")
+    return RebarError(
+        f"cannot write into the data folder {folder} ({reason}); make room or give the rights to "
+        "write there, or give another folder with --data_dir=..."
+    )
+
+
+def _refuse_unreadable(unusable: Mapping[Path, BadFile]) -> None:
+    """A file that cannot be opened may be sound: nothing takes its place."""
+    for path, reason in unusable.items():
+        if isinstance(reason, Unreadable):
+            raise RebarError(
+                f"{path} {reason}; it is left as it is: give the rights to read it, or move it "
+                "away to have it fetched"
+            )
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, log):
-    """Keep other processes from fetching into the same folder; no-op where there are no locks."""
+    """Keep other processes from fetching into the same folder.
+
+    Yields whether they are kept out: False where there are no locks.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
-        yield
+        yield False
         return
+    alone = True
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -215,8 +247,9 @@ def _locked(folder: Path, log):
             log(f"{folder}: another process is fetching into this folder; waiting for it")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:
+            alone = False
             log(f"{folder}: this file system has no locks; let one process at a time fetch into it")
-        yield
+        yield alone
     finally:
         os.close(descriptor)
 
@@ -224,15 +257,14 @@ def _locked(folder: Path, log):
 def _fetch(
     data_set: DataSet,
     file: SourceFile,
-    folder: Path,
+    part: Path,
     unusable: Mapping[Path, BadFile],
     candidates: list[str | Path],
     by_choice: bool,
     policy: Policy,
     log,
 ) -> Found:
-    """Fetch one file from the first candidate that has it whole."""
-    part = folder / f"{file.name}.part"
+    """Fetch one file, by way of `part`, from the first candidate that has it whole."""
     failures = []
     for origin in candidates:
         if isinstance(origin, Path) and not origin.is_file():
@@ -246,7 +278,7 @@ def _fetch(
             log(f"  {error}")
             continue
         # Named by what it is: a mirror may serve gzip under a plain name, and the reverse.
-        final = folder / (file.name + (".gz" if files.is_gzip(part) else ""))
+        final = part.parent / (file.name + (".gz" if files.is_gzip(part) else ""))
         _clear_away(unusable, log)
         os.replace(part, final)
         found = found._replace(path=final)
@@ -287,6 +319,8 @@ def _fetch_verified(
             if not published and not by_choice:
                 raise BadFile(f"is not the published file: {check}")
             return Found(part, content, check, published)
+        except Unreadable as error:
+            raise error.error from None
         except BadFile as error:
             part.unlink(missing_ok=True)
             if afresh or not resumed:

@@ -31,6 +31,14 @@ class OtherContent(BadFile):
     """A well-formed file that is not the published one."""
 
 
+class Unreadable(BadFile):
+    """A file of which nothing is known, since it cannot be opened: it may well be sound."""
+
+    def __init__(self, error: OSError):
+        super().__init__(f"cannot be read ({error.strerror or error})")
+        self.error = error
+
+
 class Found(NamedTuple):
     """A usable file on disk.
 
@@ -57,7 +65,8 @@ def read_content(path: Path, max_bytes: int) -> bytes:
     """The uncompressed bytes of a plain or gzipped file.
 
     Raises:
-      BadFile: it cannot be read, is a broken gzip, or holds more than `max_bytes` bytes.
+      BadFile: it cannot be read (Unreadable), is a broken gzip, or holds more than `max_bytes`
+        bytes.
     """
     try:
         size = path.stat().st_size
@@ -70,7 +79,7 @@ def read_content(path: Path, max_bytes: int) -> bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadFile(f"is a broken gzip ({error})") from None
     except OSError as error:
-        raise BadFile(f"cannot be read ({error.strerror or error})") from None
+        raise Unreadable(error) from None
     if len(content) > max_bytes:
         raise BadFile(f"decompresses to more than the {max_bytes} bytes expected")
     return content
@@ -116,7 +125,11 @@ def find(file: SourceFile, folder: Path) -> tuple[Found | None, dict[Path, BadFi
     """
     unusable = {}
     for path in (folder / name for name in file.names):
-        if not path.is_file():
+        try:
+            if not path.is_file():
+                continue
+        except OSError as error:
+            unusable[path] = Unreadable(error)
             continue
         try:
             content = read_content(path, file.max_bytes)
@@ -156,7 +169,7 @@ def _parse_amat(file: SourceFile, content: bytes) -> np.ndarray:
     if content.isspace():  # loadtxt would warn of it and go on
         raise BadFile("is blank")
     try:
-        values = np.loadtxt(io.BytesIO(content), dtype=np.float32, ndmin=2)
+        values = np.loadtxt(io.BytesIO(content), dtype=np.float32, ndmin=2, comments=None)
     except (ValueError, UnicodeDecodeError) as error:
         raise BadFile(f"is not a table of numbers ({error})") from None
     if values.shape != file.shape:

@@ -145,6 +145,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             while time.monotonic() < end and not self.server.released.wait(0.05):
                 self.wfile.write(b"x")
                 self.wfile.flush()
+        elif fault == "slow":
+            for start in range(0, len(body), len(body) // 20 + 1):
+                self.wfile.write(body[start : start + len(body) // 20 + 1])
+                self.server.released.wait(0.01)
         else:
             self.wfile.write(body)
 

@@ -66,6 +66,7 @@ def test_url_flags(small, tmp_path, flag, name):
         (["--data-set=mnist"], "Unknown command line flag 'data-set'"),
         (["--timeout=0"], "flag --timeout=0"),
         (["--retries=-1"], "flag --retries=-1"),
+        (["--limit=0"], "flag --limit=0"),
         (["mnist"], "cannot use 'mnist': give flags only"),
         (["--datasets=mnist", "--source=gopher://x"], "cannot fetch from 'gopher://x'"),
     ],
@@ -90,7 +91,15 @@ def test_interrupt(monkeypatch, capsys):
 def test_help(capsys):
     assert run("--help") == 0
     out = capsys.readouterr().out
-    for flag in ("--data_dir", "--datasets", "--source", "--mnist_url", "--timeout", "--retries"):
+    for flag in (
+        "--data_dir",
+        "--datasets",
+        "--source",
+        "--mnist_url",
+        "--timeout",
+        "--retries",
+        "--limit",
+    ):
         assert flag in out
 
 
