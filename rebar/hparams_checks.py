@@ -12,6 +12,9 @@ from rebar.data.sources import TASKS
 MOST_NOISE = 2**28
 """Numbers of noise a step: a gigabyte."""
 
+_MOST_WHOLE = 2**53
+"""Whole numbers stay below, so that floats can be compared with them."""
+
 _DRAWING = {"CatGumbelRao", "CatReinMaxRao", "CatReinMaxCV"}
 """Models whose noise is drawn mc_samples times for each sample."""
 
@@ -28,6 +31,9 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
     def known(*names):
         return bad.isdisjoint(names)
 
+    huge = {n for n, v in values.items() if isinstance(v, int) and abs(v) >= _MOST_WHOLE} - bad
+    yield from (f"{name}: must be below 2**53 in size" for name in sorted(huge))
+    bad = bad | huge
     for name, field in fields.items():
         if not known(name):
             continue

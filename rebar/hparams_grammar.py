@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+# No two runs of spaces stand side by side: their lengths would be tried in all combinations.
 _CLAUSE = re.compile(
-    r"""(?P<name>[a-zA-Z][\w.]*) \s* (\[\s*(?P<index>\d+)\s*\])? \s*=\s*
-        (\[(?P<items>[^\]]*)\] | (?P<value>[^,\[]*)) \s* (,\s*|\Z)""",
+    r"""(?P<name>[a-zA-Z][\w.]*) \s* (\[\s*(?P<index>[0-9]{1,9})\s*\]\s*)? =
+        (\s*\[(?P<items>[^\]]*)\]\s* | (?P<value>[^,\[]*)) (,\s*|\Z)""",
     re.VERBOSE,
 )
 # What cannot be read, up to the next comma outside brackets, where reading goes on.

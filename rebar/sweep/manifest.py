@@ -110,16 +110,32 @@ def read(sweep_dir: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RebarError(
             f"cannot read {path}: {error}. Delete it to have it written again (runs stay as they "
             "are), or choose another --sweep_dir"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if not _is_manifest(content):
         raise RebarError(
             f"{path} is no manifest of a sweep (format {_FORMAT}); choose another --sweep_dir"
         )
     return content
+
+
+def _is_manifest(content: Any) -> bool:
+    """Whether it has what this module reads of it."""
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return False
+    lists = [content.get(name) for name in ("runs", "earlier_runs")]
+    return isinstance(content.get("settings"), dict) and all(
+        isinstance(records, list) and all(map(_is_record, records)) for records in lists
+    )
+
+
+def _is_record(record: Any) -> bool:
+    folder = record.get("folder") if isinstance(record, dict) else None
+    # A name, which leads nowhere else.
+    return isinstance(folder, str) and folder.isprintable() and Path(folder).name == folder != ".."
 
 
 def write(

@@ -65,13 +65,20 @@ def look(folder: Path, identity: dict[str, Any], length: Length) -> Outcome:
         return Outcome(False, 0, None, None, str(error))
     known = [record for record in records if record["step"] <= found.step]
     last = known[-1] if known else {}
-    tests = [record["test"] for record in known if record.get("test") is not None]
+    tests = [number for record in known if (number := _number(record, "test")) is not None]
     whole = last.get("step") == found.step
-    enough = found.step >= length.training_steps or 0 < length.epochs <= last.get("epoch", 0)
+    epoch = _number(last, "epoch") or 0
+    enough = found.step >= length.training_steps or 0 < length.epochs <= epoch
     return Outcome(
         finished=whole and enough,
         step=found.step,
-        elbo=last.get("elbo"),
+        elbo=_number(last, "elbo"),
         test=tests[-1] if tests else None,
         trouble="",
     )
+
+
+def _number(record: dict[str, Any], name: str) -> float | None:
+    """A number of a record; None where there is none."""
+    value = record.get(name)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -44,10 +44,13 @@ _PRINT_OPTIONS = {
     "legacy": False,
 }
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)"
-_ARRAY = re.compile(r"^(Step|Valid|Test) (\d+): \[([^\[\]]*)\][ \t]*$", re.MULTILINE)
+_ARRAY = re.compile(r"^(Step|Valid|Test) ([0-9]{1,15}): \[([^\[\]]*)\][ \t]*$", re.MULTILINE)
 _VARIANCE = re.compile(rf"\n({_NUMBER})[ \t]*(?=\n|\Z)")
 # A scalar inside a tuple prints as np.float32(...) under NumPy 2.
-_TRACKED = re.compile(rf"\n\((['\"].*?['\"]), (?:np\.float\d+\()?({_NUMBER})\)+[ \t]*(?=\n|\Z)")
+# The label is text as repr writes it.
+_ESCAPE = r"\\(?:[\\'nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})"
+_TEXT = rf"'(?:[^'\\\n]|{_ESCAPE})*'|\"(?:[^\"\\\n]|{_ESCAPE})*\""
+_TRACKED = re.compile(rf"\n\(({_TEXT}), (?:np\.float\d+\()?({_NUMBER})\)+[ \t]*(?=\n|\Z)")
 
 
 def format_values(values: Sequence[float]) -> str:
@@ -146,7 +149,11 @@ def _log_variance_at(text: str, position: int) -> float | dict[str, float] | Non
         return float(single[1])
     tracked = {}
     while pair := _TRACKED.match(text, position):
-        tracked[ast.literal_eval(pair[1])] = float(pair[2])
+        try:
+            label = ast.literal_eval(pair[1])
+        except (ValueError, SyntaxError):  # an escape of no character, a null
+            break
+        tracked[label] = float(pair[2])
         position = pair.end()
     return tracked or None
 
@@ -199,10 +206,10 @@ class MetricsFile:
         records = []
         for number, line in enumerate(lines, start=1):
             try:
-                record = json.loads(line)
-            except ValueError:
+                record = json.loads(line, parse_constant=_refuse)
+            except (ValueError, RecursionError):
                 record = None
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
+            if isinstance(record, dict) and type(record.get("step")) is int:
                 records.append(record)
             elif number < len(lines):
                 raise RebarError(
@@ -227,6 +234,11 @@ class MetricsFile:
         if content != present:
             write_file(self.path, content)
         return len(present.splitlines()) - len(kept)
+
+
+def _refuse(constant: str):
+    """NaN and Infinity, which are no strict JSON."""
+    raise ValueError(constant)
 
 
 def _plain(value: Any, name: str, nonfinite: list[str]) -> Any:

@@ -66,7 +66,16 @@ def test_runs_of_an_earlier_grid_are_kept_once(tmp_path):
     assert [record["seed"] for record in content["earlier_runs"]] == [0, 0]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "{}", '{"format": 2}', "\x00", '{"format": 1}', "[" * 9999),
+        '{"format": 1, "settings": {}, "earlier_runs": [], "runs": [{"folder": "../up"}]}',
+        '{"format": 1, "settings": {}, "earlier_runs": [], "runs": [{"folder": ".."}]}',
+        '{"format": 1, "settings": {}, "earlier_runs": [], "runs": [3]}',
+        '{"format": 1, "settings": [], "earlier_runs": [], "runs": []}',
+    ],
+)
 def test_no_manifest(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(RebarError, match=r"manifest\.json.*another --sweep_dir"):
