@@ -120,7 +120,8 @@ def ratio(line: Line, reference: Line, column: str, part: str = "total") -> Valu
         return NOTHING
     mean = float(np.mean(a) / np.mean(b)) if np.mean(b) > 0 else math.nan
     if line.runs == reference.runs:
-        return Value(mean, _value(a / b).error)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return Value(mean, _value(a / b).error)
     errors = [_value(v) for v in (a, b)]
     relative = math.sqrt(sum((v.error / v.mean) ** 2 for v in errors)) if mean > 0 else math.nan
     return Value(mean, mean * relative)

@@ -54,7 +54,7 @@ def _recorded(run):
     result = {}
     recorded = run.about.get("estimators") or {}
     for label in dict.fromkeys([*run.labels, run.label]):
-        facts = {**dict.fromkeys(FIELDS), **recorded.get(label, {})}
+        facts = {name: recorded.get(label, {}).get(name) for name in FIELDS}
         if facts["unbiased"] is None and label == run.label:
             facts["unbiased"] = run.about.get("unbiased")
         if facts["evaluations"] is None:

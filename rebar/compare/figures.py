@@ -50,6 +50,7 @@ _RC = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "pdf.fonttype": 42,
+    "text.parse_math": False,
 }
 
 

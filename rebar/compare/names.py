@@ -2,6 +2,7 @@
 
 import collections
 import json
+import re
 from typing import Any
 
 from rebar import registry
@@ -10,6 +11,8 @@ from rebar.hparams import HParams
 
 OPTIONAL = ("eval_samples", "data")
 """Settings that not every log says: their absence is no difference."""
+
+_MOST_SLUG = 150
 
 
 def architecture(run: RunLog) -> dict[str, Any]:
@@ -94,7 +97,11 @@ def heading(run):
 
 
 def slug(run):
-    """Name of the files of a comparison."""
+    """Name of the files of a comparison, of characters that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", _slug(run)).lstrip(".+-")[:_MOST_SLUG] or "_"
+
+
+def _slug(run):
     if not run.hparams:
         return "unknown"
     known = architecture(run)
@@ -107,7 +114,7 @@ def slug(run):
         parts.insert(1, known["network"])
     parts += [word for word in ("nonlinear", "dynamic_b") if known[word]]
     parts += ["tracked", run.label] if run.tracked else []
-    return "-".join(parts).replace("dynamic_b", "dynamic").replace("/", "_")
+    return "-".join(parts).replace("dynamic_b", "dynamic")
 
 
 def tell_apart(comparisons):

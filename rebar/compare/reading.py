@@ -4,13 +4,12 @@ What cannot be used is named and passed over; a comparison is made of the rest.
 """
 
 import glob
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rebar.compare import stdout
+from rebar.compare import sound, stdout
 from rebar.compare.runs import RunLog, fill, listed
 from rebar.errors import RebarError
 
@@ -81,7 +80,7 @@ def _folder(folder: Path) -> RunLog:
     about: dict[str, Any] = {}
     hparams: dict[str, Any] = {}
     try:
-        about = json.loads((folder / HPARAMS).read_text())
+        about = sound.from_json((folder / HPARAMS).read_bytes())
         hparams = fill(about["hparams"], HPARAMS)
     except FileNotFoundError:
         notes.append(f"no {HPARAMS}: task, estimator and seed are not known")
@@ -90,13 +89,19 @@ def _folder(folder: Path) -> RunLog:
         notes.append(f"{HPARAMS} cannot be read ({error}): task, estimator and seed are not known")
     if not records:
         raise RebarError(f"no record of an epoch yet in {METRICS}: just started, or crashed")
-    rest = {name: value for name, value in about.items() if name not in ("hparams", "seed")}
-    return RunLog(str(folder), "folder", hparams, rest, about.get("seed"), records, notes)
+    known = {name: value for name, value in about.items() if name not in ("hparams", "seed")}
+    rest, left_out = sound.about(known)
+    if left_out:
+        notes.append(f"{HPARAMS}: {', '.join(left_out)} cannot be read and were passed over")
+    seed = sound.seed(about.get("seed"))
+    return RunLog(str(folder), "folder", hparams, rest, seed, records, notes)
 
 
 def _records(path: Path):
     """The records of metrics.jsonl by step, and what is odd; a later one of a step stands."""
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise RebarError(f"{METRICS} is too large for the records of a run")
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return [], []
@@ -104,12 +109,11 @@ def _records(path: Path):
     notes, bad = [], []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = sound.record(sound.from_json(line))
         except ValueError:
             record = None
-        step = record.get("step") if isinstance(record, dict) else None
-        if isinstance(step, int) and step > 0:
-            found[step] = record
+        if record:
+            found[record["step"]] = record
         elif number < len(lines):
             bad.append(number)
         elif line:

@@ -18,6 +18,9 @@ _ENDLESS = 2_000_000
 """The end of the 2017 script, which is also the default: no plan of a user's."""
 
 
+_MOST = 1e150
+
+
 @dataclasses.dataclass
 class RunLog:
     """What is known of a run.
@@ -65,18 +68,19 @@ class RunLog:
         """Of the methods whose variances it has."""
         if not self.tracked:
             return [self.label]
-        logged = [r["log_variance"] for r in self.records if r.get("log_variance")]
+        logged = [v for r in self.records if isinstance(v := r.get("log_variance"), Mapping)]
         return list(dict.fromkeys(label for variances in logged for label in variances))
 
     @property
     def planned(self) -> int | None:
         """Steps that it was started for, None if that is not known or without end."""
         schedule = self.about.get("schedule") or {}
-        steps = schedule.get("training_steps", _ENDLESS)
+        steps = schedule.get("training_steps") or _ENDLESS
         if schedule.get("epochs"):
             first = self.records[0]
-            if first.get("epoch"):
-                steps = min(steps, round(schedule["epochs"] * first["step"] / first["epoch"]))
+            if is_number(first.get("epoch")) and first["epoch"] > 0:
+                planned = schedule["epochs"] * first["step"] / first["epoch"]
+                steps = round(planned) if planned < steps else steps
         return None if steps >= _ENDLESS else steps
 
     @property
@@ -181,8 +185,9 @@ def listed(numbers: list[int], most: int = 5) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number, and no bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number, no bool, and finite; so is its square."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and -_MOST < value < _MOST
 
 
 def _not_finite(value, name):
@@ -228,8 +233,28 @@ def fill(hparams: Mapping[str, Any], source: str) -> dict[str, Any]:
       source: what holds them, for the message.
 
     Raises:
-      RebarError: they are no hyperparameters.
+      RebarError: they are no hyperparameters, or some are of another type than ours.
     """
     if not isinstance(hparams, Mapping) or not isinstance(hparams.get("model"), str):
         raise RebarError(f"{source} holds no hyperparameters of a run")
-    return {**HParams().to_dict(), **hparams}
+    if not all(isinstance(name, str) and name.isprintable() for name in hparams):
+        raise RebarError(f"{source} holds hyperparameters without proper names")
+    filled = {**HParams().to_dict(), **hparams}
+    for name, value in HParams().to_dict().items():
+        if not _alike(filled[name], value):
+            raise RebarError(f"{source}: {name}={filled[name]!r:.99} cannot be of a run")
+    HParams(**{name: filled[name] for name in _DEPTH})
+    return filled
+
+
+_DEPTH = ("n_layer", "legacy2017", "coupling", "conditional")
+"""What `RunLog.coupling` and `RunLog.conditional` follow from."""
+
+
+def _alike(value, default):
+    """Whether a hyperparameter's value is of the type of its default."""
+    if isinstance(default, list):
+        return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    if isinstance(default, bool | str):
+        return isinstance(value, type(default)) and str(value).isprintable()
+    return is_number(value) and (isinstance(default, float) or isinstance(value, int))

@@ -5,21 +5,23 @@ the dict and "run: <folder>". A file may hold several runs, and a run that was r
 dict again.
 """
 
-import ast
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from rebar.compare.runs import RunLog, fill
+from rebar.compare import sound
+from rebar.compare.runs import RunLog, fill, is_number
 from rebar.training import records
 
-_HPARAMS = re.compile(r"^\{.*['\"]model['\"]: .*\}[ \t]*$", re.MULTILINE)
-_ABOUT = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
-_SEED = re.compile(r"-s(\d+)-[0-9a-f]{10}/?$")
-_TORN = re.compile(r"\n(Step|Valid|Test) \d+: ?\[?[^\]\n]*(\n[^\]]*)?\Z")
-_MEASURED = re.compile(
-    r"^Variance (\d+) (.+?): (.* \+- .*); (\S+) evaluations of f, (\S+) ms", re.MULTILINE
-)
-_PART = re.compile(r"(\w+) (\S+) \+- (\S+?)(?:, |$)")
+# No pattern looks at a line more than a few times: a file may have one line of 2**28 characters.
+_BRACES = re.compile(r"^\{.{1,65536}\}[ \t]*$", re.MULTILINE)
+_MODEL = re.compile(r"['\"]model['\"]: ")
+_ABOUT = re.compile(r"^(\w{1,99}): (.{0,4096})$", re.MULTILINE)
+_SEED = re.compile(r"-s([0-9]{1,18})-[0-9a-f]{10}/?$")
+_TORN = re.compile(r"\n(?:Step|Valid|Test) \d+:")
+_MEASURED = re.compile(r"^Variance ([0-9]{1,15}) (.{1,4096})$", re.MULTILINE)
+_PRICE = re.compile(r"(\S+) evaluations of f, \S+ ms")
+_PART = re.compile(r"(\w+) (\S+) \+- \S+")
 SAMPLES_2017 = 100
 """S of the bound that the 2017 script evaluates."""
 
@@ -35,14 +37,15 @@ def read(text: str, path: str) -> list[RunLog]:
       A run for each dict of hyperparameters, or a single one without any; [] without records.
 
     Raises:
-      RebarError: an array holds something that is not a number.
+      RebarError: an array holds something that is not a number, the dict something that is no
+        hyperparameter.
     """
     text = text.replace("\r\n", "\n")
     pieces: list[tuple[dict[str, Any], str]] = []
-    starts = list(_HPARAMS.finditer(text))
+    starts = [match for match in _BRACES.finditer(text) if _MODEL.search(match[0])]
     ends = [match.start() for match in starts[1:]] + [len(text)]
     for match, end in zip(starts, ends, strict=False):
-        given = _literal(match[0].strip())
+        given = sound.literal(match[0].strip())
         piece = text[match.end() : end]
         if isinstance(given, dict):
             if pieces and pieces[-1][0] == given and _seed(pieces[-1][1]) == _seed(piece):
@@ -57,15 +60,19 @@ def read(text: str, path: str) -> list[RunLog]:
 
 
 def _run(given, text, path) -> RunLog:
-    about = {
-        match[1]: _literal(match[2])
+    printed = {
+        match[1]: sound.literal(match[2])
         for match in _ABOUT.finditer(text.partition("\nrun: ")[0] if "\nrun: " in text else "")
     }
+    about, left_out = sound.about(printed)
     ours = "legacy2017" in given
     hparams = fill(given, path) if given else {}
     if given and not ours:
         hparams |= {"legacy2017": True}
-    notes = ["the last line is cut off"] if _TORN.search("\n" + text) else []
+    # What is cut off comes after the last array that is whole.
+    notes = ["the last line is cut off"] if _TORN.search(("\n" + text).rpartition("]")[2]) else []
+    if left_out:
+        notes.append(f"{', '.join(left_out)} cannot be read and were passed over")
     if not given:
         notes.append("no hyperparameters in it: task, estimator and seed are not known")
     origin = "stdout" if ours or not given else "2017"
@@ -74,7 +81,7 @@ def _run(given, text, path) -> RunLog:
         origin,
         hparams,
         about,
-        about.pop("seed", _seed(text)),
+        sound.seed(about.pop("seed", _seed(text))),
         _records(text, not ours),
         notes,
     )
@@ -107,17 +114,25 @@ def _records(text, of_2017):
                     record["eval_samples"] = SAMPLES_2017
         result.append(record)
     by_step = {record["step"]: record for record in result}
+    for step, label, numbers in _measured(text):
+        if step in by_step:
+            by_step[step].setdefault("estimator_variance", {})[label] = numbers
+    return [record for record in map(sound.record, result) if record]
+
+
+def _measured(text) -> Iterator[tuple[int, str, dict[str, float]]]:
+    """Step, label and numbers of each line "Variance ..." that is whole."""
     for match in _MEASURED.finditer(text):
-        if int(match[1]) in by_step:
-            table = by_step[int(match[1])].setdefault("estimator_variance", {})
-            parts = {name: float(value) for name, value, _ in _PART.findall(match[3])}
-            table[match[2]] = {**parts, "evaluations": float(match[4])}
-    return result
-
-
-def _literal(text):
-    """A Python literal, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        label, _, rest = match[2].partition(": ")
+        parts, _, price = rest.partition("; ")
+        found = [_PART.fullmatch(part) for part in parts.split(", ")]
+        priced = _PRICE.match(price)
+        if not (sound.is_name(label) and priced and all(found)):
+            continue
+        try:
+            numbers = {part[1]: float(part[2]) for part in found}
+            evaluations = float(priced[1])
+        except ValueError:
+            continue
+        if is_number(evaluations):
+            yield int(match[1]), label, {**numbers, "evaluations": evaluations}
