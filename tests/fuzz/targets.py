@@ -1,0 +1,228 @@
+"""What must hold for any input, one function a reader: each takes bytes and fails if it does not.
+
+They are called by the tests beside, and by the coverage-guided run (`tests.fuzz.run`).
+"""
+
+import dataclasses
+import functools
+import gzip
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from rebar.compare import facts, figures, reading, stdout, tables
+from rebar.compare.groups import comparisons
+from rebar.data import files, sources
+from rebar.errors import RebarError
+from rebar.hparams import HParams, run_name
+from rebar.sweep import grid, manifest
+from rebar.training import records
+
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+
+
+def _text(data):
+    return data.decode(errors="replace")
+
+
+def _tried(function, *arguments, refusal=RebarError):
+    """What a function returns, and the text of its refusal, None where there was none."""
+    try:
+        return function(*arguments), None
+    except refusal as error:
+        return None, str(error)
+
+
+def hparams(data: bytes) -> None:
+    """A string is parsed, and what is printed parses back; or a RebarError says what is wrong."""
+    text = _text(data)
+    found, refused = _tried(HParams.parse, text)
+    if refused:
+        assert refused.startswith(f'cannot use --hparams="{text}"')
+        return
+    for everything in (False, True):
+        assert HParams.parse(found.format(all=everything)) == found
+    assert HParams.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert _SAFE.fullmatch(run_name(found, 0))
+
+
+def sweep_grid(data: bytes) -> None:
+    """A grid is expanded to valid points, or a RebarError says what is wrong."""
+    points, _ = _tried(grid.points, [_text(data)])
+    for point in points or ():
+        assert HParams.parse(*point.strings) == point.hparams
+
+
+def log(data: bytes) -> None:
+    """A log is read and what was read reads back from its print; or a RebarError names the line."""
+    found, refused = _tried(records.parse_log, _text(data))
+    if refused:
+        assert re.match(r"line \d+ of the log, (Step|Valid|Test) \d+: ", refused)
+        return
+    steps = [record["step"] for record in found]
+    assert steps == sorted(set(steps))
+    for record in found:
+        lines = []
+        if record["values"] is not None:
+            lines = [records.format_step(record["step"], record["values"])]
+            if record["log_variance"] is not None:
+                lines.append(records.format_log_variance(record["log_variance"]))
+        for name in ("valid", "test"):
+            if record[name] is not None:
+                lines.append(records.format_eval(name.title(), record["step"], record[name]))
+        (again,) = records.parse_log("\n".join(lines))
+        assert again["log_variance"] == record["log_variance"] or "nan" in "".join(lines)
+        for name in ("values", "valid", "test"):
+            if record[name] is None:
+                assert again[name] is None
+            else:
+                np.testing.assert_allclose(again[name], record[name], rtol=1e-6, atol=1e-8)
+
+
+def captured(data: bytes) -> None:
+    """Captured output is compared, or a RebarError says why not."""
+    runs, _ = _tried(stdout.read, _text(data), "captured.log")
+    _compare(runs or ())
+
+
+def folder(data: bytes) -> None:
+    """A run's folder, hparams.json and metrics.jsonl joined by a null, is compared or refused."""
+    about, _, lines = data.partition(b"\0")
+    with _scratch() as root:
+        (root / "hparams.json").write_bytes(about)
+        (root / "metrics.jsonl").write_bytes(lines)
+        found, refused = _tried(reading.read, [str(root)])
+        assert refused is None or "no run can be read" in refused
+        _compare(found[0] if found else ())
+
+
+def _compare(runs):
+    # Facts as they are recorded, so that no estimator is built.
+    found = comparisons([run for run in runs if run.records], facts._recorded)
+    rows = []
+    for comparison in found:
+        assert _SAFE.fullmatch(comparison.slug), comparison.slug
+        figures.choose_panels(comparison, figures.columns(comparison))
+        for kind in ("steps", "epochs", "seconds", "evaluations"):
+            figures.choose_axis(comparison, kind)
+        reference, _ = tables.find_reference(comparison, None)
+        rows += tables.rows(comparison, reference)
+    if rows:
+        assert tables.to_csv(found, rows).decode()
+        text = tables.to_markdown(found, rows, [], []).decode()
+        for line in text.splitlines():
+            assert line.isprintable(), line
+
+
+def metrics(data: bytes) -> None:
+    """metrics.jsonl is read and cut, or a RebarError names the line."""
+    with _scratch() as root:
+        file = records.MetricsFile(root / "metrics.jsonl")
+        file.path.write_bytes(data)
+        found, refused = _tried(file.read)
+        if refused:
+            assert re.search(r"line \d+ is not a record", refused)
+            return
+        file.truncate_after(2)
+        assert file.read() == [record for record in found if record["step"] <= 2]
+        file.append({"step": 3})
+        assert file.read()[-1] == {"step": 3}
+
+
+def sweep_manifest(data: bytes) -> None:
+    """A manifest is read and written anew, or refused by a RebarError."""
+    with _scratch() as root:
+        (root / manifest.NAME).write_bytes(data)
+        before, refused = _tried(manifest.read, root)
+        if refused is None:
+            _, refused = _tried(manifest.check_settings, before, {"jit": "on"}, root)
+        if refused:
+            assert "another --sweep_dir" in refused
+            return
+        manifest.write(root, [], {}, {}, before, {})
+        assert manifest.read(root)["runs"] == []
+
+
+@functools.cache
+def small_files() -> dict[str, tuple[sources.SourceFile, bytes]]:
+    """Layout -> catalogue entry of a few images, and the content that it has on record."""
+    import io
+
+    import scipy.io
+
+    random = np.random.default_rng(0)
+    bits = random.integers(0, 2, (3, 5))
+    matrix = io.BytesIO()
+    scipy.io.savemat(matrix, {"data": bits.T / 2, "testdata": bits.T / 4}, do_compression=True)
+    contents = {
+        "amat": ("".join(" ".join(map(str, row)) + "\n" for row in bits).encode(), (3, 5)),
+        "idx": (b"\0\0\x08\2\0\0\0\3\0\0\0\5" + bytes(range(15)), (3, 5)),
+        "mat": (matrix.getvalue(), ((5, 3), (5, 3))),
+    }
+    return {
+        layout: (
+            sources.SourceFile(
+                layout,
+                layout,
+                shape,
+                (("sha256", files.digest("sha256", content)),),
+                other_content_allowed=layout == "mat",
+            ),
+            content,
+        )
+        for layout, (content, shape) in contents.items()
+    }
+
+
+def data_file(data: bytes) -> None:
+    """A data file, its layout in the first byte, is the one on record or there is a reason."""
+    layout = ("amat", "idx", "mat")[data[0] % 3] if data else "amat"
+    file, content = small_files()[layout]
+    for given in (data[1:], gzip.compress(data[1:])):
+        with _scratch() as root:
+            path = root / file.name
+            path.write_bytes(given)
+            found, unusable = files.find(file, root)
+            if found is None:
+                assert str(unusable[path])
+            elif found.published and layout != "amat":
+                assert found.content == content
+            else:
+                arrays = files.parse(file, found.content)
+                assert all(np.isfinite(array).all() for array in arrays)
+        bare = dataclasses.replace(file, digests=())  # any content is the one on record: parse it
+        assert files.has_digests(bare, data)
+        _tried(files.parse, bare, given, refusal=files.BadFile)
+
+
+class _scratch:
+    """An empty folder, in memory where there is such a place."""
+
+    _shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+    def __enter__(self):
+        self._root = Path(tempfile.mkdtemp(dir=self._shared))
+        return self._root
+
+    def __exit__(self, *exception):
+        shutil.rmtree(self._root)
+
+
+TARGETS = {
+    target.__name__: target
+    for target in (
+        hparams,
+        sweep_grid,
+        log,
+        captured,
+        folder,
+        metrics,
+        sweep_manifest,
+        data_file,
+    )
+}
+"""Name -> function."""
