@@ -77,6 +77,7 @@ def test_every_flag_is_described():
     assert own == described("It does not import TensorFlow")
 
 
-def test_its_figure_is_there():
-    (name,) = re.findall(r"\]\((figures/.*?)\)", TEXT)
-    assert (Path(__file__).parents[2] / "docs" / name).exists()
+def test_its_figures_are_there():
+    names = re.findall(r"\]\((figures/.*?)\)", TEXT)
+    assert len(names) == 2
+    assert all((Path(__file__).parents[2] / "docs" / name).exists() for name in names)
