@@ -10,15 +10,15 @@ are not finite any more is a point without a value.
 """
 
 import argparse
-import contextlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import common
 import numpy as np
 
-from rebar.cli import train
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
 from rebar.presets import preset
@@ -65,14 +65,15 @@ def point(form, beta, given):
     folder = Path(given.working_dir) / run_name(hparams, given.seed)
     problem = None
     if final_elbo(folder, given.epochs) is None:
-        said, told = io.StringIO(), io.StringIO()
         flags = [f"--hparams={hparams.format()}", f"--epochs={given.epochs}", "--eval_freq=0"]
         flags += [f"--{name}={getattr(given, name)}" for name in ("data_dir", "seed", "threads")]
         flags += [f"--working_dir={given.working_dir}", "--jit=off", "--download=no"]
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
-            status = train.main(["beta_sweep", *flags])
-        if status:
-            problem = told.getvalue().strip() or f"ended by signal {status - 128}"
+        # A process each: TensorFlow keeps what a run has built.
+        done = subprocess.run(
+            [sys.executable, "-m", "rebar.cli.train", *flags], capture_output=True, text=True
+        )
+        if done.returncode:
+            problem = done.stderr.strip() or f"ended with status {done.returncode}"
             if "not finite" not in problem:
                 raise RebarError(f"form {form}, beta {beta:g}: {problem.removeprefix('error: ')}")
     value = None if problem else final_elbo(folder, given.epochs)
