@@ -138,10 +138,25 @@ def main(argv: list[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return _SIGNAL_STATUS + 2
     except BrokenPipeError:
-        # Nobody reads the output any more, as after `| head`; Python's flush at exit would fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Nobody reads the output any more, as after `| head`.
+        _drop_output()
         return _SIGNAL_STATUS + _SIGPIPE
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _drop_output()
+        print(
+            f"error: cannot write to standard output: {error.strerror}; make room, or send it "
+            "elsewhere",
+            file=sys.stderr,
+        )
+        return 2
     return 0 if received is None else _SIGNAL_STATUS + received
+
+
+def _drop_output():
+    """Send what is still to be written to nowhere, so that Python's flush at exit does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _hparams(values) -> HParams:
@@ -172,7 +187,8 @@ def _train(values, hparams: HParams) -> int | None:
     with quiet_start():
         from rebar.factory import estimator_facts, make_learner
         from rebar.training.files import write_json
-        from rebar.training.run import Run, Schedule, versions
+        from rebar.training.run import Run, Schedule
+        from rebar.training.surroundings import versions
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]
     if hparams.n_input not in (0, pixels):

@@ -190,6 +190,10 @@ class MetricsFile:
         Raises:
           RebarError: the file cannot be read, or a line before the last is no record.
         """
+        return [record for _, record in self._lines()]
+
+    def _lines(self) -> list[tuple[bytes, dict[str, Any]]]:
+        """Lines that are records, and what they say."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -200,10 +204,10 @@ class MetricsFile:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             if isinstance(record, dict) and isinstance(record.get("step"), int):
-                records.append(record)
+                records.append((line, record))
             elif number < len(lines):
                 raise RebarError(
                     f"{self.path}, line {number} is not a record: {line[:60]!r}; "
@@ -219,11 +223,11 @@ class MetricsFile:
         Returns:
           How many lines were dropped.
         """
-        kept = [record for record in self.read() if record["step"] <= step]
+        kept = [line + b"\n" for line, record in self._lines() if record["step"] <= step]
         if not self.path.exists():
             return 0
         present = self.path.read_bytes()
-        content = "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept).encode()
+        content = b"".join(kept)
         if content != present:
             write_file(self.path, content)
         return len(present.splitlines()) - len(kept)

@@ -12,21 +12,19 @@ the means over the part that is done; going on later, the epoch counts as a whol
 import contextlib
 import dataclasses
 import math
-import platform
 import signal
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.training import checkpoint, events, records
+from rebar.training import checkpoint, events, files, records
 from rebar.training.blocks import Blocks
 from rebar.training.estimator_variance import VarianceMeter, fixed_batch
 from rebar.training.evaluate import Evaluator
@@ -35,6 +33,7 @@ from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.lock import FolderLock
 from rebar.training.moments import OF_PART
+from rebar.training.surroundings import mode, versions
 
 STEPS_2017 = 2_000_000
 
@@ -114,6 +113,7 @@ class Run:
         self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
         self._batch = fixed_batch(dataset.train, batch_size, dataset.dynamic)
         self._seed = seed
+        self._surroundings = versions() | mode(jit)
         self._metrics = records.MetricsFile(self._folder / "metrics.jsonl")
         self._gallery = Gallery(self._folder, draw)
         self._epoch: list = []
@@ -136,7 +136,19 @@ class Run:
         return self._learner.steps
 
     def _resume(self):
-        found = checkpoint.restore(self._folder, self._learner.named_variables(), self._identity)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", RuntimeWarning)
+            found = checkpoint.restore(
+                self._folder, self._learner.named_variables(), self._identity
+            )
+        for warning in told:
+            if warning.category is RuntimeWarning:
+                self._say(f"warning: {warning.message}")
+        if self._lock.left_elsewhere is not None:
+            self._say(
+                f"warning: {self._folder} was last {self._lock.left_elsewhere}, and not let go. "
+                "Should that process still run, stop it: two must not write to one run"
+            )
         if found is not None:
             mean = found.extra["input_mean"]
             if not np.array_equal(mean, self._learner.model.input_mean):
@@ -148,9 +160,27 @@ class Run:
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
             self._say(f"resuming at step {found.step} from {found.path}")
-        self._metrics.truncate_after(self.steps)
+            changed = checkpoint.changed(found, "versions", self._surroundings)
+            if changed:
+                self._say(
+                    f"warning: not as it was when {found.path.name} was written: "
+                    f"{'; '.join(changed)}. The run goes on, but its last bits may not be those "
+                    "of a run in one go"
+                )
+        checkpoint.remove_older(self._folder, self.steps)
+        files.remove_leftovers(self._folder, *self._folder.glob("snapshots/*"))
+        dropped = self._metrics.truncate_after(self.steps)
+        if dropped:
+            self._say(
+                f"{dropped} lines of {self._metrics.path} beyond step {self.steps} are dropped; "
+                "these steps are trained again"
+            )
         self._gallery.truncate_after(self.steps)
-        events.cut_after(self._folder, self.steps)
+        for path in events.cut_after(self._folder, self.steps):
+            self._say(
+                f"warning: {path} was torn or broken and is cut there; should events of earlier "
+                "steps be lost, metrics.jsonl has their numbers"
+            )
 
     def train(self) -> int | None:
         """Train to the end of the schedule; says so if it is reached already.
@@ -295,19 +325,8 @@ class Run:
             self.steps,
             self._learner.named_variables(),
             {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
-            {**self._identity, "versions": versions()},
+            {**self._identity, "versions": self._surroundings},
         )
-
-
-def versions() -> dict:
-    """What a run's numbers depend on besides its settings."""
-    return {
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
 
 
 def _log(variance: float) -> float:
