@@ -82,6 +82,11 @@ class SBN:
             raise RebarError(
                 f"x must be a batch of images [B, {model.n_input}] with B >= 1, given: {x.shape}"
             )
+        if not np.all((x >= 0) & (x <= 1)):
+            raise RebarError(
+                "x must be pixels in {0, 1}, or probabilities between; given: a smallest of "
+                f"{np.min(x):g}, a largest of {np.max(x):g}"
+            )
         if not isinstance(n_samples, int | np.integer) or n_samples < 1:
             raise RebarError(f"n_samples={n_samples} must be an integer, at least 1")
         streams = ("latents", "branches")

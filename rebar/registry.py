@@ -7,10 +7,14 @@ names (help texts, error messages) does not import TensorFlow.
 import dataclasses
 import importlib
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 from rebar.errors import RebarError
+
+_TYPED = re.compile(r"[A-Za-z0-9_.+-]+")
+"""What a name can be made of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +134,21 @@ def register(
       min_rows, min_samples, samples, multi_sample, latents: see `Entry`.
 
     Raises:
-      RebarError: the name or the label is taken, or `latents` is not one of LATENTS.
+      RebarError: the name or the label is taken or cannot be typed in --hparams, `target` is
+        nothing that can be called, or `latents` is not one of LATENTS.
     """
     label = label or name
+    for text in (name, label):
+        if not isinstance(text, str) or not _TYPED.fullmatch(text):
+            raise RebarError(
+                f"cannot register {text!r}: the name and the label of an estimator are typed in "
+                "--hparams, so letters, digits and _ - . + are allowed in them"
+            )
+    if not callable(target) and not (isinstance(target, str) and ":" in target):
+        raise RebarError(
+            f"cannot register {name}: its target must be an Estimator class, a function of HParams "
+            f'or a string "module:Class", given: {target!r}'
+        )
     if latents not in LATENTS:
         raise RebarError(f"latents={latents!r}: choose from {', '.join(LATENTS)}")
     if name in _ENTRIES or label in labels(latents):

@@ -211,6 +211,8 @@ def test_batches_of_any_type_give_the_same_numbers(batch):
         (X[np.newaxis], r"\(1, 4, 6\)"),
         ([[0, 1], [1]], r"\[B, 6\]"),
         ([["a"] * 6], r"\[B, 6\]"),
+        (X * np.nan, r"a smallest of nan"),
+        (3 * X, r"pixels in \{0, 1\}.*a largest of 3"),
     ],
 )
 def test_wrong_batches_are_refused(x, message):

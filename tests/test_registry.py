@@ -149,3 +149,18 @@ def test_labels_are_those_of_one_kind_of_latents():
     assert registry.all_labels().count("LOO") == 1
     with pytest.raises(RebarError, match="latents='real': choose from binary, categorical"):
         registry.register("Mine", Estimator, latents="real")
+
+
+@pytest.mark.parametrize("name", ["a b", "a,b", "a=b", "", 3])
+def test_names_that_cannot_be_typed(name):
+    with pytest.raises(RebarError, match="typed in --hparams, so letters, digits"):
+        registry.register(name, "module:Class")
+    with pytest.raises(RebarError, match="letters, digits"):
+        registry.register("New", "module:Class", label=name or " ")
+    assert "New" not in registry.names()
+
+
+@pytest.mark.parametrize("target", [3, "Class", None])
+def test_targets_that_are_none(target):
+    with pytest.raises(RebarError, match="its target must be an Estimator class, a function"):
+        registry.register("New", target)

@@ -179,6 +179,10 @@ MISTAKES_OF_SOME = {
         "gumbel_rao",
         {"draws_noise": 0.5, **NO_SEED},
     ),
+    r"noise must be uniforms in \(0, 1\), given: a smallest of 0, a largest of 0": (
+        "reinmax",
+        {"noise": np.zeros((5, 3, 4)), "seed": None, "step": None},
+    ),
     "draws_noise must be real numbers, given: string": (
         "gumbel_rao",
         {"draws_noise": "x", **NO_SEED},

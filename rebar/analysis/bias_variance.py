@@ -242,10 +242,8 @@ def _numbers(sums: Sums, reference: Reference, c) -> dict:
         "bias_squared": square,
         "relative_bias": _ratio(bias, _root(exact_square)),
         "cosine": _ratio(product, np.linalg.norm(mean) * np.linalg.norm(reference.gradient)),
-        # Where the noise of m is taken off, the estimate can lie outside of [-1, 1].
-        "expected_cosine": float(
-            np.clip(_ratio(product, _root(expected_square) * _root(exact_square)), -1, 1)
-        ),
+        # Not cut off at 1, which would make the error of a cosine near it look like none.
+        "expected_cosine": _ratio(product, _root(expected_square) * _root(exact_square)),
         "variance": variance,
         "relative_variance": _ratio(variance, exact_square),
         "mse": mse,

@@ -10,6 +10,7 @@ here from a model, an image being an array [h, w] of values in [0, 1], 1 the ink
 matplotlib is imported where a figure is made, and never by way of pyplot: no display is needed.
 """
 
+import gc
 import io
 import math
 import os
@@ -258,6 +259,8 @@ class Artist:
         """
         drawn = panels(self._trained.model, *self._arguments)
         whole = rendered(figure(drawn, caption(self._trained, step)))
+        # A figure holds cycles and some 3 MB; Python would let a hundred of them lie about.
+        gc.collect(1)
         return whole, {panel.name: pixels(panel) for panel in drawn}
 
 

@@ -72,7 +72,14 @@ def define_flags() -> flags.FlagValues:
     define("string", "working_dir", "/tmp/rebar", "Where the folders of runs lie.")
     define("string", "data_dir", "data", "Folder of the data sets.")
     define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
-    define("integer", "eval_samples", 100, "Samples of the evaluated bound.", lower_bound=1)
+    define(
+        "integer",
+        "eval_samples",
+        100,
+        "Samples of the evaluated bound.",
+        lower_bound=1,
+        upper_bound=_MOST_DRAWS,
+    )
     define("boolean", "draw", False, "Draw samples and test images at evaluations.")
     define("integer", "variance_freq", 0, _VARIANCE_FREQ, lower_bound=0)
     define(
@@ -149,10 +156,25 @@ def main(argv: list[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return _SIGNAL_STATUS + 2
     except BrokenPipeError:
-        # Nobody reads the output any more, as after `| head`; Python's flush at exit would fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Nobody reads the output any more, as after `| head`.
+        _drop_output()
         return _SIGNAL_STATUS + _SIGPIPE
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _drop_output()
+        print(
+            f"error: cannot write to standard output: {error.strerror}; make room, or send it "
+            "elsewhere",
+            file=sys.stderr,
+        )
+        return 2
     return 0 if received is None else _SIGNAL_STATUS + received
+
+
+def _drop_output():
+    """Send what is still to be written to nowhere, so that Python's flush at exit does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _hparams(values) -> HParams:
@@ -187,7 +209,8 @@ def _train(values, hparams: HParams, cluster: bool) -> int | None:
     with quiet_start():
         from rebar.factory import estimator_facts, make_learner
         from rebar.training.files import write_json
-        from rebar.training.run import Run, Schedule, versions
+        from rebar.training.run import Run, Schedule
+        from rebar.training.surroundings import versions
         from rebar.training.workers import join, read_cluster
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]

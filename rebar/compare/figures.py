@@ -64,7 +64,11 @@ class Axis(NamedTuple):
 
 def columns(comparison: Comparison) -> list[str]:
     """Names that a panel can have here: the usual ones, then other numbers of the records."""
-    found = dict.fromkeys(PANELS)
+    found = {
+        name: None
+        for name in PANELS
+        if any(run.series(name, line.label) for line in comparison.lines for run in _all(line))
+    }
     for line in comparison.lines:
         for record in (r for run in line.runs for r in run.records):
             found |= dict.fromkeys(n for n, v in record.items() if is_number(v))

@@ -63,7 +63,19 @@ def uniforms_of(value: Any, name: str, logits: tf.Tensor, n_samples: int | None)
             f"{name} must be uniforms of shape {shape_text(wanted)} for logits of shape "
             f"{shape_text(logits.shape)}, given: {shape_text(uniforms.shape)}"
         )
+    check_open(uniforms, name)
     return tf.expand_dims(uniforms, -2) if logits.shape.rank == 1 else uniforms
+
+
+def check_open(uniforms: tf.Tensor, name: str) -> None:
+    """Raises RebarError for numbers outside of (0, 1), where they are known: not in a graph."""
+    if hasattr(uniforms, "numpy"):
+        values = uniforms.numpy()
+        if not ((values > 0) & (values < 1)).all():
+            raise RebarError(
+                f"{name} must be uniforms in (0, 1), given: a smallest of {values.min():g}, a "
+                f"largest of {values.max():g}"
+            )
 
 
 def drawn(seed: int, step: Any, n_samples: int, rows: tf.Tensor) -> tf.Tensor:

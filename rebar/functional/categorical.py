@@ -9,7 +9,7 @@ import tensorflow as tf
 from rebar import noise as noise_module
 from rebar.core.straight_through import FromUniforms, FromWords
 from rebar.errors import RebarError
-from rebar.functional.arguments import shape_text, tensor
+from rebar.functional.arguments import check_open, shape_text, tensor
 
 _SAMPLES, _DRAWS, _FRESH = range(3)
 
@@ -124,4 +124,5 @@ class NoiseSource:
                 f"{name} must be uniforms of shape {shape_text([*leading, *shape])} for logits of "
                 f"shape {shape_text(shape)}, given: {shape_text(uniforms.shape)}"
             )
+        check_open(uniforms, name)
         return uniforms

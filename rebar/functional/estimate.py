@@ -10,6 +10,8 @@ import tensorflow as tf
 from rebar.errors import RebarError
 from rebar.functional import arguments, methods
 
+_MOST_SAMPLES = 2**20
+
 
 class BernoulliEstimate(NamedTuple):
     """What `estimate_gradient` returns.
@@ -110,8 +112,8 @@ def estimate_gradient(
 def _check(options, rows) -> None:
     """Options that are numbers, made into tensors, or refused."""
     k, temperature = options.get("n_samples", 2), options.get("temperature", 1)
-    if not isinstance(k, numbers.Integral) or k < 2:
-        raise RebarError(f"n_samples must be an integer from 2, given: {k!r}")
+    if not isinstance(k, numbers.Integral) or not 2 <= k <= _MOST_SAMPLES:
+        raise RebarError(f"n_samples must be an integer from 2 to {_MOST_SAMPLES}, given: {k!r}")
     for name in ("temperature", "scale"):
         number = options.get(name, 1)
         if isinstance(number, numbers.Real) and not math.isfinite(number):

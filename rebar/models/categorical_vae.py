@@ -70,8 +70,8 @@ class CategoricalVAE(keras.Model):
             raise RebarError(f"prior={prior!r}: choose from {', '.join(PRIORS)}")
         if mean.ndim != 1 or not np.all((mean >= 0) & (mean <= 1)):
             raise RebarError(
-                "input_mean must be the mean of the training images, a vector of {n_input} numbers "
-                f"in [0, 1]; given: shape {mean.shape}"
+                "input_mean must be the mean of the training images, a vector of one number a "
+                f"pixel in [0, 1]; given: shape {mean.shape}"
             )
         self._config = {
             "n_categories": int(n_categories),

@@ -57,8 +57,8 @@ class SigmoidBeliefNetwork(keras.Model):
         mean = np.asarray(input_mean, np.float64)
         if mean.ndim != 1 or not np.all((mean >= 0) & (mean <= 1)):
             raise RebarError(
-                f"input_mean must be the mean of the training images, a vector of {{n_input}} "
-                f"numbers in [0, 1]; given: shape {mean.shape}, range "
+                f"input_mean must be the mean of the training images, a vector of one "
+                f"number a pixel in [0, 1]; given: shape {mean.shape}, range "
                 f"[{np.min(mean, initial=np.inf):g}, {np.max(mean, initial=-np.inf):g}]"
             )
         if not len(n_units) or min(n_units) < 1:

@@ -10,12 +10,14 @@
 A variable is anything with `.numpy()` and `.assign()`: a Keras or a TensorFlow variable.
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rebar.errors import RebarError
-from rebar.training.files import write_file
+from rebar.training.files import remove_leftovers, write_file
 
 _KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d+)\.npz")
@@ -95,7 +97,8 @@ def save(
             f"cannot make the folder {folder}: {error.strerror}; choose another --working_dir"
         ) from error
     write_file(path, content.getvalue())
-    _remove_others(folder, step)
+    remove_older(folder, step, later=True)
+    remove_leftovers(folder)
     return path
 
 
@@ -179,25 +182,40 @@ def _load(path: Path) -> Checkpoint:
     try:
         content = path.read_bytes()
     except OSError as error:
+        if error.errno == errno.EIO:
+            raise _DamagedError(error.strerror) from error
         raise RebarError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        checksum = arrays.pop("checksum")
     # The bytes are here, so whatever goes wrong in making sense of them is damage, and damage to
     # an archive surfaces as nearly any type of error.
+    try:
+        arrays = _arrays(content)
+        checksum = arrays.pop("checksum")
+        if not np.array_equal(checksum, _checksum(arrays)):
+            raise _DamagedError("its checksum does not match its content")
+        description = json.loads(arrays.pop("description").tobytes())
+        if path.name != f"checkpoint-{description['step']}.npz":
+            raise _DamagedError(f"it was written as that of step {description['step']}")
+        groups: dict[str, dict[str, np.ndarray]] = {"variables": {}, "extra": {}}
+        for name, array in arrays.items():
+            group, _, own_name = name.partition("/")
+            groups[group][own_name] = array
+        return Checkpoint(path, description["step"], **groups, metadata=description["metadata"])
+    except _DamagedError:
+        raise
     except Exception as error:
-        raise _DamagedError(f"{type(error).__name__}: {error}") from error
-    if not np.array_equal(checksum, _checksum(arrays)):
-        raise _DamagedError("its checksum does not match its content")
-    description = json.loads(arrays.pop("description").tobytes())
-    if path.name != f"checkpoint-{description['step']}.npz":
-        raise _DamagedError(f"it was written as that of step {description['step']}")
-    groups: dict[str, dict[str, np.ndarray]] = {"variables": {}, "extra": {}}
-    for name, array in arrays.items():
-        group, _, own_name = name.partition("/")
-        groups[group][own_name] = array
-    return Checkpoint(path, description["step"], **groups, metadata=description["metadata"])
+        # NumPy's own words would advise to unpickle it.
+        raise _DamagedError(f"not what a checkpoint is, {type(error).__name__}") from error
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an archive, none of which can take more memory than the archive itself."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        members = archive.zip.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise _DamagedError("it is compressed, which checkpoints are not")
+        if sum(member.file_size for member in members) > len(content):
+            raise _DamagedError("it says that it holds more than it can")
+        return {name: archive[name] for name in archive.files}
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -222,15 +240,23 @@ def _paths(folder: Path) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
 
-def _remove_others(folder: Path, step: int) -> None:
-    """Remove all checkpoints but this step's and the newest before it; and what a kill left."""
-    paths = _paths(folder)
-    keep = [s for s in paths if s <= step][-_KEPT:]
-    unwanted = [path for s, path in paths.items() if s not in keep]
+def remove_older(folder: Path, step: int, later: bool = False) -> None:
+    """Remove all checkpoints before this step's but the newest; those of later steps if asked to.
+
+    It is also to be called where a run goes on: a kill may have come before it.
+    """
     # Not being able to tidy up is no reason to end a run.
-    with suppress(OSError):
-        for path in (*unwanted, *folder.glob("checkpoint-*.npz.tmp")):
-            path.unlink()
+    with suppress(OSError, RebarError):
+        paths = _paths(folder)
+        keep = [s for s in paths if s <= step][-_KEPT:]
+        for s, path in paths.items():
+            if s not in keep and (later or s < step):
+                path.unlink()
+
+
+def changed(checkpoint: Checkpoint, name: str, now: Mapping[str, Any]) -> list[str]:
+    """In words, what of an entry of the metadata, e.g. versions, is not as it was saved."""
+    return _metadata_differences(checkpoint.metadata.get(name, {}), dict(now), name)
 
 
 def _metadata_differences(saved: Any, expected: Any, name: str = "") -> list[str]:

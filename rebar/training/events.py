@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from rebar.errors import RebarError
-from rebar.training.files import cannot_write, write_file
+from rebar.training.files import cannot_write, publish
 
 _VERSION = "brain.Event:2"
-_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\..*")
+_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\..*(?<!\.tmp)")
 _FRAME = 16
 """Bytes around a record: its length and two checksums."""
 
@@ -78,54 +79,64 @@ def _files(folder: Path) -> dict[Path, int]:
     return {path: int(match[1]) for path, match in sorted(found.items()) if match}
 
 
-def _read(path: Path) -> tuple[list[bytes], bool]:
-    """The whole records of a file, and whether something torn or broken follows them."""
+def _read(path: Path) -> tuple[list[tuple[bytes, Any]], bool]:
+    """The whole records of a file as bytes and events, and whether something broken follows."""
     records = []
     try:
         with contextlib.suppress(tf.errors.DataLossError):
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-                records.append(record)
+                records.append((record, tf.compat.v1.Event.FromString(record)))
         size = path.stat().st_size
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", error)
         raise RebarError(f"cannot read {path}: {reason}") from error
-    return records, size != sum(len(record) + _FRAME for record in records)
+    except DecodeError:
+        raise RebarError(
+            f"{path} holds something else than TensorBoard's events; delete it or move it away"
+        ) from None
+    return records, size != sum(len(record) + _FRAME for record, _ in records)
 
 
-def cut_after(folder: str | os.PathLike, step: int) -> None:
+def cut_after(folder: str | os.PathLike, step: int) -> list[Path]:
     """Drop events beyond `step`, and what is torn, from all event files in a folder.
 
     A file is replaced by a rename, or removed where no value is left in it.
 
+    Returns:
+      The files that were torn, or broken, so that events before `step` may be lost as well.
+
     Raises:
       RebarError: a file cannot be read or written.
     """
+    broken = []
     for path in _files(Path(folder)):
         records, torn = _read(path)
-        events = [tf.compat.v1.Event.FromString(record) for record in records]
         kept = [
             (record, event)
-            for record, event in zip(records, events, strict=True)
+            for record, event in records
             if event.step <= step or not event.HasField("summary")
         ]
-        if not any(event.HasField("summary") for _, event in kept):
-            path.unlink()
-        elif torn or len(kept) < len(records):
-            _rewrite(path, [record for record, _ in kept])
+        try:
+            if not any(event.HasField("summary") for _, event in kept):
+                path.unlink()
+            elif torn or len(kept) < len(records):
+                _rewrite(path, [record for record, _ in kept])
+        except (OSError, tf.errors.OpError) as error:
+            raise _cannot(path, error) from error
+        broken += [path] * torn
+    return broken
 
 
 def _rewrite(path: Path, records: list[bytes]):
-    temporary = path.with_name(f"cut-{path.name}.tmp")
+    # TensorBoard reads every file whose name holds "tfevents".
+    temporary = path.with_name("events-cut.tmp")
     try:
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             for record in records:
                 writer.write(record)
-        content = temporary.read_bytes()
-    except (OSError, tf.errors.OpError) as error:
-        raise _cannot(path, error) from error
+        publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    write_file(path, content)
 
 
 def _cannot(path: Path, error: Exception) -> RebarError:
@@ -243,11 +254,7 @@ def _metadata(plugin: str, data_class: str):
 
 
 def _holds(path: Path, tag: str) -> bool:
-    return any(
-        value.tag == tag
-        for record in _read(path)[0]
-        for value in tf.compat.v1.Event.FromString(record).summary.value
-    )
+    return any(value.tag == tag for _, event in _read(path)[0] for value in event.summary.value)
 
 
 def _plain(value):

@@ -9,6 +9,8 @@ from typing import Any
 
 from rebar.errors import RebarError
 
+_TEMPORARY = ".tmp"
+
 
 def write_file(path: str | os.PathLike, content: bytes) -> None:
     """Write a file whole or not at all: under a temporary name beside it, synced, then renamed.
@@ -19,21 +21,54 @@ def write_file(path: str | os.PathLike, content: bytes) -> None:
       RebarError: it cannot be written (names path and reason); what was there before is intact.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path, len(content))
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        _rename(temporary, path)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, over what is there; its content is on disk before its name is."""
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    _rename(temporary, path)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Remove what a killed process was writing when it was killed, as far as that is possible."""
+    for folder in folders:
+        for path in folder.glob(f"*{_TEMPORARY}"):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _check_room(path: Path, size: int) -> None:
+    """Raises RebarError if the file system has less than `size` bytes free."""
+    found = os.statvfs(path.parent)
+    blocks = found.f_bavail if os.geteuid() else found.f_bfree
+    free = blocks * found.f_frsize
+    # Some network file systems do not know their size.
+    if found.f_blocks and free < size:
+        raise RebarError(
+            f"cannot write {path}: it takes {size:,} bytes, but {free:,} are free there; make "
+            "room, or choose another --working_dir"
+        )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -137,9 +137,9 @@ class Moments:
 
     def _means(self, sums):
         """Mean squares over all components and, behind OF_PART, over those of q, from the sums."""
-        means = {"": tf.add_n(list(sums)) / sum(self._sizes)}
+        means = {"": _sum(sums) / sum(self._sizes)}
         if self._part:
-            part = tf.add_n([sums[i] for i in self._part])
+            part = _sum([sums[i] for i in self._part])
             means[OF_PART] = part / sum(self._sizes[i] for i in self._part)
         return means
 
@@ -162,7 +162,7 @@ class Moments:
                 for a, b, s, m in zip(own, mean, self._first[label], self._mean, strict=True)
                 if s is not m
             ]
-            distance = tf.add_n(squares) if squares else tf.zeros_like(scale)
+            distance = _sum(squares) if squares else tf.zeros_like(scale)
             deviations.append(scale * distance / gradients.count(mean))
         variances = [
             self.second[f"{label}{end}"] - scale * abouts[label][end]
@@ -183,6 +183,15 @@ class Moments:
 
 def _zeros(shape, like):
     return tf.Variable(tf.zeros(shape, like.dtype), trainable=False)
+
+
+def _sum(scalars):
+    """Their sum, to the same bit each time.
+
+    The order in which AddN adds depends on which of its terms nobody else is still to read, that is
+    on who was faster, where terms have further readers as here.
+    """
+    return tf.reduce_sum(tf.stack(scalars))
 
 
 def _same(values):

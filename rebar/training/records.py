@@ -197,6 +197,10 @@ class MetricsFile:
         Raises:
           RebarError: the file cannot be read, or a line before the last is no record.
         """
+        return [record for _, record in self._lines()]
+
+    def _lines(self) -> list[tuple[bytes, dict[str, Any]]]:
+        """Lines that are records, and what they say."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -210,7 +214,7 @@ class MetricsFile:
             except (ValueError, RecursionError):
                 record = None
             if isinstance(record, dict) and type(record.get("step")) is int:
-                records.append(record)
+                records.append((line, record))
             elif number < len(lines):
                 raise RebarError(
                     f"{self.path}, line {number} is not a record: {line[:60]!r}; "
@@ -226,11 +230,11 @@ class MetricsFile:
         Returns:
           How many lines were dropped.
         """
-        kept = [record for record in self.read() if record["step"] <= step]
+        kept = [line + b"\n" for line, record in self._lines() if record["step"] <= step]
         if not self.path.exists():
             return 0
         present = self.path.read_bytes()
-        content = "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept).encode()
+        content = b"".join(kept)
         if content != present:
             write_file(self.path, content)
         return len(present.splitlines()) - len(kept)

@@ -58,15 +58,29 @@ class Report:
         self._metrics = records.MetricsFile(folder / "metrics.jsonl")
         self._gallery = Gallery(folder, draw)
 
-    def truncate_after(self, step: int) -> None:
+    def truncate_after(self, step: int) -> list[str]:
         """Drop what was written beyond `step`, by a run that went on after its last checkpoint.
+
+        Returns:
+          What is to be said of it.
 
         Raises:
           RebarError: something cannot be read, written or removed.
         """
-        self._metrics.truncate_after(step)
+        told = []
+        dropped = self._metrics.truncate_after(step)
+        if dropped:
+            told.append(
+                f"{dropped} lines of {self._metrics.path} beyond step {step} are dropped; these "
+                "steps are trained again"
+            )
         self._gallery.truncate_after(step)
-        events.cut_after(self._folder, step)
+        told += [
+            f"warning: {path} was torn or broken and is cut there; should events of earlier "
+            "steps be lost, metrics.jsonl has their numbers"
+            for path in events.cut_after(self._folder, step)
+        ]
+        return told
 
     @contextlib.contextmanager
     def opened(self, last: int) -> Iterator[None]:
@@ -162,8 +176,9 @@ class Silence:
 
     opened = contextlib.nullcontext
 
-    def truncate_after(self, step: int) -> None:
+    def truncate_after(self, step: int) -> list[str]:
         """See `Report`, as for all others."""
+        return []
 
     def begin_epoch(self) -> None:
         """Nothing."""

@@ -12,21 +12,19 @@ the means over the part that is done; going on later, the epoch counts as a whol
 import contextlib
 import dataclasses
 import json
-import platform
 import signal
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.training import checkpoint
+from rebar.training import checkpoint, files
 from rebar.training.blocks import Blocks
 from rebar.training.gallery import Draw
 from rebar.training.interrupt import Interrupt
@@ -35,6 +33,7 @@ from rebar.training.lock import FolderLock
 from rebar.training.report import Report, Silence
 from rebar.training.schedule import DEFAULT, Schedule
 from rebar.training.split_check import check_split
+from rebar.training.surroundings import mode, versions
 from rebar.training.workers import Team
 
 
@@ -89,6 +88,7 @@ class Run:
         self._blocks = Blocks(
             learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic, team
         )
+        self._surroundings = versions() | mode(jit)
         self._report = Silence()
         if self._is_chief:
             self._report = Report(
@@ -108,12 +108,12 @@ class Run:
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
-        self._lock = contextlib.nullcontext()
+        self._lock: FolderLock | None = None
         with contextlib.ExitStack() as undo:
             with self._agreement(batch_size, n_samples):
                 if self._is_chief:
-                    self._lock = contextlib.closing(self._hold())
-                    undo.push(self._lock)
+                    self._lock = self._hold()
+                    undo.callback(self._lock.close)
                 self._resume()
             if team is not None:
                 check_split(learner.model, learner.estimator, dataset.train, n_samples, team)
@@ -131,6 +131,15 @@ class Run:
             "--working_dir, --seed or trial for a run of its own",
         )
 
+    @contextlib.contextmanager
+    def _holding(self):
+        """Around the last use of the folder."""
+        try:
+            yield
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+
     def _agreement(self, *settings):
         """Around what all workers do before a run; then they compare where they stand."""
         if self._team is None:
@@ -144,7 +153,19 @@ class Run:
         return self._team.agreement(compared, lambda: self.steps, self._folder)
 
     def _resume(self):
-        found = checkpoint.restore(self._folder, self._learner.named_variables(), self._identity)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", RuntimeWarning)
+            found = checkpoint.restore(
+                self._folder, self._learner.named_variables(), self._identity
+            )
+        for warning in told:
+            if warning.category is RuntimeWarning:
+                self._say(f"warning: {warning.message}")
+        if self._lock is not None and self._lock.left_elsewhere is not None:
+            self._say(
+                f"warning: {self._folder} was last {self._lock.left_elsewhere}, and not let go. "
+                "Should that process still run, stop it: two must not write to one run"
+            )
         if found is not None:
             mean = found.extra["input_mean"]
             if not np.array_equal(mean, self._learner.model.input_mean):
@@ -156,7 +177,18 @@ class Run:
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
             self._say(f"resuming at step {found.step} from {found.path}")
-        self._report.truncate_after(self.steps)
+            changed = checkpoint.changed(found, "versions", self._surroundings)
+            if changed:
+                self._say(
+                    f"warning: not as it was when {found.path.name} was written: "
+                    f"{'; '.join(changed)}. The run goes on, but its last bits may not be those "
+                    "of a run in one go"
+                )
+        if self._is_chief:
+            checkpoint.remove_older(self._folder, self.steps)
+            files.remove_leftovers(self._folder, *self._folder.glob("snapshots/*"))
+        for text in self._report.truncate_after(self.steps):
+            self._say(text)
 
     def train(self) -> int | None:
         """Train to the end of the schedule; says so if it is reached already.
@@ -171,7 +203,7 @@ class Run:
         per_epoch = self._blocks.steps_per_epoch
         last = self._schedule.last_step(per_epoch)
         if self.steps >= last:
-            with self._lock:
+            with self._holding():
                 pass
             self._say(
                 f"nothing left to do: {self.steps} steps done, {last} asked for; to go on, give "
@@ -179,7 +211,7 @@ class Run:
             )
             return None
         with (
-            self._lock,
+            self._holding(),
             Interrupt() as interrupt,
             self._report.opened(last),
         ):
@@ -257,16 +289,5 @@ class Run:
             self.steps,
             self._learner.named_variables(),
             {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
-            {**self._identity, "versions": versions()},
+            {**self._identity, "versions": self._surroundings},
         )
-
-
-def versions() -> dict:
-    """What a run's numbers depend on besides its settings."""
-    return {
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }

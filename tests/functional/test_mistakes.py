@@ -52,16 +52,25 @@ MISTAKES = {
         "seed": None,
         "step": None,
     },
+    r"noise must be uniforms in \(0, 1\), given: a smallest of 1.5, a largest of 1.5": {
+        "noise": np.full((5, 3), 1.5),
+        "seed": None,
+        "step": None,
+    },
     r"v must be uniforms of shape \[5, 3\]": {"method": "rebar", "v": np.full((5, 1), 0.5)},
     "disarm has no option 'temperature'; disarm takes: no options; temperature is an option of: "
     "rebar, relax, gumbel": {"temperature": 0.1},
     "loo has no option 'samples'; loo takes: n_samples$": {"method": "loo", "samples": 3},
-    "n_samples must be an integer from 2, given: 1": {"method": "loo", "n_samples": 1},
+    "n_samples must be an integer from 2 to 1048576, given: 1": {"method": "loo", "n_samples": 1},
     "temperature must be above 0, given: 0": {"method": "gumbel", "temperature": 0},
     r"relax needs network=r.*rebar.FreeForm\(n_units\); without one use rebar": {"method": "relax"},
     "seed -1 must be an integer from 0": {"seed": -1},
     "seed 'x' must be an integer from 0": {"seed": "x"},
     "step must be an integer, given: float32": {"step": 0.5},
+    "n_samples must be an integer from 2 to 1048576, given: 1000000000000": {
+        "method": "loo",
+        "n_samples": 10**12,
+    },
     r"unknown method \['arm'\]; known": {"method": ["arm"]},
     "f must be a function of the samples, given: 3": {"function": 3},
     "what f returns must be real numbers, given: complex128": {

@@ -161,7 +161,7 @@ def test_initial_weights_and_biases_are_uniform_by_fan_in():
         ((8, 0, MEAN), "n_latents=0"),
         ((8, 4, MEAN, "flat"), "prior='flat': choose from uniform, learned"),
         ((8, 4, MEAN[None]), r"shape \(1, 6\)"),
-        ((8, 4, MEAN + 1), "numbers in \\[0, 1\\]"),
+        ((8, 4, MEAN + 1), "number a pixel in \\[0, 1\\]"),
     ],
 )
 def test_mistakes(arguments, message):

@@ -164,6 +164,22 @@ def test_all_labels_may_be_one_gradient(variables):
     assert float(metrics["deviation/A"]) == float(metrics["deviation/B"]) == 0
 
 
+@pytest.mark.parametrize("labels", [(), ("A", "B", "C")])
+def test_no_sum_depends_on_who_is_faster(variables, labels):
+    """AddN of more than two terms may, if others read the terms, too: here two means and a test."""
+    moments = Moments(variables, labels, labels[:2], part=(0, 1, 2))
+    rng = np.random.default_rng(6)
+    tracked = {label: gradient(rng) for label in labels or [""]}
+
+    @tf.function
+    def update(tracked):
+        moments.update(tracked, {k: sums_of_squares(g) for k, g in tracked.items()})
+
+    operations = update.get_concrete_function(tracked).graph.get_operations()
+    assert "Sum" in {operation.type for operation in operations}
+    assert [o.name for o in operations if o.type == "AddN" and len(o.inputs) > 2] == []
+
+
 @pytest.mark.parametrize("labels", [(), ("A", "B")])
 def test_rescaling_changes_no_moment(variables, labels):
     rng = np.random.default_rng(5)

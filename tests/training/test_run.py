@@ -209,7 +209,13 @@ def test_records_beyond_the_checkpoint_are_cut_after_a_crash(
     capsys.readouterr()
     variables = train(tmp_path, 20)
     text, records, expected = undisturbed
-    assert capsys.readouterr().out.partition("\n")[2] == text
+    resuming, dropped, rest = capsys.readouterr().out.split("\n", 2)
+    assert resuming.startswith("resuming at step 3 ")
+    assert dropped == (
+        f"3 lines of {tmp_path / 'metrics.jsonl'} beyond step 3 are dropped; these steps are "
+        "trained again"
+    )
+    assert rest == text
     assert without_seconds(metrics(tmp_path)) == records
     tiny.assert_same(variables, expected)
     assert len(list(tmp_path.glob("events*"))) == 1  # the first run's had nothing worth keeping

@@ -1,0 +1,251 @@
+"""Damage to a run's files at random places is told, and never taken for a state of the run."""
+
+import errno
+import io
+import json
+import os
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rebar.errors import RebarError
+from rebar.training import checkpoint, surroundings
+from rebar.training.checkpoint import latest
+from rebar.training.run import Run, Schedule
+
+from . import faults, tiny
+
+DATA = tiny.dataset(n_train=18)
+IDENTITY = {"hparams": {"n_layer": 2}, "seed": 0}
+
+
+def make_run(folder, steps=5, said=None, identity=IDENTITY, **schedule):
+    learner = tiny.learner("model=SBNDynamicRebar,n_layer=2")
+    schedule = Schedule(training_steps=steps, eval_freq=0, save_seconds=0, **schedule)
+    say = print if said is None else said.append
+    return Run(learner, DATA, folder, identity, batch_size=4, schedule=schedule, say=say)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What the folder of a run of an epoch holds: checkpoints of steps 4 and 5."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = make_run(folder)
+    assert run.train() is None
+    return faults.files(folder)
+
+
+@pytest.fixture
+def folder(tmp_path, trained):
+    faults.put(tmp_path / "run", trained)
+    return tmp_path / "run"
+
+
+def regions(content):
+    """Region of a checkpoint -> places in it: the directory, headers of arrays, and their data."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members, directory = archive.infolist(), archive.start_dir
+    data, headers = [], []
+    for member in members:
+        at = member.header_offset
+        name, extra = np.frombuffer(content[at + 26 : at + 30], "<u2").tolist()
+        start = member.header_offset + 30 + name + extra
+        first = start + 10 + int.from_bytes(content[start + 8 :][:2], "little")
+        headers += range(member.header_offset, first)
+        data += range(first, start + member.file_size)
+    return {"directory": range(directory, len(content)), "headers": headers, "data": data}
+
+
+def damage(content, kind, place, rng):
+    """`content` with a bit flipped, or something else done, at a place."""
+    bytes_ = bytearray(content)
+    if kind == "bit flipped":
+        bytes_[place] ^= 1 << rng.integers(8)
+    elif kind == "16 random bytes":
+        bytes_[place : place + 16] = rng.bytes(16)
+    elif kind == "block of zeros":
+        bytes_[place // 512 * 512 : place // 512 * 512 + 512] = bytes(512)
+    elif kind == "cut off":
+        del bytes_[place:]
+    else:
+        del bytes_[place : place + rng.integers(1, 100)]
+    return bytes(bytes_)
+
+
+KINDS = ("bit flipped", "16 random bytes", "block of zeros", "cut off", "bytes missing")
+
+
+@pytest.mark.parametrize("times", [8, pytest.param(400, marks=pytest.mark.slow)])
+def test_damage_anywhere_is_detected_or_harmless(folder, trained, times):
+    """Then the checkpoint before is taken, which is said; harmless: some bits mean nothing."""
+    newest, before = trained["checkpoint-5.npz"], latest(folder)
+    previous = checkpoint._load(folder / "checkpoint-4.npz")
+    rng = np.random.default_rng(0)
+    counts = {}
+    for region, places in regions(newest).items():
+        for kind in KINDS:
+            detected = 0
+            for _ in range(times):
+                damaged = damage(newest, kind, int(rng.choice(places)), rng)
+                (folder / "checkpoint-5.npz").write_bytes(damaged)
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    found = latest(folder)
+                told = [w for w in told if w.category is RuntimeWarning]
+                expected = previous if told else before
+                detected += len(told)
+                assert found.step == expected.step
+                assert found.metadata == expected.metadata
+                tiny.assert_same(found.variables, expected.variables)
+                tiny.assert_same(found.extra, expected.extra)
+            counts[region, kind] = detected
+            print(f"{region}, {kind}: {detected} of {times} detected, the others changed nothing")
+    assert counts["data", "bit flipped"] == counts["data", "cut off"] == times
+    assert min(counts.values()) > 0
+
+
+def test_what_is_found_is_said_when_a_run_goes_on(folder):
+    path = folder / "checkpoint-5.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+    said = []
+    run = make_run(folder, said=said)
+    assert run.steps == 4
+    assert said[0].startswith(f"warning: damaged checkpoint {path} (")
+    assert said[0].endswith("going back to checkpoint-4.npz")
+    assert said[1] == f"resuming at step 4 from {folder / 'checkpoint-4.npz'}"
+    assert said[2].startswith("1 lines of ")
+    assert len(said) == 3
+    run._lock.close()
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path):
+    """Of 100 KB that unpack to 100 MB; and one whose directory says so."""
+    path = tmp_path / "checkpoint-1.npz"
+    np.savez_compressed(path, **{"variables/x": np.zeros(10**8, np.uint8)})
+    assert path.stat().st_size < 2e5
+    with pytest.raises(RebarError, match=r"no checkpoint is whole: .*it is compressed"):
+        latest(tmp_path)
+    np.savez(path, **{"variables/x": np.zeros(100, np.uint8)})
+    content = path.read_bytes()
+    at = content.rindex(b"PK\x01\x02")
+    sizes = (10**9).to_bytes(4, "little") * 2
+    path.write_bytes(content[: at + 20] + sizes + content[at + 28 :])
+    with pytest.raises(RebarError, match=r"it says that it holds more than it can"):
+        latest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"description": b"{}"},
+        {"description": b"[]"},
+        {"description": b"rubbish"},
+        {"description": b'{"step": 1}'},
+        {"description": b'{"step": 1, "metadata": {}}', "other/x": b"1"},
+    ],
+)
+def test_a_foreign_archive_with_a_right_checksum(tmp_path, arrays):
+    arrays = {name: np.frombuffer(value, np.uint8) for name, value in arrays.items()}
+    arrays["checksum"] = checkpoint._checksum(arrays)
+    np.savez(tmp_path / "checkpoint-1.npz", **arrays)
+    with pytest.raises(RebarError, match="no checkpoint is whole"):
+        latest(tmp_path)
+
+
+def test_a_disk_that_cannot_read_a_file_any_more(folder, monkeypatch):
+    read = Path.read_bytes
+
+    def broken(path):
+        if path.name == "checkpoint-5.npz":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    with pytest.warns(
+        RuntimeWarning, match=r"checkpoint-5\.npz \(Input/output error\); going back"
+    ):
+        assert latest(folder).step == 4
+
+
+def test_other_libraries_are_said_and_the_run_goes_on(folder, monkeypatch):
+    made = surroundings.versions()
+    monkeypatch.setattr(
+        "rebar.training.run.versions", lambda: {**made, "tensorflow": "3.0", "numpy": "3.1"}
+    )
+    said = []
+    run = make_run(folder, 7, said)
+    assert said[1].startswith("warning: not as it was when checkpoint-5.npz was written: ")
+    assert f"tensorflow: saved '{made['tensorflow']}', now '3.0'. The run goes on" in said[1]
+    assert f"numpy: saved '{made['numpy']}', now '3.1'; " in said[1]
+    assert len(said) == 2
+    assert run.train() is None
+    assert latest(folder).metadata["versions"]["tensorflow"] == "3.0"
+    said.clear()
+    make_run(folder, 7, said)
+    assert said == [f"resuming at step 7 from {folder / 'checkpoint-7.npz'}"]
+
+
+def test_versions_are_named():
+    found = surroundings.versions()
+    assert {"rebar", "tensorflow", "keras", "numpy", "python", "machine", "processor"} == set(found)
+    assert all(isinstance(v, str) and v for name, v in found.items() if name != "processor")
+    assert surroundings.mode(True)["jit"] is True
+    json.dumps(surroundings.mode(False))
+
+
+def test_broken_events_are_cut_and_said(folder, trained):
+    (name,) = (n for n in trained if n.startswith("events"))
+    content = bytearray(trained[name])
+    content[-20] ^= 1
+    (folder / name).write_bytes(content)
+    said = []
+    make_run(folder, said=said)._lock.close()
+    assert said[1].startswith(f"warning: {folder / name} was torn or broken and is cut there")
+
+
+def test_a_foreign_file_among_the_events(folder):
+    import tensorflow as tf
+
+    path = folder / "events.out.tfevents.1.x"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"\xff\xff\xff")
+    with pytest.raises(
+        RebarError, match=rf"^{path} holds something else than TensorBoard's events"
+    ):
+        make_run(folder)
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"\xff\xfe", b"3", b'{"step": "5"}'])
+def test_a_broken_line_of_the_metrics_is_refused(folder, line):
+    path = folder / "metrics.jsonl"
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    with pytest.raises(RebarError, match=r"metrics\.jsonl, line 1 is not a record"):
+        make_run(folder)
+
+
+def test_metrics_keep_their_bytes(folder):
+    """Spaces too, e.g. after a hand had been in the file."""
+    path = folder / "metrics.jsonl"
+    own = b'{"step": 2,  "elbo": -1.50}\n'
+    path.write_bytes(own + path.read_bytes() + b'{"step": 9}\n{"st')
+    make_run(folder)._lock.close()
+    assert path.read_bytes().startswith(own)
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_who_holds_the_folder_elsewhere_is_said(folder):
+    holder = {"process": 1, "host": "other", "since": "yesterday"}
+    (folder / ".holder").write_text(json.dumps(holder))
+    said = []
+    make_run(folder, said=said)._lock.close()
+    assert said[0].startswith(f"warning: {folder} was last held by process 1 on other, or one")
+
+
+def test_another_run_is_refused_by_name(folder):
+    other = {"hparams": {"n_layer": 2}, "seed": 1}
+    with pytest.raises(RebarError, match=r"is of another run: seed: saved 0, now 1\. Give the old"):
+        make_run(folder, identity=other)
