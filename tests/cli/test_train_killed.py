@@ -242,5 +242,6 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number, status):
     assert f"resuming at step {match[1]} from" in second
     ended, expected = start(whole)
     assert ended == 0
+    (run_of(parts) / f"checkpoint-{match[1]}.npz").unlink()  # the one that the signal made
     assert_same_run(run_of(parts), run_of(whole))
     assert log_lines(first) + log_lines(second) == log_lines(expected)
