@@ -43,7 +43,8 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
         choices = field.metadata["choices"]
         for item in value if isinstance(value, tuple) else (value,):
             if choices and item not in choices():
-                yield f"{name}={item!r}: choose from {', '.join(choices())}"
+                own = "; one of your own needs --plugins" if name in ("model", "track") else ""
+                yield f"{name}={item!r}: choose from {', '.join(choices())}{own}"
             elif isinstance(item, str) and re.search(r"[,\[\]\s]", item):
                 yield f"{name}={item!r}: a name cannot hold a comma, bracket or space"
 

@@ -84,6 +84,11 @@ def _analyse(folders, values) -> None:
     if folders and values.preset is not None:
         raise RebarError("a run has its own settings; leave out --preset, or the RUN_FOLDER")
     changes = list(filter(None, values.hparams))
+    if not (folders or changes or values.preset):
+        raise RebarError(
+            "give the folders of runs, or --hparams or --preset of a model that is not trained, "
+            'e.g. rebar-analyze --hparams="model=CatReinMax,task=digits_grey,n_latents=3"'
+        )
     base = [] if values.preset is None else [preset(values.preset)]
     settings = None if folders else HParams.parse(*base, *changes)
     with quiet_start():
@@ -141,8 +146,8 @@ class _Analyses:
         place = f"{subject.folder}, " if subject.folder else "not trained, "
         epoch = subject.step / self._steps_per_epoch
         record = {
-            "title": f"{place}model={hparams.model}, task={hparams.task}, step {subject.step} "
-            f"(epoch {epoch:.4g})",
+            "title": f"{place}model={hparams.model}, task={hparams.task}, "
+            f"temperature={hparams.temperature:g}, step {subject.step} (epoch {epoch:.4g})",
             "folder": str(subject.folder) if subject.folder else None,
             "step": subject.step,
             "epoch": epoch,
@@ -161,6 +166,10 @@ class _Analyses:
 
         values, hparams = self._values, subject.hparams
         data = _load(hparams.task, values.data_dir, hparams.dynamic_b)
+        if values.batch_size and values.batch_size > len(data.train):
+            raise RebarError(
+                f"--batch_size={values.batch_size}: there are {len(data.train)} training images"
+            )
         batch = fixed_batch(data.train, values.batch_size or hparams.batch_size, data.dynamic)
         by = values.by
         if by == "auto":

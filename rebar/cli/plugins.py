@@ -17,6 +17,11 @@ def import_plugins(names: Iterable[str]) -> None:
       RebarError: one is not found, or fails; says why.
     """
     for name in filter(None, names):
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise RebarError(
+                f"--plugins={name} is not the name of a Python module; type that of one in the "
+                "current folder or installed, without a folder and without .py"
+            )
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         try:

@@ -145,6 +145,11 @@ def main(argv: list[str] | None = None) -> int:
             raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
         hparams = _hparams(values)
         number = workers.count(values.workers, values.jit)
+        if number > hparams.batch_size:
+            raise RebarError(
+                f"--workers={number}: at most as many as a minibatch has images, "
+                f"batch_size={hparams.batch_size}"
+            )
         _prepare(values, hparams)
         if number > 1:
             return workers.run_here(number, argv[1:], values.cores)

@@ -66,6 +66,13 @@ def test_compiling_is_refused(capsys, tmp_path):
     assert "cannot be compiled" in capsys.readouterr().err
 
 
+def test_more_workers_than_images_are_refused(capsys, tmp_path):
+    arguments = ["rebar_train.py", f"--hparams={HPARAMS},batch_size=4", "--workers=5"]
+    assert train.main([*arguments, f"--working_dir={tmp_path}"]) == 2
+    assert "--workers=5: at most as many as a minibatch has images" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cluster_needs_its_variable(capsys, tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     arguments = ["rebar_train.py", f"--hparams={HPARAMS}", "--workers=TF_CONFIG"]

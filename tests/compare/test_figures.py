@@ -132,7 +132,9 @@ def test_panels_of_other_columns_and_unknown_ones(tmp_path):
     write_run(tmp_path, records=[record(s, temperature=0.5) for s in (100, 200)], planned=200)
     _, made, notes = drawn(tmp_path, panels=["temperature", "typo"])
     assert [place.get_title() for place in made.axes] == ["temperature"]
-    assert notes[0].startswith("no typo in the logs: no such panel; there are variance, elbo, seconds, temp")
+    assert notes[0].startswith(
+        "no typo in the logs: no such panel; there are variance, elbo, seconds, temp"
+    )
     assert "test" not in notes[0].split()
     (comparison,) = compare(tmp_path)
     panels, notes = figures.choose_panels(comparison, figures.PANELS)
