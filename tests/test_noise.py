@@ -118,7 +118,8 @@ def test_branches_lead_from_each_layer_to_the_last():
 
 def test_branches_are_equal_in_every_mode():
     def draw(keys):
-        return noise.with_branches(noise.latents(keys[0], 2, 3, (2, 4, 1)), keys[1])
+        drawn = noise.with_branches(noise.latents(keys[0], 2, 3, (2, 4, 1)), keys[1])
+        return drawn.uniforms, drawn.branches
 
     keys = tf.constant(np.stack([KEY, noise.key(3, "branches", 5)]))
     eager = tf.nest.flatten(draw(keys))

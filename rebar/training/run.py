@@ -148,7 +148,7 @@ class Run:
         compared = {
             "settings (flags, hparams)": json.dumps(told).encode(),
             "training images": np.ascontiguousarray(self._data.train),
-            "versions of the libraries": json.dumps(versions()).encode(),
+            "libraries or processor": json.dumps(versions()).encode(),
         }
         return self._team.agreement(compared, lambda: self.steps, self._folder)
 

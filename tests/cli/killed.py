@@ -65,22 +65,36 @@ def well(child: int, log: Path) -> bool:
 
 def main(kills: int, seed: int, folder: Path, flags) -> int:
     """Kills done."""
-    well(started(folder / "whole.log", [*flags, f"--working_dir={folder / 'whole'}"]), folder)
+    whole = folder / "whole"
+    begun = time.monotonic()
+    child = started(folder / "whole.log", [*flags, f"--working_dir={whole}"])
+    ended(child, 60, lambda: checkpoints(whole))
+    start = time.monotonic() - begun
+    well(child, folder / "whole.log")
     parts, log = folder / "parts", folder / "parts.log"
     flags = [*flags, f"--working_dir={parts}"]
     generator = random.Random(seed)
     done = 0
+    before: set = set()
+
+    def saved():
+        return checkpoints(parts) != before
+
+    def saving():
+        # Or saved, where a disk is quicker than this loop.
+        return any(parts.glob("*/checkpoint-*.tmp")) or saved()
+
     while True:
         child = started(log, flags)
         if done < kills:
             before = checkpoints(parts)
             if done % 3 == 0:
-                over = ended(child, 60, lambda: any(parts.glob("*/checkpoint-*.tmp")))
+                over = ended(child, 60, saving)
             elif done % 3 == 1:
-                ended(child, 60, lambda: checkpoints(parts) != before)  # noqa: B023
-                over = ended(child, generator.uniform(0, 0.3))
+                ended(child, 60, saved)
+                over = ended(child, generator.uniform(0, 0.1))
             else:
-                over = ended(child, generator.uniform(0, 3))
+                over = ended(child, generator.uniform(0, start))
             if not over:
                 os.kill(child, signal.SIGKILL)
                 done += 1

@@ -61,26 +61,27 @@ def assert_same_run(one, other):
 
 
 @pytest.mark.parametrize(
-    ("kills", "epochs"), [(3, 2), pytest.param(36, 20, marks=pytest.mark.slow)]
+    ("kills", "least", "epochs"), [(3, 2, 6), pytest.param(36, 30, 40, marks=pytest.mark.slow)]
 )
-def test_killed_until_it_is_done(tmp_path, kills, epochs):
+def test_killed_until_it_is_done(tmp_path, kills, least, epochs):
     """SIGKILL at random moments; what the folder and the log hold is as if nothing had been."""
     flags = (*FLAGS, f"--epochs={epochs}", f"--data_dir={tmp_path / 'data'}")
-    flags += () if epochs > 2 else ("--variance_freq=0",)
+    flags += () if least > 2 else ("--variance_freq=0",)
     command = [sys.executable, "-m", "tests.cli.killed", str(kills), "1", str(tmp_path), *flags]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert found.returncode == 0, found.stderr
-    assert int(found.stdout) == kills
+    done = int(found.stdout)
+    assert least <= done <= kills  # a quick machine may be done before the last ones
     assert_same_run(run_of(tmp_path / "parts"), run_of(tmp_path / "whole"))
 
     text = (tmp_path / "parts.log").read_text()
     starts = text.splitlines().count("start")
     resumed = text.count("resuming at step")
     print(f"{starts} starts, {resumed} of them from a checkpoint")
-    assert starts == kills + 1
-    assert resumed > kills / 2
+    assert starts == done + 1
+    assert resumed >= done / 2
     expected = log_lines((tmp_path / "whole.log").read_text())
-    assert len(expected) == 4 * epochs + (epochs // 2 if epochs > 2 else 0)
+    assert len(expected) == 4 * epochs + (epochs // 2 if least > 2 else 0)
     assert len(dict(expected)) == len(expected)
     printed = log_lines(text)
     assert set(printed) == set(expected)

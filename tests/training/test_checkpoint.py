@@ -199,7 +199,7 @@ def test_nothing_is_unpickled(tmp_path):
     content = io.BytesIO()
     np.savez(content, **{"variables/x": np.array([print], dtype=object)})
     (tmp_path / "checkpoint-1.npz").write_bytes(content.getvalue())
-    with pytest.raises(RebarError, match="allow_pickle=False"):
+    with pytest.raises(RebarError, match="not what a checkpoint is, ValueError"):
         latest(tmp_path)
     with pytest.raises(TypeError, match="extra/x is of type object"):
         save(tmp_path, 2, {}, {"x": np.array([print], dtype=object)}, {})
