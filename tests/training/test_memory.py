@@ -21,17 +21,17 @@ def resident(field="VmRSS"):
 
 RUN = """
 from rebar.cli import train
-from rebar.training import run
+from rebar.training.report import Report
 
 found = []
-evaluate = run.Run._evaluation
+evaluate = Report._evaluation
 
 def evaluation(self, step, scalars):
     record = evaluate(self, step, scalars)
     found.append((step, resident()))
     return record
 
-run.Run._evaluation = evaluation
+Report._evaluation = evaluation
 assert train.main(["rebar_train.py", *sys.argv[1:]]) == 0
 print("\\n" + json.dumps(found))
 """
