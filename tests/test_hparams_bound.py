@@ -56,9 +56,8 @@ def test_bounds_are_compared_between_examples():
     HParams(model="SBNNVIL", multi_sample=True, n_samples=4, batch_size=1)
 
 
-def test_an_estimator_of_the_users_own(monkeypatch):
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    registry.register("Mine", "a:b", multi_sample=True)
+def test_an_estimator_of_the_users_own(own_registry):
+    own_registry.register("Mine", "a:b", multi_sample=True)
     assert HParams(model="Mine", multi_sample=True).multi_sample
     with pytest.raises(RebarError, match=r"SBNLocalDisARM, Mine$"):
         HParams(model="SBNRebar", multi_sample=True)

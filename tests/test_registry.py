@@ -19,10 +19,7 @@ class Mine(Estimator):
         self.temperature = temperature
 
 
-@pytest.fixture(autouse=True)
-def entries(monkeypatch):
-    """What a test registers is forgotten after it."""
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def test_the_names_of_2017():

@@ -100,8 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return _SIGNAL_STATUS + 2
     except BrokenPipeError:
-        # Nobody reads the output any more, as after `| head`; Python's flush at exit would fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Nobody reads the output any more, as after `| head`.
+        train.drop_output()
         return _SIGNAL_STATUS + 13
 
 

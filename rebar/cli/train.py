@@ -162,12 +162,12 @@ def main(argv: list[str] | None = None) -> int:
         return _SIGNAL_STATUS + 2
     except BrokenPipeError:
         # Nobody reads the output any more, as after `| head`.
-        _drop_output()
+        drop_output()
         return _SIGNAL_STATUS + _SIGPIPE
     except OSError as error:
         if error.filename is not None:
             raise
-        _drop_output()
+        drop_output()
         print(
             f"error: cannot write to standard output: {error.strerror}; make room, or send it "
             "elsewhere",
@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if received is None else _SIGNAL_STATUS + received
 
 
-def _drop_output():
+def drop_output():
     """Send what is still to be written to nowhere, so that Python's flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

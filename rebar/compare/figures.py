@@ -64,15 +64,16 @@ class Axis(NamedTuple):
 
 def columns(comparison: Comparison) -> list[str]:
     """Names that a panel can have here: the usual ones, then other numbers of the records."""
-    found = {
-        name: None
-        for name in PANELS
-        if any(run.series(name, line.label) for line in comparison.lines for run in _all(line))
-    }
+    found = dict.fromkeys(n for n in PANELS if any(_has(line, n) for line in comparison.lines))
     for line in comparison.lines:
         for record in (r for run in line.runs for r in run.records):
             found |= dict.fromkeys(n for n, v in record.items() if is_number(v))
     return [name for name in found if name not in _NO_PANEL]
+
+
+def _has(line, column: str, part: str = "total") -> bool:
+    """Whether a run of the line has numbers for a panel."""
+    return any(run.series(column, line.label, part) for run in _all(line))
 
 
 def choose_panels(
@@ -80,12 +81,8 @@ def choose_panels(
 ) -> tuple[list[str], list[str]]:
     """The panels that can be drawn of those asked for, and a sentence for each that cannot."""
     panels, notes = [], []
-    known = columns(comparison)
     for name in dict.fromkeys(asked):
-        found = [
-            any(run.series(name, line.label, part) for run in _all(line))
-            for line in comparison.lines
-        ]
+        found = [_has(line, name, part) for line in comparison.lines]
         if any(found):
             panels.append(name)
             missing = [
@@ -105,7 +102,8 @@ def choose_panels(
                 "train command): no such panel"
             )
         else:
-            notes.append(f"no {name} in the logs: no such panel; there are {', '.join(known)}")
+            known = ", ".join(columns(comparison))
+            notes.append(f"no {name} in the logs: no such panel; there are {known}")
     return panels, notes
 
 

@@ -16,10 +16,10 @@ C x C Jacobian of every draw; here J is never formed.
 from rebar import noise as noise_module
 from rebar.core import straight_through
 from rebar.errors import RebarError
-from rebar.estimators.straight_through import SampledThrough
+from rebar.estimators.straight_through import Tempered
 
 
-class Averaged(SampledThrough):
+class Averaged(Tempered):
     """What the estimators that average over noise given the sample have in common.
 
     Args:
@@ -31,10 +31,9 @@ class Averaged(SampledThrough):
     """
 
     def __init__(self, temperature=1.0, mc_samples=100, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(temperature, **kwargs)
         if mc_samples < 1:
             raise RebarError(f"mc_samples={mc_samples} must be at least 1")
-        self.temperature = temperature
         self.mc_samples = mc_samples
 
     def exponentials(self, logits, noise):

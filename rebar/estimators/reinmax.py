@@ -29,19 +29,15 @@ released one has the mean 2 b times the gradient; `rebar.core.straight_through` 
 from rebar import noise as noise_module
 from rebar.core import categorical, straight_through
 from rebar.estimators.gumbel_rao import Averaged
-from rebar.estimators.straight_through import SampledThrough, checked_form
+from rebar.estimators.straight_through import SampledThrough, Tempered, checked_form
 
 
-class ReinMax(SampledThrough):
+class ReinMax(Tempered):
     """CatReinMax, see the module's docstring.
 
     Args:
       temperature: T.
     """
-
-    def __init__(self, temperature=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.temperature = temperature
 
     def sample(self, logits, gumbels, noise):
         """z [N, L, C]."""

@@ -55,39 +55,43 @@ class SampledThrough(Estimator):
         return Estimate(gradient, [], f, {})
 
 
-class StraightThrough(SampledThrough):
+class Tempered(SampledThrough):
+    """Those whose backward pass has a temperature.
+
+    Args:
+      temperature: T.
+    """
+
+    def __init__(self, temperature=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+
+class StraightThrough(Tempered):
     """CatST, see the module's docstring.
 
     Args:
       temperature: T.
     """
 
-    def __init__(self, temperature=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.temperature = temperature
-
     def sample(self, logits, gumbels, noise):
         """z [N, L, C]."""
         return straight_through.straight_through_sample(logits, gumbels, self.temperature)
 
 
-class StraightThroughGumbel(SampledThrough):
+class StraightThroughGumbel(Tempered):
     """CatGumbelST, see the module's docstring.
 
     Args:
       temperature: T.
     """
 
-    def __init__(self, temperature=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.temperature = temperature
-
     def sample(self, logits, gumbels, noise):
         """z [N, L, C]."""
         return straight_through.straight_through_gumbel_sample(logits, gumbels, self.temperature)
 
 
-class GappedStraightThrough(SampledThrough):
+class GappedStraightThrough(Tempered):
     """CatGST, see the module's docstring.
 
     Args:
@@ -96,8 +100,7 @@ class GappedStraightThrough(SampledThrough):
     """
 
     def __init__(self, temperature=1.0, gst_gap=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.temperature = temperature
+        super().__init__(temperature, **kwargs)
         self.gst_gap = gst_gap
 
     def sample(self, logits, gumbels, noise):

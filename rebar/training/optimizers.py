@@ -85,18 +85,18 @@ def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
 
 def adam(learning_rate: float, beta2: float, variables):
     """Adam for these variables, with the state made; None if there are none."""
-    if not variables:
-        return None
-    optimizer = FusedAdam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
-    optimizer.build(variables)
-    return optimizer
+    return _adaptive(FusedAdam, learning_rate, beta2, variables)
 
 
 def radam(learning_rate: float, beta2: float, variables):
     """RAdam for these variables, with the state made; None if there are none."""
+    return _adaptive(FusedRAdam, learning_rate, beta2, variables)
+
+
+def _adaptive(kind, learning_rate, beta2, variables):
     if not variables:
         return None
-    optimizer = FusedRAdam(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
+    optimizer = kind(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
     optimizer.build(variables)
     return optimizer
 

@@ -53,9 +53,8 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def own_estimators(monkeypatch):
+def own_estimators(monkeypatch, own_registry):
     """What a test registers or imports is forgotten after it."""
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield

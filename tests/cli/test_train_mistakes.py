@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from rebar import registry
 from rebar.cli import train
 from rebar.presets import PRESETS
 
@@ -160,11 +159,10 @@ def test_a_checkpoint_of_another_configuration(refused, tmp_path, capsys):
 
 
 @pytest.fixture
-def modules(tmp_path, monkeypatch):
+def modules(tmp_path, monkeypatch, own_registry):
     """The current folder is an empty one; what is imported from it is forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

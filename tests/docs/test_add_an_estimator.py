@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from rebar import registry
 from rebar.cli import train
 
 TEXT = (Path(__file__).parents[2] / "docs" / "add_an_estimator.md").read_text()
@@ -21,13 +20,12 @@ COMMANDS = [
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, own_registry):
     """Holds the files of the document; what they import and register is forgotten again."""
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
     yield tmp_path
     for name in FILES:
         sys.modules.pop(name.removesuffix(".py"), None)

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from rebar import noise, registry
+from rebar import noise
 from rebar.errors import RebarError
 from rebar.training import blocks, checkpoint
 from rebar.training.moments import OF_PART
@@ -295,11 +295,10 @@ TRACKED = "model=SBNTrackGradVariances,track=[NVIL,Broken],follow=NVIL"
     ],
 )
 def test_the_first_number_that_is_not_finite_stops_the_run(
-    tmp_path, capsys, monkeypatch, hparams, what, save_seconds, kept, files
+    tmp_path, capsys, own_registry, hparams, what, save_seconds, kept, files
 ):
     """Step 7 is the second of the three steps of its call."""
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    registry.register("Broken", tiny.Broken)
+    own_registry.register("Broken", tiny.Broken)
     run, learner = make_run(tmp_path, 20, hparams, save_seconds=save_seconds, eval_freq=0)
     message = (
         rf"the gradient of {what} at step 7 \(step 6 was good\), with the estimator "

@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
-from rebar import registry
 from rebar.estimators.rebar import DynamicREBAR
 from rebar.training.estimator_variance import VarianceMeter, fixed_batch
 from rebar.training.records import format_estimator_variance, parse_log
@@ -153,13 +152,12 @@ def test_any_set_is_tracked(tmp_path, capsys):
     assert all(v["total"] > 0 for v in two["estimator_variance"].values())
 
 
-def test_temperatures_of_several_are_told_apart(tmp_path, capsys, monkeypatch):
+def test_temperatures_of_several_are_told_apart(tmp_path, capsys, own_registry):
     class Warm(DynamicREBAR):
         def __init__(self, **kwargs):
             super().__init__(temperature=2.0, **kwargs)
 
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    registry.register("Warm", Warm)
+    own_registry.register("Warm", Warm)
     hparams = "model=SBNTrackGradVariances,track=[Warm,ARM,DynamicREBAR],follow=ARM"
     train(tmp_path, PER_EPOCH, hparams)
     (record,) = records(tmp_path)
