@@ -21,7 +21,7 @@ import numpy as np
 
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
-from rebar.presets import preset
+from rebar.hparams.presets import preset
 
 PUBLISHED = {0.45: 214.41, 0.5: 142.97, 0.55: 133.06, 0.75: 135.19, 1.0: 140.15, 1.2: 143.66}
 """beta -> final train -ELBO after 50 epochs, of the form "released"."""

@@ -248,7 +248,7 @@ def unit_worker(pipe):
 
 def write_file(path, content):
     """Write bytes to a file, whole or not at all."""
-    from rebar.training import files
+    from rebar.runs import files
 
     try:
         files.write_file(path, content)

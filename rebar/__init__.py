@@ -27,7 +27,7 @@ _HOMES = {
     "estimator_variance": "rebar.training.estimator_variance:estimator_variance",
     "load_data": "rebar.data:load",
     "load_model": "rebar.restore:load_model",
-    "preset": "rebar.presets:preset",
+    "preset": "rebar.hparams.presets:preset",
     "register": "rebar.registry:register",
     "straight_through": "rebar.straight_through",
 }

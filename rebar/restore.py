@@ -18,7 +18,7 @@ from rebar.factory import make_learner
 from rebar.hparams import HParams
 from rebar.models.categorical_vae import CategoricalVAE
 from rebar.models.sbn import SigmoidBeliefNetwork
-from rebar.training import checkpoint
+from rebar.runs import checkpoint
 
 
 class Trained(NamedTuple):

@@ -10,7 +10,7 @@ import rebar
 from rebar.errors import RebarError
 from rebar.factory import make_learner
 from rebar.hparams import HParams
-from rebar.training import checkpoint
+from rebar.runs import checkpoint
 from tests.digits_run import train
 
 

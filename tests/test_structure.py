@@ -15,16 +15,13 @@ MAY_IMPORT = {
     "registry": ["errors"],
     "core": ["errors", "types"],
     "data": ["errors", "noise"],
-    "hparams_grammar": [],
-    "hparams_checks": ["data.sources", "hparams_grammar", "registry"],
-    "presets": ["errors"],
-    "hparams_fields": ["data.sources", "registry"],
-    "hparams": ["errors", "hparams_checks", "hparams_fields", "hparams_grammar", "registry"],
+    "hparams": ["data.sources", "errors", "registry"],
+    "runs": ["errors"],
     "functional": ["core", "errors", "initializers", "noise"],
     "straight_through": ["core", "errors", "functional"],
     "models": ["core", "errors", "initializers", "noise", "types"],
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
-    "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "types"],
+    "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "runs", "types"],
     "factory": [
         "hparams",
         "models",
@@ -39,21 +36,21 @@ MAY_IMPORT = {
     ],
     "restore": [
         *("data.sources", "errors", "estimators.base", "factory", "hparams", "models", "registry"),
-        "training",
+        "runs.checkpoint",
     ],
     "styles": [],
-    "analysis": ["core", "errors", "noise", "registry", "styles", "training.files", "types"],
+    "analysis": ["core", "errors", "noise", "registry", "styles", "runs.files", "types"],
     "sweep": [
-        *("errors", "hparams", "training.checkpoint", "training.files", "training.interrupt"),
-        "training.records",
+        *("errors", "hparams", "runs.checkpoint", "runs.files", "training.interrupt"),
+        "runs.records",
     ],
     "compare": [
         *("data.sources", "errors", "factory", "hparams", "registry", "styles"),
-        "training.records",
+        "runs.records",
     ],
     "cli": [
-        *("analysis", "compare", "data", "errors", "factory", "hparams", "presets", "registry"),
-        *("restore", "sweep", "training"),
+        *("analysis", "compare", "data", "errors", "factory", "hparams", "registry"),
+        *("restore", "runs", "sweep", "training"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

@@ -21,7 +21,7 @@ import numpy as np
 
 from rebar import noise
 from rebar.errors import RebarError
-from rebar.training.files import write_file
+from rebar.runs.files import write_file
 
 SUFFIXES = (".png", ".pdf")
 _HEIGHT, _ROW = 5.0, 0.6

@@ -22,7 +22,7 @@ from rebar.cli.quiet import quiet_start
 from rebar.data import load
 from rebar.errors import RebarError
 from rebar.hparams import HParams
-from rebar.presets import preset
+from rebar.hparams.presets import preset
 
 _BY = (
     "What the gradient is by: the posterior logits of each image, or the weights of q; auto: "
@@ -96,7 +96,7 @@ def _analyse(folders, values) -> None:
 
         from rebar.analysis import bias_figure, pictures
         from rebar.cli import subjects
-        from rebar.training.files import write_json
+        from rebar.runs.files import write_json
     if values.figure is not None:
         pictures.suffix(values.figure)
     if values.threads:

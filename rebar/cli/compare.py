@@ -25,7 +25,7 @@ from rebar.compare.facts import Facts
 from rebar.compare.groups import comparisons
 from rebar.compare.runs import X
 from rebar.errors import RebarError
-from rebar.training.files import write_file
+from rebar.runs.files import write_file
 from rebar.training.interrupt import Interrupt
 
 _SIGNAL_STATUS = 128

@@ -22,11 +22,11 @@ from rebar.cli.plugins import import_plugins
 from rebar.cli.threads import cores
 from rebar.data import ensure
 from rebar.errors import RebarError
-from rebar.presets import as_typed, preset
+from rebar.hparams.presets import as_typed, preset
+from rebar.runs.lock import FolderLock
 from rebar.sweep import cluster, grid, manifest, pool, process
 from rebar.sweep.outcome import Length
 from rebar.sweep.report import Report
-from rebar.training.lock import FolderLock
 
 _SIGNAL_STATUS = 128
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"

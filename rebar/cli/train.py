@@ -25,7 +25,7 @@ from rebar.data import ensure, load
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_name
-from rebar.presets import PRESETS, as_typed, preset
+from rebar.hparams.presets import PRESETS, as_typed, preset
 
 _SIGNAL_STATUS = 128
 _SIGPIPE = 13
@@ -213,9 +213,9 @@ def _train(values, hparams: HParams, cluster: bool) -> int | None:
     task = TASKS[hparams.task]
     with quiet_start():
         from rebar.factory import estimator_facts, make_learner
-        from rebar.training.files import write_json
+        from rebar.runs.environment import versions
+        from rebar.runs.files import write_json
         from rebar.training.run import Run, Schedule
-        from rebar.training.surroundings import versions
         from rebar.training.workers import join, read_cluster
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]

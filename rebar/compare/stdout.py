@@ -11,7 +11,7 @@ from typing import Any
 
 from rebar.compare import sound
 from rebar.compare.runs import RunLog, fill, is_number
-from rebar.training import records
+from rebar.runs import records
 
 # No pattern looks at a line more than a few times: a file may have one line of 2**28 characters.
 _BRACES = re.compile(r"^\{.{1,65536}\}[ \t]*$", re.MULTILINE)

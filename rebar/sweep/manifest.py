@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from rebar.errors import RebarError
 from rebar.hparams import run_name
+from rebar.runs.files import write_json
 from rebar.sweep.grid import Point, varied
-from rebar.training.files import write_json
 
 NAME = "manifest.json"
 _FORMAT = 1

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rebar.errors import RebarError
-from rebar.training import checkpoint
-from rebar.training.records import MetricsFile
+from rebar.runs import checkpoint
+from rebar.runs.records import MetricsFile
 
 
 class Length(NamedTuple):

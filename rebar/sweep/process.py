@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rebar.runs.files import cannot_write
 from rebar.sweep import tied
-from rebar.training.files import cannot_write
 
 _TAIL = 12
 _TAIL_BYTES = 20_000

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rebar.data.datasets import Dataset
-from rebar.training import events, records
+from rebar.runs import events, records
+from rebar.runs.images import Draw, Gallery
 from rebar.training.estimator_variance import VarianceMeter, fixed_batch
 from rebar.training.evaluate import Evaluator
-from rebar.training.gallery import Draw, Gallery
 from rebar.training.learner import Learner
 from rebar.training.moments import OF_PART
 from rebar.training.schedule import Schedule

@@ -24,16 +24,16 @@ import numpy as np
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.training import checkpoint, files
+from rebar.runs import checkpoint, files
+from rebar.runs.environment import mode, versions
+from rebar.runs.images import Draw
+from rebar.runs.lock import FolderLock
 from rebar.training.blocks import Blocks
-from rebar.training.gallery import Draw
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
-from rebar.training.lock import FolderLock
 from rebar.training.report import Report, Silence
 from rebar.training.schedule import DEFAULT, Schedule
 from rebar.training.split_check import check_split
-from rebar.training.surroundings import mode, versions
 from rebar.training.workers import Team
 
 
@@ -49,7 +49,7 @@ class Run:
       schedule: see `Schedule`.
       label: of a single estimator, where its variance is measured.
       say: prints a line that is not part of the log (warnings, what is resumed).
-      draw: what is drawn at evaluations, see `gallery`; it must leave the model as it is.
+      draw: what is drawn at evaluations, see `runs.images`; it must leave the model as it is.
       settings: what TensorBoard's HPARAMS tab shows of the run; nothing, if empty.
       team: of workers that share each minibatch, all of which call everything alike; the first,
         the chief, prints, writes and evaluates, the others wait for it. None: no others.
@@ -88,7 +88,7 @@ class Run:
         self._blocks = Blocks(
             learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic, team
         )
-        self._surroundings = versions() | mode(jit)
+        self._environment = versions() | mode(jit)
         self._report = Silence()
         if self._is_chief:
             self._report = Report(
@@ -177,7 +177,7 @@ class Run:
             self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
             self._saved_step = found.step
             self._say(f"resuming at step {found.step} from {found.path}")
-            changed = checkpoint.changed(found, "versions", self._surroundings)
+            changed = checkpoint.changed(found, "versions", self._environment)
             if changed:
                 self._say(
                     f"warning: not as it was when {found.path.name} was written: "
@@ -289,5 +289,5 @@ class Run:
             self.steps,
             self._learner.named_variables(),
             {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
-            {**self._identity, "versions": self._surroundings},
+            {**self._identity, "versions": self._environment},
         )

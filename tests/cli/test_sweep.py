@@ -15,8 +15,8 @@ import pytest
 
 from rebar.cli import sweep
 from rebar.hparams import HParams
+from rebar.runs.lock import FolderLock
 from rebar.sweep import cluster, process
-from rebar.training.lock import FolderLock
 from tests.sweep import stub_train
 
 ROOT = Path(__file__).parents[2]

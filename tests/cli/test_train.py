@@ -15,9 +15,9 @@ from rebar import registry
 from rebar.cli import train
 from rebar.estimators.reinforce import Reinforce
 from rebar.hparams import HParams
-from rebar.presets import PRESETS
+from rebar.hparams.presets import PRESETS
+from rebar.runs.records import parse_log
 from rebar.training.blocks import Blocks
-from rebar.training.records import parse_log
 
 ROOT = Path(__file__).parents[2]
 STEPS = 55  # an epoch of the digits: 54 minibatches of 24 and one of 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rebar.cli import train
-from rebar.training import checkpoint
+from rebar.runs import checkpoint
 from rebar.training.evaluate import Evaluator
 from tests.training import faults, tiny
 from tests.training.test_kills import lines, records

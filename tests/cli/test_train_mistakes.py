@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rebar.cli import train
-from rebar.presets import PRESETS
+from rebar.hparams.presets import PRESETS
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from rebar.compare import stdout
 from rebar.compare.reading import read
 from rebar.errors import RebarError
 from rebar.hparams import HParams
-from rebar.training import records as printed
+from rebar.runs import records as printed
 from tests.compare.synthetic import DICT_2017, LOG_2017, record, write_run
 
 

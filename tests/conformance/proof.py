@@ -23,7 +23,7 @@ import keras
 import pytest
 
 from rebar import registry
-from rebar.training.files import write_file
+from rebar.runs.files import write_file
 from tests.conformance import categories, monte_carlo
 from tests.conformance.cases import FAMILIES, registered, samples_of, tiny_model
 

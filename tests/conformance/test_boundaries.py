@@ -100,7 +100,7 @@ def test_everything_but_figures_works_without_optional_packages():
 import sys
 sys.modules["matplotlib"] = sys.modules["tensorflow_probability"] = None
 from rebar import *
-import rebar.analysis.exact, rebar.factory, rebar.training.checkpoint
+import rebar.analysis.exact, rebar.factory, rebar.runs.checkpoint
 from rebar import hparams, registry
 for name in registry.names("binary"):
     samples = registry.entry(name).n_samples(1)

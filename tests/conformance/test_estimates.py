@@ -8,7 +8,7 @@ import tensorflow as tf
 from rebar import registry
 from rebar.estimators.base import hard_rollout
 from rebar.factory import make_learner
-from rebar.training import checkpoint
+from rebar.runs import checkpoint
 from tests.conformance.cases import (
     FAMILIES,
     N_INPUT,

@@ -16,7 +16,7 @@ import pytest
 
 from rebar.cli import sweep, train
 from rebar.hparams import HParams
-from rebar.presets import preset
+from rebar.hparams.presets import preset
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -19,8 +19,8 @@ from rebar.compare.groups import comparisons
 from rebar.data import files, sources
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
+from rebar.runs import records
 from rebar.sweep import grid, manifest
-from rebar.training import records
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from rebar.hparams_grammar import parse
-from rebar.training.records import MetricsFile
+from rebar.hparams.grammar import parse
+from rebar.runs.records import MetricsFile
 
 from .targets import TARGETS
 

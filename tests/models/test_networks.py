@@ -13,10 +13,10 @@ from rebar.errors import RebarError
 from rebar.estimators.rebar import DynamicREBAR
 from rebar.factory import make_model
 from rebar.hparams import HParams
+from rebar.hparams.presets import PRESETS, preset
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.networks import Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork
-from rebar.presets import PRESETS, preset
 from tests.conformance import literal_rebar
 from tests.conformance.cases import float64, images, randomize, set_up, tensor
 

@@ -14,9 +14,9 @@ from absl import flags
 
 from rebar.cli.train import define_flags
 from rebar.hparams import HParams, run_name
-from rebar.training import checkpoint
+from rebar.runs import checkpoint
+from rebar.runs.records import MetricsFile
 from rebar.training.interrupt import Interrupt
-from rebar.training.records import MetricsFile
 
 STEPS = 10
 

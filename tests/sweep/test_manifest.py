@@ -6,8 +6,8 @@ import pytest
 
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
+from rebar.runs.records import MetricsFile
 from rebar.sweep import grid, manifest
-from rebar.training.records import MetricsFile
 
 STRINGS = [
     "task=digits,model={SBNReinforceLOO;n_samples=2,SBNARM},track=[NVIL,REBAR],follow=NVIL",

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from rebar.runs import checkpoint
+from rebar.runs.records import MetricsFile
 from rebar.sweep.outcome import Length, look
-from rebar.training import checkpoint
-from rebar.training.records import MetricsFile
 
 IDENTITY = {"hparams": {"model": "SBN", "track": ["NVIL"]}, "seed": 3}
 FOUR = Length(2_000_000, 4)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from rebar.errors import RebarError
-from rebar.training import checkpoint, surroundings
-from rebar.training.checkpoint import latest
+from rebar.runs import checkpoint, environment
+from rebar.runs.checkpoint import latest
 from rebar.training.run import Run, Schedule
 
 from . import faults, tiny
@@ -172,7 +172,7 @@ def test_a_disk_that_cannot_read_a_file_any_more(folder, monkeypatch):
 
 
 def test_other_libraries_are_said_and_the_run_goes_on(folder, monkeypatch):
-    made = surroundings.versions()
+    made = environment.versions()
     monkeypatch.setattr(
         "rebar.training.run.versions", lambda: {**made, "tensorflow": "3.0", "numpy": "3.1"}
     )
@@ -190,11 +190,11 @@ def test_other_libraries_are_said_and_the_run_goes_on(folder, monkeypatch):
 
 
 def test_versions_are_named():
-    found = surroundings.versions()
+    found = environment.versions()
     assert {"rebar", "tensorflow", "keras", "numpy", "python", "machine", "processor"} == set(found)
     assert all(isinstance(v, str) and v for name, v in found.items() if name != "processor")
-    assert surroundings.mode(True)["jit"] is True
-    json.dumps(surroundings.mode(False))
+    assert environment.mode(True)["jit"] is True
+    json.dumps(environment.mode(False))
 
 
 def test_broken_events_are_cut_and_said(folder, trained):

@@ -10,7 +10,7 @@ from rebar.errors import RebarError
 from rebar.estimators.nvil import NVIL
 from rebar.factory import make_learner
 from rebar.hparams import HParams
-from rebar.training import checkpoint
+from rebar.runs import checkpoint
 from rebar.training.blocks import Blocks
 from rebar.training.learner import Learner
 from rebar.training.optimizers import (

@@ -11,9 +11,10 @@ import pytest
 
 from rebar import noise
 from rebar.errors import RebarError
-from rebar.training import blocks, checkpoint
+from rebar.runs import checkpoint
+from rebar.runs.records import format_eval, format_log_variance, format_step, parse_log
+from rebar.training import blocks
 from rebar.training.moments import OF_PART
-from rebar.training.records import format_eval, format_log_variance, format_step, parse_log
 from rebar.training.run import Run, Schedule
 
 from . import tiny

@@ -7,8 +7,8 @@ import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
 from rebar.estimators.rebar import DynamicREBAR
+from rebar.runs.records import format_estimator_variance, parse_log
 from rebar.training.estimator_variance import VarianceMeter, fixed_batch
-from rebar.training.records import format_estimator_variance, parse_log
 from rebar.training.run import Run, Schedule
 
 from . import tiny

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rebar.training import checkpoint
+from rebar.runs import checkpoint
 from rebar.training.run import Run, Schedule
 
 from . import tiny

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from rebar.errors import RebarError
-from rebar.training.lock import HOLDER, FolderLock
+from rebar.runs.lock import HOLDER, FolderLock
 
 HOST = re.escape(socket.gethostname())
 
@@ -47,7 +47,7 @@ def test_a_process_that_inherits_it_holds_it_too(tmp_path):
 
 HOLD = """
 import sys, pathlib
-from rebar.training.lock import FolderLock
+from rebar.runs.lock import FolderLock
 lock = FolderLock(pathlib.Path(sys.argv[1]), "held")
 print("holds", flush=True)
 input()

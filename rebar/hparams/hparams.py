@@ -2,7 +2,7 @@
 
     --hparams="model=SBNDynamicRebar,learning_rate=0.0003,n_layer=2,task=sbn"
 
-Names, defaults and grammar (rebar/hparams_grammar.py) are those of the 2017 script, whose parser
+Names, defaults and grammar (rebar/hparams/grammar.py) are those of the 2017 script, whose parser
 was TensorFlow 1's `tf.contrib.training.HParams`. Unlike the original, nothing is applied before
 everything is checked, all problems are reported together, choices and ranges are checked, and
 spaces around a clause are ignored.
@@ -18,11 +18,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rebar import hparams_checks as checks
-from rebar import hparams_grammar as grammar
 from rebar import registry
 from rebar.errors import RebarError
-from rebar.hparams_fields import Fields
+from rebar.hparams import checks, grammar
+from rebar.hparams.fields import Fields
 
 
 class Description(NamedTuple):

@@ -1,6 +1,6 @@
 """The hyperparameters: names, defaults, what they mean and which values they take.
 
-`HParams` (rebar/hparams.py) is these fields and what can be done with them.
+`HParams` (rebar/hparams/hparams.py) is these fields and what can be done with them.
 """
 
 import dataclasses

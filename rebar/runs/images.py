@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rebar.errors import RebarError
-from rebar.training.files import write_file
+from rebar.runs.files import write_file
 
 Draw = Callable[[int], tuple[bytes, dict[str, np.ndarray]]]
 """Step -> a PNG file's content, and its parts by name: [height, width, 3] uint8."""

@@ -28,7 +28,7 @@ import numpy as np
 import tqdm
 
 from rebar.errors import RebarError
-from rebar.training.files import cannot_write, write_file
+from rebar.runs.files import cannot_write, write_file
 
 # Set one by one, so that a caller's own print options do not change the log.
 _PRINT_OPTIONS = {

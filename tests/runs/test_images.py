@@ -10,10 +10,9 @@ from rebar.analysis.pictures import Artist
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.restore import Trained
-from rebar.training.gallery import Gallery
+from rebar.runs.images import Gallery
 from rebar.training.run import Run, Schedule
-
-from . import tiny
+from tests.training import tiny
 
 PER_EPOCH = 3
 DATA = tiny.dataset()  # 10 training images: 2 full minibatches of 4 and one of 2

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from rebar.errors import RebarError
-from rebar.training import events
-from rebar.training.events import Events, cut_after
+from rebar.runs import events
+from rebar.runs.events import Events, cut_after
 
 
 def read(folder):

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rebar import hparams_grammar as grammar
 from rebar import registry
 from rebar.data.sources import TASKS
+from rebar.hparams import grammar
 
 MOST_NOISE = 2**28
 """Numbers of noise a step: a gigabyte."""

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rebar.errors import RebarError
-from rebar.training.files import remove_leftovers, write_file
+from rebar.runs.files import remove_leftovers, write_file
 
 _KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d+)\.npz")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rebar.errors import RebarError
-from rebar.training.records import (
+from rebar.runs.records import (
     MetricsFile,
     Progress,
     format_eval,

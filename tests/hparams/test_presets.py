@@ -11,7 +11,7 @@ import rebar
 from rebar import registry
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
-from rebar.presets import PRESETS, preset
+from rebar.hparams.presets import PRESETS, preset
 
 PROTOCOL = {
     "batch_size": 50,
@@ -115,12 +115,12 @@ def test_an_unknown_one_is_refused():
 
 
 def test_a_preset_is_read_without_tensorflow():
-    code = "import sys, rebar.presets; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, rebar.hparams.presets; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_every_preset_is_in_the_documentation():
-    text = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text()
     named = set(re.findall(r"--preset=(\w+)", text))
     assert set(NETWORKS) <= named <= set(PRESETS)
     # Those of the categorical models are rows and columns of a table.

@@ -1,4 +1,4 @@
-"""Reading and writing `name=value,name=[value,value]` strings; see rebar/hparams.py for their use.
+"""Parser and writer of `name=value,name=[value,value]` strings.
 
     clause = NAME [ "[" INDEX "]" ] "=" ( VALUE | "[" VALUES "]" )        clauses joined by commas
 

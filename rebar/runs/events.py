@@ -30,7 +30,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from rebar.errors import RebarError
-from rebar.training.files import cannot_write, publish
+from rebar.runs.files import cannot_write, publish
 
 _VERSION = "brain.Event:2"
 _NAME = re.compile(r"events\.out\.tfevents\.(\d+)\..*(?<!\.tmp)")

@@ -11,8 +11,8 @@ import pytest
 
 from rebar.errors import RebarError
 from rebar.hparams import HParams
-from rebar.training import checkpoint
-from rebar.training.checkpoint import latest, restore, save
+from rebar.runs import checkpoint
+from rebar.runs.checkpoint import latest, restore, save
 
 EXTRA = {"sums": np.array([1.5, -np.inf]), "count": np.array(3), "empty": np.zeros((0, 2))}
 METADATA = {"hparams": HParams(n_layer=2).to_dict(), "seed": 3, "versions": {"numpy": "2"}}

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from rebar.errors import RebarError
-from rebar.training import files
-from rebar.training.files import write_file, write_json
+from rebar.runs import files
+from rebar.runs.files import write_file, write_json
 
 
 def test_json_is_written_whole(tmp_path):

@@ -1,0 +1,1 @@
+"""The folder of one run: checkpoints, records, events, images, lock, environment."""
