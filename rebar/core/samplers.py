@@ -3,10 +3,12 @@
 Estimators differ mostly in the samplers they choose.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from rebar.core import bernoulli
-from rebar.types import Noise, Sampler
+from rebar.types import Model, Noise, Sampler
 
 
 def hard(noise: Noise) -> Sampler:
@@ -16,12 +18,12 @@ def hard(noise: Noise) -> Sampler:
     )
 
 
-def posterior(model, noise: Noise) -> Sampler:
+def posterior(model: Model, noise: Noise) -> Sampler:
     """The sampler that draws from a model's q: its `hard_sampler` if it has one, else `hard`."""
     return getattr(model, "hard_sampler", hard)(noise)
 
 
-def antithetic(noise: Noise, layer: int, below: tuple) -> Sampler:
+def antithetic(noise: Noise, layer: int, below: Sequence[tf.Tensor]) -> Sampler:
     """The samples `below` under a layer, in it 1 - u for u, and hard samples above.
 
     The layers above see noise.branches[layer] where there are branches, else the noise of the main
@@ -51,17 +53,17 @@ def mean() -> Sampler:
     return lambda layer, logits: tf.sigmoid(logits)
 
 
-def given(samples: tuple) -> Sampler:
+def given(samples: Sequence[tf.Tensor]) -> Sampler:
     """The samples passed in, whatever the logits."""
     return lambda layer, logits: samples[layer]
 
 
 def relaxed(
-    z: tuple,
+    z: Sequence[tf.Tensor],
     temperature,
     muprop_relaxation: bool = True,
     switch_layer: int = 0,
-    below: tuple = (),
+    below: Sequence[tf.Tensor] = (),
 ) -> Sampler:
     """Relaxed from `switch_layer` on; the samples `below` under it.
 

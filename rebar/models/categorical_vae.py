@@ -12,6 +12,8 @@ Source of the architecture: Liu et al. 2023 (arXiv 2304.08612) and Wang & Bui 20
 """
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -111,16 +113,16 @@ class CategoricalVAE(keras.Model):
         return layers
 
     @property
-    def inference_variables(self):
+    def inference_variables(self) -> list:
         """Trainable variables of q, the only ones on which samples depend."""
         return [v for layer in self.encoder for v in layer.trainable_variables]
 
     @property
-    def prior_variables(self):
+    def prior_variables(self) -> list:
         """Trainable variables of p(z): none where it is uniform."""
         return [] if self._prior_logits is None else [self._prior_logits]
 
-    def prior_logits(self):
+    def prior_logits(self) -> tf.Tensor:
         """Logits [L, C] of p(z)."""
         if self._prior_logits is None:
             return tf.zeros(self.latent_shape, self.compute_dtype)
@@ -136,11 +138,13 @@ class CategoricalVAE(keras.Model):
         """Uniforms [N, L C] to Gumbel noise [N, L, C]."""
         return categorical.gumbels(tf.reshape(uniforms, [-1, *self.latent_shape]))
 
-    def encode(self, x):
+    def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Logits [B, L C] of q(z | x)."""
         return _through(self.encoder, x)
 
-    def rollout(self, x, sampler: Sampler, n_samples: int = 1, encoded=None) -> Rollout:
+    def rollout(
+        self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: tf.Tensor | None = None
+    ) -> Rollout:
         """One pass: samples of q, and f at them.
 
         Args:
@@ -169,23 +173,25 @@ class CategoricalVAE(keras.Model):
         """Logits [N, D] of the pixels given z [N, L, C]."""
         return _through(self.decoder, tf.reshape(z, [-1, *self.n_units]))
 
-    def posterior_logits(self, x, samples, n_samples: int = 1):
+    def posterior_logits(
+        self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
+    ) -> tuple[tf.Tensor, ...]:
         """(logits [N, L, C],); they do not depend on samples."""
         logits = tf.reshape(self.encode(x), [-1, *self.latent_shape])
         return (tf.tile(logits, [n_samples, 1, 1]),)
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Mean-field reconstruction: pixel probabilities [B, D] of x [B, D]."""
         (logits,) = self.posterior_logits(tf.convert_to_tensor(x, self.compute_dtype), ())
         return tf.sigmoid(self.decode(tf.nn.softmax(logits)))
 
-    def reconstruct(self, x, noise: Noise):
+    def reconstruct(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """Pixel probabilities [N, D] given posterior samples of x [B, D]."""
         x = tf.convert_to_tensor(x, self.compute_dtype)
         rollout = self.rollout(x, self.hard_sampler(noise), noise.n_samples)
         return tf.sigmoid(self.decode(rollout.samples[0]))
 
-    def sample(self, noise: Noise, x=None):
+    def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
         """Pixel probabilities [N, D] of samples from the prior.
 
         Args:
@@ -197,13 +203,13 @@ class CategoricalVAE(keras.Model):
         logits = tf.tile(self.prior_logits()[tf.newaxis], [rows, 1, 1])
         return tf.sigmoid(self.decode(self.hard_sampler(noise)(0, logits)))
 
-    def score(self, x, noise: Noise):
+    def score(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The S-sample bound on log p(x) in nats: x [B, D] -> [B], S = noise.n_samples."""
         x = tf.convert_to_tensor(x, self.compute_dtype)
         rollout = self.rollout(x, self.hard_sampler(noise), noise.n_samples)
         return bounds.multi_sample(bounds.split_samples(rollout.log_weight, noise.n_samples))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}
 
 

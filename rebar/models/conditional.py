@@ -15,13 +15,18 @@ layer whatever n_layer says (the erratum of the 2017 code). The two objectives a
 different models and their values must not be compared as if they were estimators of one number.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rebar.errors import RebarError
 from rebar.models.networks import GeneratorNetwork, RecognitionNetwork, Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
 from rebar.noise import Noise
+from rebar.types import Sampler
 
 
 def _half(n_input: int) -> int:
@@ -41,11 +46,11 @@ def _require_images(x):
 class _HalvedImages(SigmoidBeliefNetwork):
     """What both conditional models do with an image: see its upper half, predict its lower one."""
 
-    def upper_half(self, x):
+    def upper_half(self, x: tf.Tensor) -> tf.Tensor:
         """The centred upper half [B, D / 2]."""
         return (x - self.input_mean)[:, : self.half]
 
-    def targets(self, x):
+    def targets(self, x: tf.Tensor) -> tf.Tensor:
         """The lower half [B, D / 2]."""
         return x[:, self.half :]
 
@@ -57,12 +62,12 @@ class ConditionalSBN(_HalvedImages):
     Arguments and errors are those of `SigmoidBeliefNetwork`; n_input must be even.
     """
 
-    def __init__(self, *args, name="conditional_sbn", **kwargs):
-        super().__init__(*args, name=name, **kwargs)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{"name": "conditional_sbn", **kwargs})
 
     objective_name = "conditional=multilayer: log p(lower half, b | upper half) - log q(b | image)"
 
-    def _create_networks(self, mean, shared):
+    def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
         self.half = _half(self.n_input)
         self.prior = Transformation(
             self.half,
@@ -76,11 +81,11 @@ class ConditionalSBN(_HalvedImages):
             self.half, self.n_units, output_bias(mean)[self.half :], **shared
         )
 
-    def prior_logits(self, x):
+    def prior_logits(self, x: tf.Tensor) -> tf.Tensor:
         """Logits [B, H] of p(b_L | upper half of x)."""
         return self.prior(self.upper_half(x))
 
-    def sample(self, noise: Noise, x=None):
+    def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
         """Pixel probabilities [N, D / 2] of the lower half, for images x [B, D] (required)."""
         _require_images(x)
         return super().sample(noise, x)
@@ -95,12 +100,12 @@ class SingleLayerConditional(_HalvedImages):
     be even.
     """
 
-    def __init__(self, *args, name="single_layer_conditional", **kwargs):
-        super().__init__(*args, name=name, **kwargs)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{"name": "single_layer_conditional", **kwargs})
 
     objective_name = "conditional=2017: log p(lower half | b_L), b drawn given the upper half"
 
-    def _create_networks(self, mean, shared):
+    def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
         self.half = _half(self.n_input)
         self.recognition = RecognitionNetwork(self.half, self.n_units, **shared)
         self.generator = GeneratorNetwork(
@@ -108,28 +113,30 @@ class SingleLayerConditional(_HalvedImages):
         )
 
     @property
-    def prior_variables(self):
+    def prior_variables(self) -> list:
         """None: the prior is the network that samples come from, `inference_variables`."""
         return []
 
-    def condition(self, x):
+    def condition(self, x: tf.Tensor) -> tf.Tensor:
         """The centred upper half [B, D / 2]."""
         return self.upper_half(x)
 
-    def log_joint(self, x, samples, n_samples: int = 1):
+    def log_joint(
+        self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
+    ) -> tf.Tensor:
         """log p(y | b_L) [N] in nats: what the generator's own gradient follows."""
         return self.generator.log_likelihood(self.targets(x), samples[-1:], n_samples)
 
-    def objective(self, log_joint, log_q):
+    def objective(self, log_joint: tf.Tensor, log_q: Sequence[tf.Tensor]) -> tf.Tensor:
         """f = log p(y | b_L): samples come from the model, so log_q serves its score only."""
         return log_joint
 
-    def sample(self, noise: Noise, x=None):
+    def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
         """Pixel probabilities [N, D / 2] of the lower half, for images x [B, D] (required)."""
         _require_images(x)
         return self.reconstruct(x, noise)
 
-    def _decode(self, x, sampler, n_samples=1):
+    def _decode(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> tf.Tensor:
         x = tf.convert_to_tensor(x, self.compute_dtype)
         samples, _ = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
         return tf.sigmoid(self.generator(samples[-1], layer=0))

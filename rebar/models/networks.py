@@ -5,6 +5,9 @@ l, p_l maps latent layer l to the logits of what lies under it, a hidden layer o
 transformation is called q_l_nonlinear_1 and so on.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -17,7 +20,7 @@ LEAK = 0.3
 """Slope of leaky_relu below 0, as in the DisARM paper's networks."""
 
 
-def _leaky_relu(a):
+def _leaky_relu(a: tf.Tensor) -> tf.Tensor:
     # tf.nn.leaky_relu has its slope in float32, whatever the type of a.
     return tf.maximum(a, LEAK * a)
 
@@ -25,7 +28,7 @@ def _leaky_relu(a):
 _ACTIVATIONS = {"tanh": "tanh", "leaky_relu": _leaky_relu}
 
 
-def _activation(name: str):
+def _activation(name: str) -> Any:
     if name not in _ACTIVATIONS:
         raise RebarError(f"activation={name!r}: choose from {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
@@ -92,13 +95,13 @@ class Transformation(keras.layers.Layer):
     def build(self, input_shape):
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """[N, n_input] -> [N, n_output]."""
         for layer in self.dense:
             inputs = layer(inputs)
         return inputs
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}
 
 
@@ -112,11 +115,11 @@ class LearnedPrior(keras.layers.Layer):
         self.logits = self.add_weight(shape=(n_units,), initializer="zeros", name="logits")
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """The logits [1, H], whatever the input."""
         return tf.convert_to_tensor(self.logits)[tf.newaxis]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "n_units": self.n_units}
 
 
@@ -167,7 +170,13 @@ class RecognitionNetwork(keras.layers.Layer):
         ]
         self.built = True
 
-    def call(self, inputs, sampler: Sampler, n_samples: int = 1, encoded=None):
+    def call(
+        self,
+        inputs: tf.Tensor,
+        sampler: Sampler,
+        n_samples: int = 1,
+        encoded: tf.Tensor | None = None,
+    ) -> tuple[tuple, tuple]:
         """Sample layer after layer.
 
         Args:
@@ -180,7 +189,8 @@ class RecognitionNetwork(keras.layers.Layer):
         Returns:
           samples and logits, L x [S * B, H] each.
         """
-        samples, logits = [], []
+        samples: list[tf.Tensor] = []
+        logits: list[tf.Tensor] = []
         for layer, transformation in enumerate(self.transformations):
             if layer == 0:
                 first = transformation(inputs) if encoded is None else encoded
@@ -191,7 +201,7 @@ class RecognitionNetwork(keras.layers.Layer):
             samples.append(sampler(layer, a))
         return tuple(samples), tuple(logits)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}
 
 
@@ -247,16 +257,18 @@ class GeneratorNetwork(keras.layers.Layer):
         ]
         self.built = True
 
-    def call(self, sample, layer: int):
+    def call(self, sample: tf.Tensor, layer: int) -> tf.Tensor:
         """Logits of what lies under latent layer `layer`: [N, H] -> [N, H'] (pixels for 0)."""
         logits = self.transformations[-1 - layer](2 * sample - 1)
         return logits + self.output_bias if layer == 0 else logits
 
-    def log_likelihood(self, targets, samples, n_samples: int = 1):
+    def log_likelihood(
+        self, targets: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
+    ) -> tf.Tensor:
         """log p(y | b_1) [N] in nats for targets y [B, n_output] and samples [N, H]."""
         return bernoulli.log_prob(tf.tile(targets, [n_samples, 1]), self(samples[0], layer=0))
 
-    def log_hidden(self, samples):
+    def log_hidden(self, samples: Sequence[tf.Tensor]) -> tf.Tensor:
         """sum_l log p(b_l | b_{l+1}) [N] below the top layer; 0 for one layer."""
         terms = [
             bernoulli.log_prob(samples[layer - 1], self(samples[layer], layer=layer))
@@ -264,5 +276,5 @@ class GeneratorNetwork(keras.layers.Layer):
         ]
         return tf.add_n(terms) if terms else tf.zeros([], self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}

@@ -8,6 +8,9 @@ Every conditional is a product of Bernoulli variables; hidden layers pass as 2 b
 centred by the training mean, as in the 2017 code.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -80,7 +83,7 @@ class SigmoidBeliefNetwork(keras.Model):
         )
         self.built = True
 
-    def _create_networks(self, mean, shared):
+    def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
         """Create prior, q and p; `shared` are the arguments that all networks have."""
         self.prior = LearnedPrior(self.n_units[-1], dtype=self.dtype_policy)
         self.recognition = RecognitionNetwork(self.n_input, self.n_units, **shared)
@@ -90,31 +93,33 @@ class SigmoidBeliefNetwork(keras.Model):
 
     objective_name = "ELBO: log p(x, b) - log q(b | x)"
 
-    def condition(self, x):
+    def condition(self, x: tf.Tensor) -> tf.Tensor:
         """What q's first layer sees of x [B, D]."""
         return x - self.input_mean
 
-    def prior_logits(self, x):
+    def prior_logits(self, x: tf.Tensor) -> tf.Tensor:
         """Logits of p(b_L): [1, H], or [B, H] in models where the prior sees some of x [B, D]."""
         return tf.convert_to_tensor(self.prior.logits)[tf.newaxis]
 
-    def targets(self, x):
+    def targets(self, x: tf.Tensor) -> tf.Tensor:
         """The pixels that the generator predicts: [B, D] -> [B, n_output]."""
         return x
 
     # What estimators and evaluation ask for.
 
     @property
-    def inference_variables(self):
+    def inference_variables(self) -> list:
         """Trainable variables of q, the only ones on which samples depend."""
         return self.recognition.trainable_variables
 
     @property
-    def prior_variables(self):
+    def prior_variables(self) -> list:
         """Trainable variables of p(b_L), for which training can have an optimizer of their own."""
         return self.prior.trainable_variables
 
-    def log_joint(self, x, samples, n_samples: int = 1):
+    def log_joint(
+        self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
+    ) -> tf.Tensor:
         """log p(x, b) [N] in nats for x [B, D] and samples L x [N, H]."""
         prior = self.prior_logits(x)
         if prior.shape[0] != 1:
@@ -125,11 +130,13 @@ class SigmoidBeliefNetwork(keras.Model):
             + self.generator.log_likelihood(self.targets(x), samples, n_samples)
         )
 
-    def encode(self, x):
+    def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Logits [B, H] of q(b_1 | x): all of q that x itself goes through."""
         return self.recognition.transformations[0](self.condition(x))
 
-    def rollout(self, x, sampler: Sampler, n_samples: int = 1, encoded=None) -> Rollout:
+    def rollout(
+        self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: tf.Tensor | None = None
+    ) -> Rollout:
         """One pass: samples of q layer after layer, and f at them.
 
         Args:
@@ -145,17 +152,21 @@ class SigmoidBeliefNetwork(keras.Model):
         log_joint = self.log_joint(x, samples, n_samples)
         return Rollout(self.objective(log_joint, log_q), log_joint, log_q, logits, samples)
 
-    def objective(self, log_joint, log_q):
+    def objective(self, log_joint: tf.Tensor, log_q: Sequence[tf.Tensor]) -> tf.Tensor:
         """f [N] in nats from log_joint [N] and log_q L x [N]."""
         return log_joint - tf.add_n(log_q)
 
-    def posterior_logits(self, x, samples, n_samples: int = 1):
+    def posterior_logits(
+        self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
+    ) -> tuple[tf.Tensor, ...]:
         """L x [N, H] logits of q(b_l | b_{l-1}) along the given samples."""
         return self.recognition(
             self.condition(x), sampler=samplers.given(samples), n_samples=n_samples
         )[1]
 
-    def linear_inputs(self, x, samples, n_samples: int = 1):
+    def linear_inputs(
+        self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
+    ) -> list[tf.Tensor] | None:
         """Inputs L x [N, n] of q's layers along the given samples if each is a linear map of them.
 
         None if q is not linear. Then logits_l = input_l W_l + b_l, and `inference_variables` are
@@ -168,20 +179,20 @@ class SigmoidBeliefNetwork(keras.Model):
 
     # What people ask for.
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Mean-field reconstruction: pixel probabilities [B, n_output] of x [B, D]."""
         return self._decode(x, samplers.mean())
 
-    def reconstruct(self, x, noise: Noise):
+    def reconstruct(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """Pixel probabilities [N, n_output] given posterior samples of x [B, D]."""
         return self._decode(x, samplers.hard(noise), noise.n_samples)
 
-    def _decode(self, x, sampler, n_samples=1):
+    def _decode(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> tf.Tensor:
         x = tf.convert_to_tensor(x, self.compute_dtype)
         samples, _ = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
         return tf.sigmoid(self.generator(samples[0], layer=0))
 
-    def sample(self, noise: Noise, x=None):
+    def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
         """Pixel probabilities [N, n_output] of ancestral samples.
 
         Args:
@@ -198,11 +209,11 @@ class SigmoidBeliefNetwork(keras.Model):
             logits = self.generator(below, layer=layer)
         return tf.sigmoid(logits)
 
-    def score(self, x, noise: Noise):
+    def score(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The S-sample bound on log p(x) in nats: x [B, D] -> [B], S = noise.n_samples."""
         x = tf.convert_to_tensor(x, self.compute_dtype)
         rollout = self.rollout(x, samplers.hard(noise), noise.n_samples)
         return bounds.multi_sample(bounds.split_samples(rollout.objective, noise.n_samples))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}
