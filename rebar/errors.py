@@ -7,4 +7,7 @@ to type.
 
 
 class RebarError(ValueError):
-    """Something the user gave cannot be used; the message says what and how to mend it."""
+    """Invalid input; the message says what was given, what is wrong and how to fix it."""
+
+    ag_pass_through = True
+    """Tells AutoGraph to raise it as it is in traced code instead of as a StagingError."""

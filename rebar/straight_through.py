@@ -45,16 +45,16 @@ import tensorflow as tf
 
 from rebar.core import categorical, straight_through
 from rebar.core.straight_through import FORMS
+from rebar.core.validity import Validity
 from rebar.errors import RebarError
 from rebar.functional import categorical_references
-from rebar.functional.arguments import shape_text, tensor, values_of
+from rebar.functional.arguments import require_numbers, shape_text, tensor, values_of
 from rebar.functional.categorical import (
     NoiseSource,
     count_of,
     form_of,
     logits_of,
     number_of,
-    positive,
 )
 
 _PUBLISHED_DRAWS = 100
@@ -105,7 +105,7 @@ def gst(
     """Gapped straight-through; gap > 0. Fan et al. 2022 (arXiv 2206.07235)."""
     call = _Call(logits, temperature, noise, seed, step)
     return call.sample(
-        straight_through.gapped_straight_through_sample, gap=positive(gap, "gap", call.logits.dtype)
+        straight_through.gapped_straight_through_sample, gap=call.number(gap, "gap", above_0=True)
     )
 
 
@@ -154,7 +154,7 @@ def reinmax_cv(
     """
     call = _Call(logits, temperature, noise, seed, step)
     options = {
-        "scale": number_of(scale, "scale", call.logits.dtype),
+        "scale": call.number(scale, "scale"),
         "form": form_of(form, FORMS["reinmax_cv"]),
     }
     if form == "stgs":
@@ -176,7 +176,7 @@ def reinmax_rk2(
     call = _Call(logits, 1.0, noise, seed, step)
     return call.sample(
         straight_through.reinmax_rk2_sample,
-        beta=number_of(beta, "beta", call.logits.dtype),
+        beta=call.number(beta, "beta"),
         form=form_of(form, FORMS["reinmax_rk2"]),
     )
 
@@ -236,12 +236,19 @@ def estimate_gradient(
     if logits.shape.rank < 2:
         raise RebarError(f"logits must be [B, ..., C], given: {shape_text(logits.shape)}")
 
+    validity = Validity()
+    require_numbers(logits, validity)
+
     def checked(z):
         return values_of(f, "f", z)
 
+    def estimate(gradient, value, evaluations, unbiased):
+        return CategoricalEstimate(
+            validity.apply(gradient), validity.apply(value), evaluations, unbiased
+        )
+
     if method == "exact":
-        found = categorical_references.exact(checked, logits)
-        return CategoricalEstimate(*found, True)
+        return estimate(*categorical_references.exact(checked, logits), True)
     if method in LAYERS:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(logits)
@@ -254,14 +261,13 @@ def estimate_gradient(
                 "floats, without NumPy, casts to integers or stop_gradient. Methods that need "
                 f"values of f only: {', '.join(REFERENCES)}"
             )
-        return CategoricalEstimate(tf.stop_gradient(gradient), value, 1, False)
-    source = NoiseSource(logits, noise, seed, step)
+        return estimate(tf.stop_gradient(gradient), value, 1, False)
+    source = NoiseSource(logits, noise, seed, step, validity)
     if method == "reinforce":
-        found = categorical_references.reinforce(checked, logits, source.samples())
-    else:
-        count = count_of(options.get("n_samples", 2), "n_samples", 2)
-        found = categorical_references.leave_one_out(checked, logits, source.samples(count))
-    return CategoricalEstimate(*found, True)
+        return estimate(*categorical_references.reinforce(checked, logits, source.samples()), True)
+    count = count_of(options.get("n_samples", 2), "n_samples", 2)
+    samples = source.samples(count)
+    return estimate(*categorical_references.leave_one_out(checked, logits, samples), True)
 
 
 def _check_method(method, options):
@@ -284,8 +290,14 @@ class _Call:
 
     def __init__(self, logits, temperature, noise, seed, step):
         self.logits = logits_of(logits)
-        self.temperature = positive(temperature, "temperature", self.logits.dtype)
-        self.source = NoiseSource(self.logits, noise, seed, step)
+        self._validity = Validity()
+        require_numbers(self.logits, self._validity)
+        self.temperature = self.number(temperature, "temperature", above_0=True)
+        self.source = NoiseSource(self.logits, noise, seed, step, self._validity)
+
+    def number(self, value, name, above_0=False):
+        """An option that is one number."""
+        return number_of(value, name, self.logits, self._validity, above_0)
 
     def exponentials(self, draws, draws_noise):
         """Of K draws given the sample."""
@@ -299,7 +311,8 @@ class _Call:
         if sampler is not straight_through.reinmax_rk2_sample:
             options["temperature"] = self.temperature
         gumbels = categorical.gumbels(self.source.samples())
-        return Sample(sampler(self.logits, gumbels, *noise, **options), tf.nn.softmax(self.logits))
+        logits = self._validity.apply(self.logits)
+        return Sample(sampler(logits, gumbels, *noise, **options), tf.nn.softmax(logits))
 
 
 __all__ = [

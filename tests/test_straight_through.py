@@ -128,9 +128,9 @@ def test_temperature_may_be_a_tensor_or_a_variable():
 
 
 MISTAKES = {
-    r"temperature must be above 0, given: 0": {"temperature": 0},
-    r"temperature must be above 0, given: -1.5": {"temperature": -1.5},
-    r"temperature must be finite, given: nan": {"temperature": float("nan")},
+    r"temperature must be above 0 and finite, given: 0": {"temperature": 0},
+    r"temperature must be above 0 and finite, given: -1.5": {"temperature": -1.5},
+    r"temperature must be above 0 and finite, given: nan": {"temperature": float("nan")},
     r"temperature must be a scalar, given: \[3\]": {"temperature": np.ones(3)},
     r"logits must be float32 or float64, given: int64; type tf.cast": {
         "logits": np.zeros((2, 3), np.int64)
@@ -189,7 +189,7 @@ MISTAKES_OF_SOME = {
     ),
     "unknown form 'paper'; known: released, stgs": ("reinmax_cv", {"form": "paper"}),
     "unknown form 'stgs'; known: consistent, released": ("reinmax_rk2", {"form": "stgs"}),
-    "gap must be above 0, given: 0": ("gst", {"gap": 0}),
+    "gap must be above 0 and finite, given: 0": ("gst", {"gap": 0}),
     "beta must be finite, given: inf": ("reinmax_rk2", {"beta": float("inf")}),
     r"scale must be a scalar, given: \[2\]": ("reinmax_cv", {"scale": [1.0, 2.0]}),
 }
@@ -299,7 +299,7 @@ def test_mistakes_with_functions_are_explained(monkeypatch):
     for message, call in {
         "unknown method 'disarm'; known: exact, reinforce, loo, st": ("disarm", quadratic, FEW),
         r"reinmax has no option 'draws'; it takes: temperature$": ("reinmax", quadratic, FEW),
-        r"f must return one number a row, shape \[2\]": ("loo", lambda z: z[:, 0], FEW),
+        r"f must return one number per row, shape \[2\]": ("loo", lambda z: z[:, 0], FEW),
         r"logits must be \[B, ..., C\], given: \[4\]": ("loo", quadratic, FEW[0, 0]),
         r"f has no derivative by z: st needs one.*only: exact, reinforce, loo": (
             "st",

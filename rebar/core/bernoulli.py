@@ -5,7 +5,10 @@ A unit is on when its logit plus logistic noise is positive:
     b = 1[l + z > 0],   z = log u - log(1 - u),   u ~ U(0, 1)
 """
 
+import numpy as np
 import tensorflow as tf
+
+from rebar.core.validity import positive
 
 
 def softplus(a: tf.Tensor) -> tf.Tensor:
@@ -34,8 +37,13 @@ def logistic(u: tf.Tensor) -> tf.Tensor:
 
 
 def hard_sample(logits: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-    """b = 1[logits + z > 0] in the dtype of logits; no gradient passes. Same shape."""
-    return tf.stop_gradient(tf.cast(logits + z > 0, logits.dtype))
+    """b = 1[logits + z > 0] in the dtype of logits; no gradient passes. Same shape.
+
+    NaN where logits + z is NaN, so that invalid logits or noise do not become a sample.
+    """
+    a = logits + z
+    one, zero, nan = (tf.constant(v, a.dtype) for v in (1, 0, np.nan))
+    return tf.stop_gradient(tf.where(a > 0, one, tf.where(a <= 0, zero, nan)))
 
 
 def relaxed_sample(
@@ -49,8 +57,9 @@ def relaxed_sample(
 
     Args:
       logits, z: [N, H].
-      temperature: scalar or broadcastable to [N, H].
+      temperature: scalar or broadcastable to [N, H], above 0; see `validity.positive`.
     """
+    temperature = positive(temperature, "temperature")
     a = (logits + z) / temperature
     if muprop_relaxation:
         a += logits * (temperature / (temperature + 1))
@@ -69,5 +78,5 @@ def coupling_derivative(b: tf.Tensor, u: tf.Tensor, logits: tf.Tensor) -> tf.Ten
 
         d logit(v) / dl = -u' / u  if b = 1,    -(1 - u') / (1 - u)  if b = 0.
     """
-    threshold = tf.sigmoid(-logits)
-    return -tf.where(b > 0.5, threshold / u, (1 - threshold) / (1 - u))
+    # sigmoid(l) instead of 1 - u', which loses all digits for negative logits.
+    return -tf.where(b > 0.5, tf.sigmoid(-logits) / u, tf.sigmoid(logits) / (1 - u))

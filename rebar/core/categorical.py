@@ -8,6 +8,7 @@ The temperature of an estimator does not occur in it: whatever it is, D is the s
 finite for logits up to 1e4 in size, as only differences of logits are ever exponentiated.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from rebar.core import bernoulli
@@ -42,9 +43,12 @@ def perturbed(logits: tf.Tensor, gumbels: tf.Tensor) -> tf.Tensor:
 
 
 def hard_sample(logits: tf.Tensor, gumbels: tf.Tensor) -> tf.Tensor:
-    """D [..., C] in the dtype of logits; no gradient passes."""
-    index = tf.argmax(perturbed(logits, gumbels), axis=-1, output_type=tf.int32)
-    return tf.stop_gradient(tf.one_hot(index, logits.shape[-1], dtype=logits.dtype))
+    """D [..., C] in the dtype of logits; no gradient passes. NaN where logits or noise are."""
+    a = perturbed(logits, gumbels)
+    index = tf.argmax(a, axis=-1, output_type=tf.int32)
+    one_hot = tf.one_hot(index, logits.shape[-1], dtype=logits.dtype)
+    invalid = tf.reduce_any(tf.math.is_nan(a), axis=-1, keepdims=True)
+    return tf.stop_gradient(tf.where(invalid, tf.constant(np.nan, logits.dtype), one_hot))
 
 
 def log_prob(one_hot: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -31,6 +31,7 @@ import tensorflow as tf
 
 from rebar.core import categorical
 from rebar.core.categorical import is_one, perturbed, softmax_product
+from rebar.core.validity import positive
 
 _CHUNK_ELEMENTS = 2**19
 _CHUNK_DRAWS = 10
@@ -67,6 +68,7 @@ def straight_through(logits, one_hot, g, temperature=1):
     2013 (arXiv 1308.3432).
     """
     del one_hot
+    temperature = positive(temperature, "temperature")
     return softmax_product(tf.nn.softmax(logits / temperature), g) / temperature
 
 
@@ -76,6 +78,7 @@ def straight_through_gumbel(logits, one_hot, g, gumbels, temperature=1):
     Biased, also for linear L. Jang et al. 2017 (arXiv 1611.01144), section 2.2.
     """
     del one_hot
+    temperature = positive(temperature, "temperature")
     return softmax_product(tf.nn.softmax(perturbed(logits, gumbels) / temperature), g) / temperature
 
 
@@ -96,6 +99,7 @@ def gapped_straight_through(logits, one_hot, g, temperature=1, gap=1):
     the gap at least, without any noise. Biased. Fan et al. 2022 (arXiv 2206.07235); the gap is 1
     there.
     """
+    temperature, gap = positive(temperature, "temperature"), positive(gap, "gap")
     shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
     t = (1 - one_hot) * tf.minimum(shifted, -tf.cast(gap, logits.dtype))
     return softmax_product(tf.nn.softmax(t / temperature), g) / temperature
@@ -108,6 +112,7 @@ def reinmax(logits, one_hot, g, temperature=1):
     computed as 1/2 (pi h - D <pi, h>) with h = g - g_D. Liu et al. 2023 (arXiv 2304.08612),
     algorithm 2.
     """
+    temperature = positive(temperature, "temperature")
     h = _from_sample(g, one_hot)
     pi = tf.nn.softmax(logits)
     if is_one(temperature):
@@ -138,6 +143,7 @@ def reinmax_cv(logits, one_hot, g, exponentials, gumbels, temperature=1, scale=1
     knows nothing of D, its mean is not quite zero either. "released" adds more bias and, unless one
     category dominates, takes some variance away (measured: tests/core/test_straight_through.py).
     """
+    temperature = positive(temperature, "temperature")
     log_middle = _log_middle(logits, one_hot)
     rao = _mean_over_draws(log_middle, one_hot, g, exponentials, temperature)
     if form == "stgs":
@@ -177,7 +183,7 @@ def reinforce(logits, one_hot, f):
 
 
 def differentiable_sample(logits, gumbels, kernel) -> tf.Tensor:
-    """z [..., C], D in value, with kernel(logits, one_hot, g) as the gradient by the logits."""
+    """z [..., C], D in value, with kernel(logits, one_hot, g) as the gradient w.r.t. the logits."""
 
     @tf.custom_gradient
     def sample(logits):
@@ -253,6 +259,7 @@ def _mean_over_draws(log_pi, one_hot, g, draws, temperature):
     Chunks of draws whose tensors stay in the processor's cache; nothing but the noise itself is as
     large as [K, ..., C].
     """
+    temperature = positive(temperature, "temperature")
     h = _from_sample(g, one_hot)
 
     def summed(e):

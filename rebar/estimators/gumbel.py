@@ -14,6 +14,7 @@ relaxation is that of `rebar.core.bernoulli.relaxed_sample`.
 import tensorflow as tf
 
 from rebar.core import bernoulli, gradients, samplers
+from rebar.core.validity import positive
 from rebar.estimators.base import Estimator, hard_rollout
 from rebar.types import Estimate
 
@@ -25,6 +26,7 @@ class GumbelSoftmax(Estimator):
 
     def __init__(self, temperature=0.5, muprop_relaxation=True, **kwargs):
         super().__init__(**kwargs)
+        positive(temperature, "temperature")
         self.temperature = temperature
         self.muprop_relaxation = muprop_relaxation
 

@@ -32,6 +32,7 @@ import keras
 import tensorflow as tf
 
 from rebar.core import gradients
+from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.estimators import logit_products, relaxed_terms
 from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
@@ -66,7 +67,7 @@ class REBAR(Estimator):
         super().__init__(**kwargs)
         if coupling not in ("switch", "all"):
             raise RebarError(f"coupling must be 'switch' or 'all', given: {coupling!r}")
-        self.initial_temperature = temperature
+        self.initial_temperature = float(positive(temperature, "temperature"))
         self.quadratic = quadratic
         self.muprop_relaxation = muprop_relaxation
         self.coupling = coupling

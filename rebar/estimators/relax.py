@@ -40,6 +40,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import bernoulli, gradients
+from rebar.core.validity import positive
 from rebar.estimators import logit_products, relaxed_terms
 from rebar.estimators.base import Estimator, hard_rollout
 from rebar.initializers import FanInInitializer
@@ -94,7 +95,7 @@ class RELAX(Estimator):
 
     def __init__(self, temperature=0.1, hidden=137, **kwargs):
         super().__init__(**kwargs)
-        self.initial_temperature = temperature
+        self.initial_temperature = float(positive(temperature, "temperature"))
         self.hidden = hidden
 
     def evaluations(self, n_layer):

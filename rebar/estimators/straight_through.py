@@ -22,6 +22,7 @@ sample's noise is given, so that estimators can be compared on the same samples.
 import tensorflow as tf
 
 from rebar.core import gradients, straight_through
+from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
 from rebar.types import Estimate
@@ -64,6 +65,7 @@ class Tempered(SampledThrough):
 
     def __init__(self, temperature=1.0, **kwargs):
         super().__init__(**kwargs)
+        positive(temperature, "temperature")
         self.temperature = temperature
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise as noise_module
+from rebar.core.validity import Validity
 from rebar.errors import RebarError
 
 
@@ -54,28 +55,48 @@ def logits_of(value: Any) -> tf.Tensor:
     return logits
 
 
-def uniforms_of(value: Any, name: str, logits: tf.Tensor, n_samples: int | None) -> tf.Tensor:
-    """Uniforms given for logits [B, H] or [H] as [B, H], or as [K, B, H] for K samples."""
-    uniforms = tensor(value, name, logits.dtype)
-    wanted = [*([] if n_samples is None else [n_samples]), *logits.shape]
+def require_numbers(logits: tf.Tensor, validity: Validity) -> None:
+    """Refuse logits that are NaN."""
+    validity.require(
+        logits, lambda v: v == v, lambda _: "logits are NaN; find where they become non-finite"
+    )
+
+
+def uniforms_of(value: Any, name: str, shape: tf.Tensor, wanted, validity: Validity, dtype):
+    """Uniforms given by the user.
+
+    Args:
+      value, name: what was given, and as what.
+      shape, wanted: the shape needed, as a tensor and as far as it is known.
+      validity: of the call.
+      dtype: that of the logits.
+    """
+    uniforms = tensor(value, name, dtype)
     if uniforms.shape.rank is None or not uniforms.shape.is_compatible_with(wanted):
         raise RebarError(
-            f"{name} must be uniforms of shape {shape_text(wanted)} for logits of shape "
-            f"{shape_text(logits.shape)}, given: {shape_text(uniforms.shape)}"
+            f"{name} must be uniforms of shape {shape_text(wanted)}, as the logits are, given: "
+            f"{shape_text(uniforms.shape)}"
         )
-    check_open(uniforms, name)
-    return tf.expand_dims(uniforms, -2) if logits.shape.rank == 1 else uniforms
+    validity.require(
+        uniforms,
+        lambda v: (v > 0) & (v < 1),
+        lambda v: (
+            f"{name} must be uniforms in (0, 1), given: a smallest of {np.min(v):g}, a "
+            f"largest of {np.max(v):g}"
+        ),
+    )
+    _require_shape(uniforms, shape, name, validity)
+    return tf.ensure_shape(uniforms, wanted)
 
 
-def check_open(uniforms: tf.Tensor, name: str) -> None:
-    """Raises RebarError for numbers outside of (0, 1), where they are known: not in a graph."""
-    if hasattr(uniforms, "numpy"):
-        values = uniforms.numpy()
-        if not ((values > 0) & (values < 1)).all():
-            raise RebarError(
-                f"{name} must be uniforms in (0, 1), given: a smallest of {values.min():g}, a "
-                f"largest of {values.max():g}"
-            )
+def _require_shape(value: tf.Tensor, shape: tf.Tensor, name: str, validity: Validity) -> None:
+    """Refuse another shape where it is known at run time only."""
+    if not value.shape.is_fully_defined() or tf.get_static_value(shape) is None:
+        validity.require(
+            tf.shape(value),
+            lambda s: tf.equal(s, shape),
+            lambda s: f"{name} has a wrong shape: {s}",
+        )
 
 
 def drawn(seed: int, step: Any, n_samples: int, rows: tf.Tensor) -> tf.Tensor:
@@ -85,17 +106,42 @@ def drawn(seed: int, step: Any, n_samples: int, rows: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(noise_module.uniforms(key, shape, rows.dtype), [n_samples, *rows.shape])
 
 
-def option_of(value: Any, name: str, dtype, *shapes) -> tf.Tensor:
-    """An option as a tensor: a scalar, or of one of the shapes."""
-    option = tensor(value, name, dtype)
-    if not any(option.shape.is_compatible_with(shape) for shape in ([], *shapes)):
-        allowed = ", ".join(["a scalar", *map(shape_text, shapes)])
-        raise RebarError(f"{name} must be one of: {allowed}; given: {shape_text(option.shape)}")
+def option_of(
+    value: Any, name: str, rows: tf.Tensor, validity: Validity, *shapes, above_0: bool = False
+) -> tf.Tensor:
+    """A finite option as a tensor: a scalar, or of one of some shapes.
+
+    Args:
+      value, name: what was given, and as what.
+      rows: logits; the option gets their dtype.
+      validity: of the call.
+      *shapes: lists of axes of `rows`, or None for an axis of length 1.
+      above_0: whether it must be positive.
+    """
+    option = tensor(value, name, rows.dtype)
+    static = [[1 if axis is None else rows.shape[axis] for axis in shape] for shape in shapes]
+    if not any(option.shape.is_compatible_with(shape) for shape in ([], *static)):
+        allowed = " or ".join(["a scalar", *map(shape_text, static)])
+        raise RebarError(f"{name} must be {allowed}, given: {shape_text(option.shape)}")
+    validity.require(
+        option,
+        lambda v: (abs(v) < np.inf) & ((v > 0) if above_0 else (v == v)),
+        lambda v: f"{name} must be {'above 0 and ' * above_0}finite, given: {np.min(v):g}",
+    )
+    if option.shape.rank and None in [*option.shape, *rows.shape]:
+        sizes = tf.shape(rows)
+        dynamic = [[1 if axis is None else sizes[axis] for axis in shape] for shape in shapes]
+        candidates = [shape for shape in dynamic if len(shape) == option.shape.rank]
+        validity.require(
+            tf.shape(option),
+            lambda s: tf.reduce_any([tf.reduce_all(tf.equal(s, c)) for c in candidates]),
+            lambda s: f"{name} has a wrong shape: {s}",
+        )
     return option
 
 
 def values_of(function: Callable, name: str, samples: tf.Tensor) -> tf.Tensor:
-    """function(samples [B, H]), checked to be [B], in the dtype of the samples."""
+    """function(samples [B, ...]), checked to be [B], in the dtype of the samples."""
     if not callable(function):
         raise RebarError(f"{name} must be a function of the samples, given: {function!r}")
     values = function(samples)
@@ -103,10 +149,14 @@ def values_of(function: Callable, name: str, samples: tf.Tensor) -> tf.Tensor:
     if values is not None:
         values = tf.convert_to_tensor(values)
         if values.shape.rank == 1 and values.shape.is_compatible_with(samples.shape[:1]):
-            return tensor(values, f"what {name} returns", samples.dtype)
+            # Its own: f may be called in a loop, whose tensors cannot leave it.
+            validity = Validity()
+            _require_shape(values, tf.shape(samples)[:1], name, validity)
+            return validity.apply(tensor(values, f"what {name} returns", samples.dtype))
         returned = shape_text(values.shape)
     raise RebarError(
-        f"{name} must return one number a row, shape {shape_text(samples.shape[:1])}, for samples "
-        f"of shape {shape_text(samples.shape)}; it returned {returned}. Sum over other axes, or "
-        "drop one of length 1 with tf.squeeze(values, axis=-1)"
+        f"{name} must return one number per row, shape {shape_text(samples.shape[:1])}, for "
+        f"samples of shape {shape_text(samples.shape)}; it returned {returned}. Sum over other "
+        "axes, drop one of length 1 with tf.squeeze(values, axis=-1), or give a shape that "
+        "TensorFlow does not know with tf.ensure_shape(values, samples.shape[:1])"
     )

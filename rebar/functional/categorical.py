@@ -1,6 +1,5 @@
 """What functions for categorical latents are given, made into tensors or refused; their noise."""
 
-import math
 import numbers
 from typing import Any
 
@@ -8,8 +7,9 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core.straight_through import FromUniforms, FromWords
+from rebar.core.validity import Validity
 from rebar.errors import RebarError
-from rebar.functional.arguments import check_open, shape_text, tensor
+from rebar.functional.arguments import option_of, shape_text, tensor, uniforms_of
 
 _SAMPLES, _DRAWS, _FRESH = range(3)
 
@@ -31,24 +31,10 @@ def logits_of(value: Any) -> tf.Tensor:
     return logits
 
 
-def positive(value: Any, name: str, dtype) -> Any:
-    """A number above 0 as a float, or a scalar tensor."""
-    number = number_of(value, name, dtype)
-    if isinstance(number, float) and not number > 0:
-        raise RebarError(f"{name} must be above 0, given: {value!r}")
-    return number
-
-
-def number_of(value: Any, name: str, dtype) -> Any:
-    """A finite number as a float, or a scalar tensor without a gradient."""
-    if isinstance(value, numbers.Real):
-        if not math.isfinite(value):
-            raise RebarError(f"{name} must be finite, given: {value!r}")
-        return float(value)
-    given = tensor(value, name, dtype)
-    if not given.shape.is_compatible_with([]):
-        raise RebarError(f"{name} must be a scalar, given: {shape_text(given.shape)}")
-    return tf.stop_gradient(given)
+def number_of(value: Any, name: str, logits: tf.Tensor, validity: Validity, above_0=False) -> Any:
+    """A finite number as a float, or as a scalar tensor without a gradient; see `option_of`."""
+    option = tf.stop_gradient(option_of(value, name, logits, validity, above_0=above_0))
+    return float(value) if isinstance(value, numbers.Real) else option
 
 
 def count_of(value: Any, name: str, least: int) -> int:
@@ -72,10 +58,12 @@ class NoiseSource:
       logits: [..., C].
       noise: uniforms shaped as the logits, or None; [K, ..., C] where samples are several.
       seed, step: the numbers to draw all noise from, where none is given.
+      validity: of the call.
     """
 
-    def __init__(self, logits, noise, seed, step):
+    def __init__(self, logits, noise, seed, step, validity: Validity):
         self._logits, self._noise, self._seed, self._step = logits, noise, seed, step
+        self._validity = validity
         if noise is not None:
             if seed is not None or step is not None:
                 raise RebarError("give noise, or seed and step, not both")
@@ -113,16 +101,9 @@ class NoiseSource:
                 f"with noise given, {name} is needed, too: uniforms of shape "
                 f"{shape_text([*leading, *shape])}; or give seed and step instead of both"
             )
+        wanted = tf.concat([tf.constant(leading, tf.int32), tf.shape(self._logits)], axis=0)
         if given is None:
-            wanted = tf.concat([tf.constant(leading, tf.int32), tf.shape(self._logits)], axis=0)
             return tf.ensure_shape(
                 noise_module.uniforms(self._key(purpose), wanted, dtype), [*leading, *shape]
             )
-        uniforms = tensor(given, name, dtype)
-        if uniforms.shape.rank is None or not uniforms.shape.is_compatible_with([*leading, *shape]):
-            raise RebarError(
-                f"{name} must be uniforms of shape {shape_text([*leading, *shape])} for logits of "
-                f"shape {shape_text(shape)}, given: {shape_text(uniforms.shape)}"
-            )
-        check_open(uniforms, name)
-        return uniforms
+        return uniforms_of(given, name, wanted, [*leading, *shape], self._validity, dtype)

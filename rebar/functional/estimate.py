@@ -1,12 +1,12 @@
 """`estimate_gradient`: the gradient of E f by Bernoulli logits, for any f."""
 
-import math
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from rebar.core.validity import Validity
 from rebar.errors import RebarError
 from rebar.functional import arguments, methods
 
@@ -80,15 +80,24 @@ def estimate_gradient(
     logits = arguments.logits_of(logits)
     single = logits.shape.rank == 1
     rows = tf.stop_gradient(logits[tf.newaxis] if single else logits)
-    _check(options, rows)
+    validity = Validity()
+    arguments.require_numbers(rows, validity)
+    _check(options, rows, validity)
     n_samples = options.get("n_samples")
+
+    def uniforms(value, name, *leading):
+        shape = tf.concat([tf.constant(leading, tf.int32), tf.shape(logits)], axis=0)
+        wanted = [*leading, *logits.shape]
+        u = arguments.uniforms_of(value, name, shape, wanted, validity, rows.dtype)
+        return tf.expand_dims(u, -2) if single else u
+
     if options.get("v") is not None:
-        options["v"] = arguments.uniforms_of(options["v"], "v", logits, None)
+        options["v"] = uniforms(options["v"], "v")
 
     if noise is not None:
         if seed is not None or step is not None:
             raise RebarError("give noise, or seed and step, not both")
-        u = arguments.uniforms_of(noise, "noise", logits, n_samples)
+        u = uniforms(noise, "noise", *([] if n_samples is None else [n_samples]))
         u = u[tf.newaxis] if n_samples is None else u
     elif seed is None or step is None:
         raise RebarError(
@@ -101,7 +110,9 @@ def estimate_gradient(
     def checked(samples):
         return arguments.values_of(f, "f", samples)
 
-    gradient, value, evaluations = known.compute(methods.Problem(checked, rows, u, options))
+    problem = methods.Problem(checked, rows, u, options)
+    gradient, value, evaluations = known.compute(problem)
+    gradient, value = validity.apply(gradient), validity.apply(value)
     if not options.get("differentiable"):
         gradient = tf.stop_gradient(gradient)
     if single:
@@ -109,23 +120,18 @@ def estimate_gradient(
     return BernoulliEstimate(gradient, value, evaluations, known.unbiased)
 
 
-def _check(options, rows) -> None:
+def _check(options, rows, validity) -> None:
     """Options that are numbers, made into tensors, or refused."""
-    k, temperature = options.get("n_samples", 2), options.get("temperature", 1)
+    k = options.get("n_samples", 2)
     if not isinstance(k, numbers.Integral) or not 2 <= k <= _MOST_SAMPLES:
         raise RebarError(f"n_samples must be an integer from 2 to {_MOST_SAMPLES}, given: {k!r}")
-    for name in ("temperature", "scale"):
-        number = options.get(name, 1)
-        if isinstance(number, numbers.Real) and not math.isfinite(number):
-            raise RebarError(f"{name} must be finite, given: {number!r}")
-    if isinstance(temperature, numbers.Real) and not temperature > 0:
-        raise RebarError(f"temperature must be above 0, given: {temperature!r}")
     if "network" in options and not callable(options["network"]):
         raise RebarError(
             "relax needs network=r, a function from z [B, H] to [B], e.g. "
             "rebar.FreeForm(n_units); without one use rebar"
         )
-    n_rows, n_units = rows.shape
-    shapes = {"temperature": ([n_rows, 1], [n_rows, n_units]), "scale": ([n_rows],)}
-    for name in shapes.keys() & options.keys():
-        options[name] = arguments.option_of(options[name], name, rows.dtype, *shapes[name])
+    for name, shapes in {"temperature": ([0, None], [0, 1]), "scale": ([0],)}.items():
+        if name in options:
+            options[name] = arguments.option_of(
+                options[name], name, rows, validity, *shapes, above_0=name == "temperature"
+            )

@@ -130,3 +130,15 @@ def test_coupling_derivative_is_finite_and_bounded_in_float32():
         b = bernoulli.hard_sample(logits, bernoulli.logistic(tf.constant(u)))
         r = bernoulli.coupling_derivative(b, tf.constant(u), logits).numpy()
         assert np.all((r <= 0) & (r >= -1.001))
+
+
+@pytest.mark.parametrize("b", [0.0, 1.0])
+@pytest.mark.parametrize("u", [1e-6, 0.3, 1 - 1e-6])
+def test_the_coupling_keeps_its_digits(b, u):
+    logits = np.linspace(-80, 80, 161, dtype=np.float32)
+    b, u = np.full_like(logits, b), np.full_like(logits, u)
+    single = bernoulli.coupling_derivative(b, u, tf.constant(logits)).numpy()
+    double = bernoulli.coupling_derivative(
+        b.astype(float), u.astype(float), tf.constant(logits.astype(float))
+    ).numpy()
+    np.testing.assert_allclose(single, double, rtol=2e-6)

@@ -25,22 +25,24 @@ MISTAKES = {
     r"logits must be float32 or float64, given: int64; type tf.cast\(logits, tf.float32\)": {
         "logits": np.zeros((2, 3), np.int64)
     },
-    r"f must return one number a row, shape \[5\], for samples of shape \[5, 3\]; it returned "
+    r"f must return one number per row, shape \[5\], for samples of shape \[5, 3\]; it returned "
     r"\[5, 1\].*tf.squeeze": {"function": lambda b: b[:, :1]},
     r"it returned \[\]\. Sum": {"function": tf.reduce_sum},
-    r"f must return one number a row, shape \[5\].*it returned None": {"function": lambda b: None},
-    r"scale must be one of: a scalar, \[5\]; given: \[5, 1\]": {
+    r"f must return one number per row, shape \[5\].*it returned None": {
+        "function": lambda b: None
+    },
+    r"scale must be a scalar or \[5\], given: \[5, 1\]": {
         "method": "rebar",
         "scale": np.ones((5, 1)),
     },
-    r"temperature must be one of: a scalar, \[5, 1\], \[5, 3\]; given: \[3\]": {
+    r"temperature must be a scalar or \[5, 1\] or \[5, 3\], given: \[3\]": {
         "method": "rebar",
         "temperature": np.ones(3),
     },
-    r"network must return one number a row.*\[5, 3\]": {"method": "relax", "network": tf.sin},
+    r"network must return one number per row.*\[5, 3\]": {"method": "relax", "network": tf.sin},
     "no noise to draw samples with; give seed=0, step=i": {"step": None},
     "give noise, or seed and step, not both": {"noise": uniforms("disarm")},
-    r"noise must be uniforms of shape \[5, 3\] for logits of shape \[5, 3\], given: \[3\]": {
+    r"noise must be uniforms of shape \[5, 3\], as the logits are, given: \[3\]": {
         "noise": np.full(3, 0.5),
         "seed": None,
         "step": None,
@@ -62,7 +64,7 @@ MISTAKES = {
     "rebar, relax, gumbel": {"temperature": 0.1},
     "loo has no option 'samples'; loo takes: n_samples$": {"method": "loo", "samples": 3},
     "n_samples must be an integer from 2 to 1048576, given: 1": {"method": "loo", "n_samples": 1},
-    "temperature must be above 0, given: 0": {"method": "gumbel", "temperature": 0},
+    "temperature must be above 0 and finite, given: 0": {"method": "gumbel", "temperature": 0},
     r"relax needs network=r.*rebar.FreeForm\(n_units\); without one use rebar": {"method": "relax"},
     "seed -1 must be an integer from 0": {"seed": -1},
     "seed 'x' must be an integer from 0": {"seed": "x"},
@@ -78,7 +80,10 @@ MISTAKES = {
     },
     "logits must be a number or an array of numbers, given: None": {"logits": None},
     "noise must be real numbers, given: string": {"noise": "x", "seed": None, "step": None},
-    "temperature must be finite, given: nan": {"method": "rebar", "temperature": float("nan")},
+    "temperature must be above 0 and finite, given: nan": {
+        "method": "rebar",
+        "temperature": float("nan"),
+    },
     "temperature must be real numbers, given: string": {"method": "rebar", "temperature": "x"},
     "scale must be finite, given: inf": {"method": "rebar", "scale": float("inf")},
 }

@@ -1,0 +1,162 @@
+"""Values that are known at run time only: an error in eager mode, NaN in graphs and under XLA.
+
+Every public function that takes logits, every argument and callback whose value or shape may be
+known at run time only, in three modes. A valid value in the same graph gives finite numbers, so
+that the NaN comes from the invalid one.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rebar
+from rebar import straight_through
+from rebar.errors import RebarError
+
+RANDOM = np.random.default_rng(0)
+BINARY = RANDOM.normal(size=(5, 3)).astype(np.float32)
+CATEGORICAL = RANDOM.normal(size=(5, 2, 3)).astype(np.float32)
+NUMBERS = {
+    "temperature": (0.7, (0.0, -0.5, np.inf, np.nan)),
+    "scale": (0.7, (np.inf, np.nan)),
+    "gap": (1.0, (0.0, -1.0, np.nan)),
+    "beta": (0.4, (np.inf, np.nan)),
+}
+"""Option -> a valid number and invalid ones."""
+
+OPTIONS = {
+    "gumbel": ("temperature",),
+    "rebar": ("temperature", "scale"),
+    "relax": ("temperature", "scale"),
+    "st": ("temperature",),
+    "st_gumbel": ("temperature",),
+    "gumbel_rao": ("temperature",),
+    "gst": ("temperature", "gap"),
+    "reinmax": ("temperature",),
+    "reinmax_rao": ("temperature",),
+    "reinmax_cv": ("temperature", "scale"),
+    "reinmax_rk2": ("beta",),
+}
+VALUES_ONLY = ("reinforce", "loo", "arm", "disarm")
+BINARY_METHODS = (*VALUES_ONLY, "rebar", "relax", "gumbel")
+LAYERS = tuple(straight_through.LAYERS)
+
+
+def binary(method, logits, f=lambda b: tf.reduce_sum(b * [1.0, 2.0, 3.0], 1), **options):
+    """Gradient and value of one call."""
+    if "noise" not in options:
+        options |= {"seed": 0, "step": 0}
+    if method == "relax":
+        options["network"] = lambda z: tf.reduce_sum(tf.sin(z), axis=1)
+    estimate = rebar.estimate_gradient(method, f, logits, **options)
+    return estimate.gradient, estimate.value
+
+
+def categorical(method, logits, f=lambda z: tf.reduce_sum(z * [1.0, 2.0, 3.0], [1, 2]), **options):
+    if "noise" not in options:
+        options |= {"seed": 0, "step": 0}
+    if method in straight_through.LAYERS and "rao" in method + "cv" * (method == "reinmax_cv"):
+        options.setdefault("draws", 2)
+    estimate = straight_through.estimate_gradient(method, f, logits, **options)
+    return estimate.gradient, estimate.value
+
+
+def layer(method, logits, **options):
+    """z, and the gradient of a loss that is linear in it, which no NaN in z would reach."""
+    options = {"seed": 0, "step": 0} if "noise" not in options else {}
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        sample = straight_through.LAYERS[method](logits, **options)
+        loss = tf.reduce_sum(sample.z[..., 0])
+    return tape.gradient(loss, logits), sample.z
+
+
+def cases():
+    """(name, call, method, logits, argument, valid, invalid)."""
+    for method, names in OPTIONS.items():
+        call, logits = (binary, BINARY) if method in BINARY_METHODS else (categorical, CATEGORICAL)
+        for name in names:
+            valid, invalid = NUMBERS[name]
+            for bad in invalid:
+                yield call, method, logits, name, np.float32(valid), np.float32(bad)
+    for method in BINARY_METHODS:
+        shape = (2, 5, 3) if method == "loo" else (5, 3)
+        u = RANDOM.uniform(0.1, 0.9, shape).astype(np.float32)
+        for bad in (0.0, 1.0, -0.2, 1.5, np.nan):
+            yield binary, method, BINARY, "noise", u, np.where(u == u.flat[0], np.float32(bad), u)
+        nan = np.where(BINARY[0, 0] == BINARY, np.float32(np.nan), BINARY)
+        yield binary, method, BINARY, "logits", BINARY, nan
+    for method in ("rebar", "relax"):
+        v = RANDOM.uniform(0.1, 0.9, (5, 3)).astype(np.float32)
+        yield binary, method, BINARY, "v", v, np.where(v == v[0, 0], np.float32(1.5), v)
+    for method in (*LAYERS, "reinforce", "loo"):
+        nan = np.where(CATEGORICAL[0, 0, 0] == CATEGORICAL, np.float32(np.nan), CATEGORICAL)
+        yield categorical, method, CATEGORICAL, "logits", CATEGORICAL, nan
+    for method in LAYERS:
+        nan = np.where(CATEGORICAL[0, 0, 0] == CATEGORICAL, np.float32(np.nan), CATEGORICAL)
+        yield layer, method, CATEGORICAL, "logits", CATEGORICAL, nan
+    for method in ("st", "reinmax", "reinforce"):
+        u = RANDOM.uniform(0.1, 0.9, (5, 2, 3)).astype(np.float32)
+        bad = np.where(u == u[0, 0, 0], np.float32(1.5), u)
+        yield categorical, method, CATEGORICAL, "noise", u, bad
+
+
+CASES = list(cases())
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("call", "method", "argument"), sorted(
+    {(c, m, a) for c, m, _, a, _, _ in CASES}, key=lambda key: (key[0].__name__, *key[1:])
+))  # fmt: skip
+def test_invalid_values_raise_or_give_nan(call, method, argument, jit):
+    chosen = [c for c in CASES if (c[0], c[1], c[3]) == (call, method, argument)]
+    _, _, logits, _, valid, _ = chosen[0]
+
+    def compute(value):
+        given = {argument: value} if argument != "logits" else {}
+        return call(method, value if argument == "logits" else tf.constant(logits), **given)
+
+    unknown = tf.TensorSpec([None] * np.ndim(valid), tf.float32)
+    if jit or call is not binary or argument != "noise":
+        unknown = tf.TensorSpec(np.shape(valid), tf.float32)
+    graph = tf.function(compute, autograph=False, jit_compile=jit, input_signature=[unknown])
+    for result in graph(tf.constant(valid)):
+        assert np.isfinite(result).all()
+    for *_, invalid in chosen:
+        for result in graph(tf.constant(invalid)):
+            assert np.isnan(result).all(), (argument, invalid)
+        if not jit:
+            for value in (tf.constant(invalid), tf.Variable(invalid)):
+                with pytest.raises(RebarError, match=argument):
+                    compute(value)
+
+
+SHAPES = {
+    "f": (lambda value: {"f": lambda b: value}, np.ones(5), np.ones(1)),
+    "temperature": (lambda value: {"temperature": value}, np.ones([5, 1]), np.ones([1, 1])),
+    "noise": (lambda value: {"noise": value}, np.full([5, 3], 0.4), np.full([1, 3], 0.4)),
+}
+"""Argument -> options from a value; a value of the right shape, and one that broadcasts."""
+
+
+@pytest.mark.parametrize(("argument", "method"), [("f", "disarm"), ("f", "reinforce"),
+    ("temperature", "rebar"), ("noise", "arm")])  # fmt: skip
+def test_shapes_that_broadcast_give_nan(argument, method):
+    options, right, broadcast = SHAPES[argument]
+    spec = tf.TensorSpec([None] * np.ndim(right), tf.float32)
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, 3]), spec])
+    def compute(logits, value):
+        return binary(method, logits, **options(value))
+
+    assert np.isfinite(compute(BINARY, tf.constant(right, tf.float32))[0]).all()
+    assert np.isnan(compute(BINARY, tf.constant(broadcast, tf.float32))[0]).all()
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
+@pytest.mark.parametrize("make", [float, tf.constant, tf.Variable])
+@pytest.mark.parametrize("name", ["SBNGumbel", "SBNRebar", "SBNRelax", "CatST", "CatReinMaxRao"])
+def test_estimators_refuse_a_temperature(name, make, bad):
+    hparams = rebar.HParams.parse(f"model={name}")
+    with pytest.raises(RebarError, match="temperature"):
+        type(rebar.registry.make_estimator(name, hparams))(temperature=make(bad))
