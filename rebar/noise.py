@@ -7,7 +7,7 @@ bits, which are equal in eager, tf.function and XLA mode, and lie strictly insid
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -33,73 +33,6 @@ MAX_BLOCK_STEPS = 100
 _MAX_BLOCK_ELEMENTS = 4_000_000
 
 
-class Share:
-    """The rows of one estimate: here all of a minibatch, in one process.
-
-    Where several workers share a minibatch out, each has a `Part`, and an estimate's numbers are
-    means over its own rows; training averages them. An estimator whose numbers are not means of
-    something that a row alone decides asks its noise's share for what it needs of all rows.
-    """
-
-    def rows(self, own):
-        """How many rows (or images) there are in all, from the number of one's own."""
-        return own
-
-    def mean(self, values: Sequence[tf.Tensor]) -> list:
-        """Means over one's own rows -> means over all rows. To be called by all workers alike."""
-        return list(values)
-
-    def sum(self, values: Sequence[tf.Tensor]) -> list:
-        """Sums over one's own rows -> sums over all rows."""
-        return list(values)
-
-    def take(self, values: tf.Tensor, n_samples: int, axis: int = 0) -> tf.Tensor:
-        """One's own rows of what was drawn for all rows, which lie along an axis, sample-major."""
-        del n_samples, axis
-        return values
-
-
-class Part(Share):
-    """The part of a minibatch that one of several workers sees.
-
-    Args:
-      first, images: the worker's images are those from `first` to `first + images`.
-      total: images of the minibatch.
-      weight: of this worker's means; the weights of all workers add up to 1.
-      all_sum: adds up lists of tensors over the workers.
-    """
-
-    def __init__(self, first: int, images: int, total: int, weight: float, all_sum: Callable):
-        self.first, self.images = first, images
-        self._total = total
-        self._weight = weight
-        self._all_sum = all_sum
-
-    def rows(self, own):
-        """See `Share`."""
-        return own // self.images * self._total
-
-    def mean(self, values):
-        """See `Share`."""
-        return self._all_sum([tf.constant(self._weight, v.dtype) * v for v in values])
-
-    def sum(self, values):
-        """See `Share`."""
-        factor = self._weight * self._total / self.images
-        return self._all_sum([tf.constant(factor, v.dtype) * v for v in values])
-
-    def take(self, values, n_samples, axis=0):
-        """See `Share`."""
-        shape = list(values.shape)
-        split = [*shape[:axis], n_samples, self._total, *shape[axis + 1 :]]
-        own = [*shape[:axis], n_samples * self.images, *shape[axis + 1 :]]
-        images = range(self.first, self.first + self.images)
-        return tf.reshape(tf.gather(tf.reshape(values, split), images, axis=axis + 1), own)
-
-
-WHOLE = Share()
-
-
 class Noise(NamedTuple):
     """Everything random that one gradient estimate uses.
 
@@ -110,14 +43,12 @@ class Noise(NamedTuple):
       branches: what estimators with `branches = True` continue a chain with that leaves the main
         one at layer l: branches[l][i] is [N, H] of layer l + 1 + i. Empty for the others.
       key: [2], what estimators that need still more numbers draw them from, see `further_key`.
-      share: what these rows are of the minibatch.
     """
 
     uniforms: tuple
     n_samples: int = 1
     branches: tuple = ()
     key: tf.Tensor | None = None
-    share: Share = WHOLE
 
 
 def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
@@ -199,8 +130,6 @@ def latents(key, n_samples: int, batch: int, widths: Sequence[int], dtype=tf.flo
 
 def further_key(noise: Noise, number: int) -> tf.Tensor:
     """The key [2] of what one estimate draws beyond its samples, independent of them.
-
-    Where workers share a minibatch, each draws for all rows and keeps its own, `noise.share.take`.
 
     Args:
       noise: of the estimate.

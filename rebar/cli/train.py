@@ -17,7 +17,6 @@ from pathlib import Path
 from absl import flags
 
 from rebar import registry
-from rebar.cli import workers
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.cli.threads import choose_threads
@@ -30,10 +29,6 @@ from rebar.hparams.presets import PRESETS, as_typed, preset
 _SIGNAL_STATUS = 128
 _SIGPIPE = 13
 _MOST_DRAWS = 1_000_000
-_WORKERS = (
-    "Processes that share each minibatch: a number of them on this machine, or TF_CONFIG, in every "
-    "process of a cluster, see docs/workers.md."
-)
 _VARIANCE_FREQ = (
     "Epochs between measurements of the variance of the estimators alone, at fixed parameters and "
     "images; 0: never."
@@ -102,7 +97,6 @@ def define_flags() -> flags.FlagValues:
         upper_bound=1024,
     )
     define("integer", "cores", 0, "Cores to be content with; 0: all.", lower_bound=0)
-    define("string", "workers", "1", _WORKERS)
     define("boolean", "download", True, "Fetch missing data sets; --download=no forbids it.")
     values["download"].parser = _YesNo()
     define("string", "source", None, "Take missing data from this folder or base URL only.")
@@ -144,16 +138,8 @@ def main(argv: list[str] | None = None) -> int:
         if rest:
             raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
         hparams = _hparams(values)
-        number = workers.count(values.workers, values.jit)
-        if number > hparams.batch_size:
-            raise RebarError(
-                f"--workers={number}: at most as many as a minibatch has images, "
-                f"batch_size={hparams.batch_size}"
-            )
         _prepare(values, hparams)
-        if number > 1:
-            return workers.run_here(number, argv[1:], values.cores)
-        received = _train(values, hparams, cluster=number == 0)
+        received = _train(values, hparams)
     except (flags.Error, RebarError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -209,14 +195,13 @@ def _prepare(values, hparams: HParams) -> None:
     )
 
 
-def _train(values, hparams: HParams, cluster: bool) -> int | None:
+def _train(values, hparams: HParams) -> int | None:
     task = TASKS[hparams.task]
     with quiet_start():
         from rebar.factory import estimator_facts, make_learner
         from rebar.runs.environment import versions
         from rebar.runs.files import write_json
         from rebar.training.run import Run, Schedule
-        from rebar.training.workers import join, read_cluster
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]
     if hparams.n_input not in (0, pixels):
@@ -228,12 +213,9 @@ def _train(values, hparams: HParams, cluster: bool) -> int | None:
     folder = Path(values.working_dir).expanduser() / run_name(hparams, values.seed)
     identity = {"hparams": hparams.to_dict(), "seed": values.seed}
     estimator = registry.make_estimator(hparams.model, hparams)
-    jit = values.jit == "on" or (values.jit == "auto" and estimator.jit_pays and not cluster)
-    size = len(read_cluster()[0]) if cluster else 1
-    rows = hparams.batch_size * hparams.n_samples // size
+    jit = values.jit == "on" or (values.jit == "auto" and estimator.jit_pays)
+    rows = hparams.batch_size * hparams.n_samples
     threads = choose_threads(values.threads, jit, rows, hparams.n_hidden, values.cores)
-    team = join() if cluster else None
-    chief = team is None or team.index == 0
     learner = make_learner(
         hparams,
         data.mean,
@@ -256,10 +238,7 @@ def _train(values, hparams: HParams, cluster: bool) -> int | None:
     }
     if values.preset is not None:
         about["preset"] = f"{values.preset}: {preset(values.preset)}"
-    if cluster:
-        about["workers"] = size
-    if chief:
-        _announce(hparams, values.seed, about, folder)
+    _announce(hparams, values.seed, about, folder)
     run = Run(
         learner,
         data,
@@ -270,18 +249,16 @@ def _train(values, hparams: HParams, cluster: bool) -> int | None:
         seed=(values.seed, hparams.trial),
         jit=jit,
         label=label,
-        draw=_artist(values, hparams, learner, data) if chief else None,
+        draw=_artist(values, hparams, learner, data),
         settings=_settings(values, hparams),
         schedule=Schedule(
             **about["schedule"],
             save_seconds=values.save_seconds,
             keep_epochs=_epochs(values.keep_epochs),
         ),
-        team=team,
     )
     # Only now: a checkpoint of another configuration would have been refused.
-    if chief:
-        write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
+    write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
     return run.train()
 
 

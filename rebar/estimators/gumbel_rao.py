@@ -38,11 +38,9 @@ class Averaged(Tempered):
 
     def exponentials(self, logits, noise):
         """[K, N, L, C], the same for all estimators that see this noise and have the same K."""
-        rows, *rest = logits.shape
-        shape = [(self.mc_samples + 1) // 2, noise.share.rows(rows), *rest]
+        shape = [(self.mc_samples + 1) // 2, *logits.shape]
         words = noise_module.words(noise_module.further_key(noise, 0), shape)
-        own = noise.share.take(words, noise.n_samples, axis=1)
-        return straight_through.FromWords(own, self.mc_samples)
+        return straight_through.FromWords(words, self.mc_samples)
 
 
 class GumbelRao(Averaged):

@@ -51,8 +51,7 @@ class LeaveOneOut(Estimator):
     def metrics(self, model, x, noise, hard):
         """RMS of the learning signal; of f itself where an example has a single sample."""
         signal = learning_signal(hard.objective, noise.n_samples)
-        (mean_square,) = noise.share.mean([tf.reduce_mean(tf.square(signal))])
-        return {"signal_rms": tf.sqrt(mean_square)}
+        return {"signal_rms": tf.sqrt(tf.reduce_mean(tf.square(signal)))}
 
 
 def learning_signal(f: tf.Tensor, n_samples: int) -> tf.Tensor:

@@ -7,9 +7,6 @@ eta for each weight tensor, RELAX's is J' d, and the gradient of mean g^2 needs 
   any network   reverse mode for J', twice reverse for J
   linear maps   of known inputs A: J' d = A' d, and J J' d = (A A') d needs only products of the
                 size of the batch, none of the size of the parameters
-
-Where workers share a minibatch, g is the mean over all of them, since mean g^2 is not a mean over
-rows: J' d is averaged before J is applied to it.
 """
 
 from typing import NamedTuple
@@ -17,7 +14,6 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from rebar.core import gradients
-from rebar.noise import WHOLE
 from rebar.types import Rollout
 
 
@@ -47,10 +43,10 @@ def scaled(model, x, noise, hard: Rollout, a, c, etas) -> Products:
     """
     inputs = _linear_inputs(model, x, noise, hard)
     if inputs is not None:
-        return _scaled_by_inputs(inputs, a, c, etas, noise.share)
+        return _scaled_by_inputs(inputs, a, c, etas)
     logits, pullback = _pullback(model, x, noise, hard)
     f_part, h_part = pullback(a), pullback(c)
-    g = noise.share.mean([f + eta * h for f, eta, h in zip(f_part, etas, h_part, strict=True)])
+    g = [f + eta * h for f, eta, h in zip(f_part, etas, h_part, strict=True)]
     scaled_g = [eta * value for eta, value in zip(etas, g, strict=True)]
     inner = [gradients.inner([u], [v]) for u, v in zip(g, h_part, strict=True)]
     along = [gradients.transpose(pullback, logits, tangents) for tangents in (g, scaled_g)]
@@ -67,14 +63,13 @@ def plain(model, x, noise, hard: Rollout, d) -> tuple:
     inputs = _linear_inputs(model, x, noise, hard)
     if inputs is None:
         logits, pullback = _pullback(model, x, noise, hard)
-        g = noise.share.mean(pullback(d))
+        g = pullback(d)
         return g, gradients.transpose(pullback, logits, g)
     g = []
     for matrix, d_l in zip(inputs, d, strict=True):
         g.extend([tf.matmul(matrix, d_l, transpose_a=True), tf.reduce_sum(d_l, axis=0)])
-    g = noise.share.mean(g)
     along = [
-        _through(matrix, d_l, g_w, noise.share) + g_b
+        _through(matrix, d_l, g_w) + g_b
         for matrix, d_l, g_w, g_b in zip(inputs, d, g[::2], g[1::2], strict=True)
     ]
     return g, along
@@ -97,17 +92,14 @@ def _pullback(model, x, noise, hard):
     return logits, pullback
 
 
-def _through(matrix, d, product, share):
-    """A A' d, given A' d: by the products of rows with rows where there are fewer rows.
-
-    Where other workers have a part in A' d, that product is the only way.
-    """
-    if share is WHOLE and matrix.shape[0] is not None and matrix.shape[0] < d.shape[1]:
+def _through(matrix, d, product):
+    """A A' d, given A' d: by the products of rows with rows where there are fewer rows."""
+    if matrix.shape[0] is not None and matrix.shape[0] < d.shape[1]:
         return tf.matmul(tf.matmul(matrix, matrix, transpose_b=True), d)
     return tf.matmul(matrix, product)
 
 
-def _scaled_by_inputs(inputs, a, c, etas, share) -> Products:
+def _scaled_by_inputs(inputs, a, c, etas) -> Products:
     """For layers logits_l = A_l W_l + b_l; etas of W_0, b_0, W_1, b_1, ..."""
     weighted, g = [], []
     for layer, (matrix, a_l, c_l) in enumerate(zip(inputs, a, c, strict=True)):
@@ -115,11 +107,11 @@ def _scaled_by_inputs(inputs, a, c, etas, share) -> Products:
         weighted.append(a_l + eta_w * c_l)
         g.append(tf.matmul(matrix, weighted[-1], transpose_a=True))
         g.append(tf.reduce_sum(a_l + eta_b * c_l, axis=0))
-    products = Products(share.mean(g), [], [], [])
+    products = Products(g, [], [], [])
     for layer, (matrix, d, c_l) in enumerate(zip(inputs, weighted, c, strict=True)):
         eta_w, eta_b = etas[2 * layer : 2 * layer + 2]
         g_w, g_b = products.g[2 * layer : 2 * layer + 2]
-        through_w = _through(matrix, d, g_w, share)
+        through_w = _through(matrix, d, g_w)
         products.inner_with_h.extend(
             [tf.reduce_sum(through_w * c_l), tf.reduce_sum(g_b * tf.reduce_sum(c_l, axis=0))]
         )

@@ -22,18 +22,13 @@ import tensorflow as tf
 from rebar.core import bounds
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.multi_sample import MultiSample
-from rebar.noise import WHOLE, Share
 from rebar.types import Estimate
 
 
-def centre(f: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:
-    """f [N] minus the mean of the other rows [N], those of other workers among them.
-
-    f itself if there is no other row.
-    """
-    rows = tf.cast(share.rows(tf.shape(f)[0]), f.dtype)
-    (total,) = share.sum([tf.reduce_sum(f)])
-    return f - (total - f) / tf.maximum(rows - 1, 1)
+def centre(f: tf.Tensor) -> tf.Tensor:
+    """f [N] minus the mean of the other rows [N]; f itself if there is no other row."""
+    rows = tf.cast(tf.shape(f)[0], f.dtype)
+    return f - (tf.reduce_sum(f) - f) / tf.maximum(rows - 1, 1)
 
 
 class Reinforce(MultiSample):
@@ -50,23 +45,23 @@ class Reinforce(MultiSample):
         with tf.GradientTape(persistent=self.follows_bound) as tape:
             hard = hard_rollout(model, x, noise)
         f = bounds.split_samples(tf.stop_gradient(hard.objective), noise.n_samples)
-        signal = self._signal(f, noise.share)
+        signal = self._signal(f)
         gradient = self.score_gradient(
             tape, hard, signal, noise.n_samples, model.trainable_variables
         )
-        return Estimate(gradient, [], hard.objective, self._named(f, signal, noise.share))
+        return Estimate(gradient, [], hard.objective, self._named(f, signal))
 
     def metrics(self, model, x, noise, hard):
         """The bound if it is followed, and the RMS of the centred learning signal."""
         f = self.reported(hard.objective, noise.n_samples)
-        return self._named(f, self._signal(f, noise.share), noise.share)
+        return self._named(f, self._signal(f))
 
-    def _signal(self, f, share):
+    def _signal(self, f):
         """The centred learning signal of each row, [N], for f [K, B]."""
         if self.follows_bound:
-            return tf.tile(centre(bounds.multi_sample(f), share), [f.shape[0]])
-        return centre(tf.reshape(f, [-1]), share)
+            return tf.tile(centre(bounds.multi_sample(f)), [f.shape[0]])
+        return centre(tf.reshape(f, [-1]))
 
-    def _named(self, f, signal, share):
-        (mean_square,) = share.mean([tf.reduce_mean(tf.square(signal))])
-        return {**self.bound_metrics(f), "signal_rms": tf.sqrt(mean_square)}
+    def _named(self, f, signal):
+        rms = tf.sqrt(tf.reduce_mean(tf.square(signal)))
+        return {**self.bound_metrics(f), "signal_rms": rms}

@@ -77,10 +77,7 @@ class ReinMaxCV(Averaged):
         fresh = None
         if self.cv_form == "stgs":
             key = noise_module.further_key(noise, 1)
-            rows, *rest = logits.shape
-            shape = [noise.share.rows(rows), *rest]
-            uniforms = noise_module.uniforms(key, shape, logits.dtype)
-            fresh = categorical.gumbels(noise.share.take(uniforms, noise.n_samples))
+            fresh = categorical.gumbels(noise_module.uniforms(key, logits.shape, logits.dtype))
         return straight_through.reinmax_cv_sample(
             logits,
             gumbels,

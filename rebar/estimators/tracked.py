@@ -112,7 +112,7 @@ class Tracked(Estimator):
             gradients[self.follow],
             self.aligned(*control),
             followed.objective,
-            {**_bound(followed.metrics), **self._temperature_metrics(estimates, noise.share)},
+            {**_bound(followed.metrics), **self._temperature_metrics(estimates)},
             gradients,
         )
 
@@ -132,13 +132,12 @@ class Tracked(Estimator):
         owners = [i for i, e in enumerate(self.estimators) if hasattr(e, "log_temperature")]
         return [(i, f"/{self.labels[i]}" if len(owners) > 1 else "") for i in owners]
 
-    def _temperature_metrics(self, estimates, share):
+    def _temperature_metrics(self, estimates):
         metrics = {}
         for i, end in self._temperature_owners():
             estimator = self.estimators[i]
             ids = [id(v) for v in estimator.trainable_variables]
-            own = estimates[i].control_gradients[ids.index(id(estimator.log_temperature))]
-            (gradient,) = share.mean([own])
+            gradient = estimates[i].control_gradients[ids.index(id(estimator.log_temperature))]
             metrics |= {
                 f"temperature{end}": self._temperature(i),
                 f"temperature_gradient{end}": gradient,

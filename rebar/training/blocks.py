@@ -5,7 +5,6 @@ smaller last one. Its steps are cut into blocks; the noise of a block is drawn a
 function of (seed, epoch, block), so a step's noise does not depend on where a run was resumed.
 """
 
-import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +12,8 @@ import tensorflow as tf
 
 from rebar import noise
 from rebar.errors import RebarError
-from rebar.noise import WHOLE, Noise
+from rebar.noise import Noise
 from rebar.training.learner import Learner
-from rebar.training.workers import Team, telling_of_loss
 
 
 class Records(NamedTuple):
@@ -45,11 +43,9 @@ class Blocks:
       seed: non-negative integer or several, e.g. (seed, trial).
       jit: compile the loop with XLA. The small last minibatch is never compiled.
       dynamic: binarize images at each use, their values being probabilities.
-      team: of the workers that share each minibatch; None: this process takes all of it. The
-        records are those of the whole minibatch either way.
 
     Raises:
-      RebarError: an empty training set, or more workers than images in a minibatch.
+      RebarError: an empty training set.
     """
 
     def __init__(
@@ -61,16 +57,9 @@ class Blocks:
         seed=0,
         jit=False,
         dynamic=False,
-        team: Team | None = None,
     ):
         if not len(train):
             raise RebarError("the training set is empty")
-        if team is not None and team.size > batch_size:
-            raise RebarError(
-                f"{team.size} workers cannot share minibatches of {batch_size} images; use fewer "
-                "workers or a larger batch_size"
-            )
-        self._team = team
         self._learner = learner
         self._data = tf.constant(train)
         self._dynamic = dynamic
@@ -130,10 +119,9 @@ class Blocks:
         key = noise.key(self._seed, "further", epoch, block)
         if first == 0:
             self._learner.begin_block()
-        with telling_of_loss() if self._team else contextlib.nullcontext():
-            table = run(
-                self._data, index, uniforms, pixels, key, tf.constant(first), tf.constant(count)
-            ).numpy()
+        table = run(
+            self._data, index, uniforms, pixels, key, tf.constant(first), tf.constant(count)
+        ).numpy()
         return self._records(table[:count])
 
     def _epoch_order(self, epoch):
@@ -158,24 +146,17 @@ class Blocks:
 
     def _inputs(self, data, index, uniforms, pixels, position):
         """x [B, D] and the noise of one step, of static shape (which u[position] would lose)."""
-        first, end = self._own(index.shape[0])
-        x = tf.gather(data, index[first:end])
+        rows = index.shape[0]
+        x = tf.gather(data, index)
         if self._dynamic:
-            x = tf.gather(pixels, position)[first:end] < x
+            x = tf.gather(pixels, position)[:rows] < x
         latents = tuple(
-            tf.reshape(tf.gather(u, position)[:, first:end], [-1, u.shape[-1]]) for u in uniforms
+            tf.reshape(tf.gather(u, position)[:, :rows], [-1, u.shape[-1]]) for u in uniforms
         )
         return tf.cast(x, self._learner.model.compute_dtype), latents
 
-    def _own(self, rows):
-        """Which images of a minibatch are this worker's: from the first to before the last."""
-        if self._team is None:
-            return 0, rows
-        part = self._team.part(rows)
-        return part.first, part.first + part.images
-
-    def _row(self, x, latents, key, rows):
-        """Take one step of a minibatch of `rows` images; what is recorded of it, [columns].
+    def _row(self, x, latents, key):
+        """Take one step; what is recorded of it, [columns].
 
         Tracing it learns their names.
         """
@@ -183,9 +164,8 @@ class Blocks:
         branches = ()
         if self._learner.estimator.branches:
             branches = noise.group_branches(latents[n_layer:], n_layer)
-        share = WHOLE if self._team is None else self._team.part(rows)
         metrics, variances, finite, first = self._learner.watched_step(
-            x, Noise(latents[:n_layer], self._samples, branches, key, share)
+            x, Noise(latents[:n_layer], self._samples, branches, key)
         )
         self._names = tuple(metrics), tuple(variances)
         row = [*metrics.values(), *variances.values(), finite, first]
@@ -195,17 +175,15 @@ class Blocks:
         """Records of `count` steps as a table [size, columns]."""
         size, rows = index.shape
         dtype = self._learner.model.compute_dtype
-        first_own, end_own = self._own(rows)
-        own = end_own - first_own
-        latents = tuple(tf.TensorSpec([self._samples * own, u.shape[-1]], dtype) for u in uniforms)
+        latents = tuple(tf.TensorSpec([self._samples * rows, u.shape[-1]], dtype) for u in uniforms)
         step = self._step.get_concrete_function(
-            tf.TensorSpec([own, data.shape[1]], dtype), latents, tf.TensorSpec([2], tf.int32), rows
+            tf.TensorSpec([rows, data.shape[1]], dtype), latents, tf.TensorSpec([2], tf.int32)
         )
         records = tf.TensorArray(tf.float32, size, element_shape=step.output_shapes)
 
         def body(i, records):
             x, latents = self._inputs(data, index[i], uniforms, pixels, first + i)
-            return i + 1, records.write(i, step(x, latents, noise.fold_in(key, first + i), rows))
+            return i + 1, records.write(i, step(x, latents, noise.fold_in(key, first + i)))
 
         _, records = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), records))
         return records.stack()

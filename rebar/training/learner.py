@@ -13,7 +13,7 @@ import tensorflow as tf
 from rebar.core import gradients
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
-from rebar.noise import WHOLE, Noise, Share
+from rebar.noise import Noise
 from rebar.training import optimizers
 from rebar.training.moments import Moments
 from rebar.training.optimizers import Rates
@@ -112,9 +112,6 @@ class Learner:
     def step(self, x: tf.Tensor, noise: Noise) -> tuple[dict, dict, tf.Tensor]:
         """Estimate, update, remember; x [B, D]. See `begin_block`, too.
 
-        Where workers share a minibatch, x and noise are this one's part; all that comes after the
-        estimate, records and moments among it, is of the whole minibatch and the same for all.
-
         Returns:
           metrics: name -> scalar, "elbo" first, then the estimator's, then the moments'.
           variances: label (or "") -> scalar, of the moments before this step, over all components;
@@ -130,7 +127,6 @@ class Learner:
         """
         estimate = self.estimator.estimate(self.model, x, noise)
         self._check(estimate)
-        estimate = of_all_rows(estimate, noise.share)
         variances, moment_metrics = self.moments.values()
         metrics = {
             "elbo": tf.reduce_mean(estimate.objective),
@@ -203,19 +199,3 @@ class Learner:
             self.control_optimizer.apply_after(
                 finite, estimate.control_gradients, self.estimator.trainable_variables
             )
-
-
-def of_all_rows(estimate: Estimate, share: Share) -> Estimate:
-    """The estimate of the whole minibatch from those of its parts: one sum over the workers.
-
-    Its objective is the mean over rows, [1].
-    """
-    if share is WHOLE:
-        return estimate
-    dtype = estimate.objective.dtype
-    estimate = estimate._replace(objective=tf.reduce_mean(estimate.objective, keepdims=True))
-    # Methods that are tracked side by side have tensors in common.
-    values = {id(v): v for v in tf.nest.flatten(estimate)}
-    means = share.mean([tf.cast(v, dtype) for v in values.values()])
-    by_id = dict(zip(values, means, strict=True))
-    return tf.nest.map_structure(lambda v: by_id[id(v)], estimate)

@@ -171,28 +171,6 @@ class Report:
         return record | {"eval_samples": self._schedule.eval_samples}
 
 
-class Silence:
-    """The report of a worker that is not the chief: nothing."""
-
-    opened = contextlib.nullcontext
-
-    def truncate_after(self, step: int) -> list[str]:
-        """See `Report`, as for all others."""
-        return []
-
-    def begin_epoch(self) -> None:
-        """Nothing."""
-
-    def advance(self, steps: int) -> None:
-        """Nothing."""
-
-    def print(self, text: str) -> None:
-        """Nothing."""
-
-    def epoch(self, metrics: Mapping[str, float], variances: Mapping[str, float]) -> None:
-        """Nothing."""
-
-
 def _log(variance: float) -> float:
     """log of a variance: -inf for 0, nan where rounding or a shared mean makes it negative."""
     if variance == 0:

@@ -10,8 +10,6 @@ the means over the part that is done; going on later, the epoch counts as a whol
 """
 
 import contextlib
-import dataclasses
-import json
 import signal
 import time
 import warnings
@@ -31,10 +29,8 @@ from rebar.runs.lock import FolderLock
 from rebar.training.blocks import Blocks
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
-from rebar.training.report import Report, Silence
+from rebar.training.report import Report
 from rebar.training.schedule import DEFAULT, Schedule
-from rebar.training.split_check import check_split
-from rebar.training.workers import Team
 
 
 class Run:
@@ -51,12 +47,9 @@ class Run:
       say: prints a line that is not part of the log (warnings, what is resumed).
       draw: what is drawn at evaluations, see `runs.images`; it must leave the model as it is.
       settings: what TensorBoard's HPARAMS tab shows of the run; nothing, if empty.
-      team: of workers that share each minibatch, all of which call everything alike; the first,
-        the chief, prints, writes and evaluates, the others wait for it. None: no others.
 
     Raises:
-      RebarError: the folder cannot be written, or its checkpoint is of another run; or workers
-        differ in settings, data or step.
+      RebarError: the folder cannot be written, or its checkpoint is of another run.
     """
 
     def __init__(
@@ -75,48 +68,38 @@ class Run:
         say: Callable[[str], None] = print,
         draw: Draw | None = None,
         settings: Mapping[str, Any] = MappingProxyType({}),
-        team: Team | None = None,
     ):
         self._learner = learner
         self._data = dataset
         self._folder = Path(folder)
         self._identity = identity
         self._schedule = schedule
-        self._team = team
-        self._is_chief = team is None or team.index == 0
-        self._say = say if self._is_chief else lambda _: None
+        self._say = say
         self._blocks = Blocks(
-            learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic, team
+            learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic
         )
         self._environment = versions() | mode(jit)
-        self._report = Silence()
-        if self._is_chief:
-            self._report = Report(
-                learner,
-                dataset,
-                self._folder,
-                schedule,
-                self._blocks.steps_per_epoch,
-                batch_size=batch_size,
-                n_samples=n_samples,
-                seed=seed,
-                jit=jit,
-                label=label,
-                draw=draw,
-                settings=settings,
-            )
+        self._report = Report(
+            learner,
+            dataset,
+            self._folder,
+            schedule,
+            self._blocks.steps_per_epoch,
+            batch_size=batch_size,
+            n_samples=n_samples,
+            seed=seed,
+            jit=jit,
+            label=label,
+            draw=draw,
+            settings=settings,
+        )
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
-        self._lock: FolderLock | None = None
+        self._lock = self._hold()
         with contextlib.ExitStack() as undo:
-            with self._agreement(batch_size, n_samples):
-                if self._is_chief:
-                    self._lock = self._hold()
-                    undo.callback(self._lock.close)
-                self._resume()
-            if team is not None:
-                check_split(learner.model, learner.estimator, dataset.train, n_samples, team)
+            undo.callback(self._lock.close)
+            self._resume()
             undo.pop_all()
 
     @property
@@ -131,27 +114,6 @@ class Run:
             "--working_dir, --seed or trial for a run of its own",
         )
 
-    @contextlib.contextmanager
-    def _holding(self):
-        """Around the last use of the folder."""
-        try:
-            yield
-        finally:
-            if self._lock is not None:
-                self._lock.close()
-
-    def _agreement(self, *settings):
-        """Around what all workers do before a run; then they compare where they stand."""
-        if self._team is None:
-            return contextlib.nullcontext()
-        told = [self._identity, settings, dataclasses.asdict(self._schedule)]
-        compared = {
-            "settings (flags, hparams)": json.dumps(told).encode(),
-            "training images": np.ascontiguousarray(self._data.train),
-            "libraries or processor": json.dumps(versions()).encode(),
-        }
-        return self._team.agreement(compared, lambda: self.steps, self._folder)
-
     def _resume(self):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", RuntimeWarning)
@@ -161,7 +123,7 @@ class Run:
         for warning in told:
             if warning.category is RuntimeWarning:
                 self._say(f"warning: {warning.message}")
-        if self._lock is not None and self._lock.left_elsewhere is not None:
+        if self._lock.left_elsewhere is not None:
             self._say(
                 f"warning: {self._folder} was last {self._lock.left_elsewhere}, and not let go. "
                 "Should that process still run, stop it: two must not write to one run"
@@ -184,9 +146,8 @@ class Run:
                     f"{'; '.join(changed)}. The run goes on, but its last bits may not be those "
                     "of a run in one go"
                 )
-        if self._is_chief:
-            checkpoint.remove_older(self._folder, self.steps)
-            files.remove_leftovers(self._folder, *self._folder.glob("snapshots/*"))
+        checkpoint.remove_older(self._folder, self.steps)
+        files.remove_leftovers(self._folder, *self._folder.glob("snapshots/*"))
         for text in self._report.truncate_after(self.steps):
             self._say(text)
 
@@ -203,19 +164,18 @@ class Run:
         per_epoch = self._blocks.steps_per_epoch
         last = self._schedule.last_step(per_epoch)
         if self.steps >= last:
-            with self._holding():
-                pass
+            self._lock.close()
             self._say(
                 f"nothing left to do: {self.steps} steps done, {last} asked for; to go on, give "
                 "more --training_steps or --epochs"
             )
             return None
         with (
-            self._holding(),
+            contextlib.closing(self._lock),
             Interrupt() as interrupt,
             self._report.opened(last),
         ):
-            while (step := self.steps) < last and self._requested(interrupt) is None:
+            while (step := self.steps) < last and interrupt.requested is None:
                 count = self._blocks.next_count(step, last - step)
                 self._epoch.append(self._checked(step, self._blocks.take(step, count)))
                 self._report.advance(count)
@@ -223,7 +183,7 @@ class Run:
                     self._finish_epoch()
                 if time.monotonic() - self._saved_at > self._schedule.save_seconds:
                     self._save()
-            requested = self._requested(interrupt)
+            requested = interrupt.requested
             if self.steps != self._saved_step:
                 self._save()
             if requested is not None:
@@ -231,15 +191,7 @@ class Run:
                 self._report.print(
                     f"{name}: saved at step {self.steps}; the same command goes on from there"
                 )
-            if self._team is not None:
-                self._team.table([0])  # nobody leaves before the chief has saved
         return requested
-
-    def _requested(self, interrupt):
-        """The signal that asks to end the run, of this worker or another; None before one does."""
-        if self._team is None:
-            return interrupt.requested
-        return int(np.max(self._team.table([interrupt.requested or 0]))) or None
 
     def _checked(self, step, taken):
         """The block's records as a table [steps, columns]; refuses what is not finite."""
@@ -280,9 +232,7 @@ class Run:
         self._saved_step = self.steps
 
     def _write(self, folder):
-        """A checkpoint into a folder, by the chief."""
-        if not self._is_chief:
-            return
+        """A checkpoint into a folder."""
         epoch = np.concatenate(self._epoch) if self._epoch else np.zeros([0, 0], np.float32)
         checkpoint.save(
             folder,

@@ -206,9 +206,9 @@ def test_compiled_by_choice_of_the_estimator_or_of_the_user(
     """auto: as the estimator says. Nothing is compiled here: the choice is looked at."""
     chosen = []
 
-    def blocks(learner, train, batch_size, n_samples, seed, jit, dynamic, team):
+    def blocks(learner, train, batch_size, n_samples, seed, jit, dynamic):
         chosen.append(jit)
-        return Blocks(learner, train, batch_size, n_samples, seed, False, dynamic, team)
+        return Blocks(learner, train, batch_size, n_samples, seed, False, dynamic)
 
     monkeypatch.setattr("rebar.training.run.Blocks", blocks)
     registry.register("Interpreted", type("Interpreted", (Reinforce,), {"jit_pays": False}))
