@@ -24,8 +24,10 @@ What all take:
     logits: [..., C], float32 or float64.
     temperature: T > 0, a number or a scalar tensor.
     seed, step: the numbers that noise is drawn from. `seed` is an integer or several, `step` an
-      integer or a tensor; the same numbers give the same noise. Layers of one model need seeds of
-      their own, e.g. (0, 1) and (0, 2).
+      integer or a tensor; the same numbers give the same noise, except that each replica of
+      a tf.distribute strategy draws its own. Layers of one model need different seeds, e.g. (0, 1)
+      and (0, 2). Do not use optimizer.iterations as the step with accumulated gradients: it
+      changes less often than the minibatch.
     noise: instead of them, uniforms in (0, 1) shaped as the logits.
 
 Those with draws given D (gumbel_rao, reinmax_rao, reinmax_cv) also take

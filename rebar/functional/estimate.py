@@ -57,7 +57,9 @@ def estimate_gradient(
         n_samples sets of them, [K, B, H] or [K, H].
       seed, step: instead of noise: the numbers to draw it from. `seed` is an integer or several,
         `step` an integer, or a tensor so that a compiled loop can count; the same numbers give the
-        same noise.
+        same noise, except that each replica of a tf.distribute strategy draws its own. Do not use
+        optimizer.iterations as the step with accumulated gradients: it changes less often than the
+        minibatch.
       **options: those of the method:
         n_samples: loo: K, at least 2 (2).
         temperature: rebar, relax, gumbel: T > 0, a scalar, [B, 1] or [B, H] (0.5).
