@@ -1,4 +1,4 @@
-"""Replicas of a strategy draw independent noise. Run as a script: two logical devices are needed."""
+"""Replicas draw independent noise. As a script, with two logical devices: the comparison."""
 
 import subprocess
 import sys
