@@ -14,6 +14,7 @@ import tensorflow as tf
 from rebar import noise
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
+from rebar.estimators.base import checked_estimate
 from rebar.factory import make_learner
 from rebar.hparams import HParams
 from rebar.training.evaluate import Evaluator
@@ -70,7 +71,7 @@ class SBN:
 
     def _estimate(self, x, keys, n_samples):
         latents = self._noise(keys, x.shape[0], n_samples)
-        return self.learner.estimator.estimate(self.learner.model, x, latents).gradients
+        return checked_estimate(self.learner.estimator, self.learner.model, x, latents).gradients
 
     def _arguments(self, x, n_samples):
         model = self.learner.model

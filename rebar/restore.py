@@ -67,4 +67,6 @@ def load_model(folder: str | os.PathLike) -> Trained:
         # Damaged checkpoints were told of above.
         warnings.simplefilter("ignore", RuntimeWarning)
         found = checkpoint.restore(folder, learner.named_variables(), expected={})
+    for member in getattr(learner.estimator, "estimators", [learner.estimator]):
+        member.control_trained = found.step > 0
     return Trained(learner.model, hparams, found.step, learner.estimator)

@@ -31,8 +31,8 @@ MAY_IMPORT = {
         "training.optimizers",
     ],
     "original": [
-        *("data.sources", "errors", "factory", "hparams", "noise", "training.evaluate"),
-        "training.moments",
+        *("data.sources", "errors", "estimators.base", "factory", "hparams", "noise"),
+        *("training.evaluate", "training.moments"),
     ],
     "restore": [
         *("data.sources", "errors", "estimators.base", "factory", "hparams", "models", "registry"),

@@ -127,8 +127,7 @@ class Analyser:
             "objective": f"{bound}-sample bound" if bound else "elbo",
             "control": control,
             "n_samples": n_samples,
-            "evaluations": estimator.evaluations(len(self._target.model.n_units))
-            * n_samples
+            "evaluations": estimator.evaluations(len(self._target.model.n_units), n_samples)
             * len(self._target.x),
             "milliseconds": milliseconds,
             "seconds": time.perf_counter() - start,

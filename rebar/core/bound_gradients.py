@@ -15,7 +15,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from rebar.core import bounds
-from rebar.core.gradients import gradient_or_zero
+from rebar.core.gradients import gradient_or_zero, require_rank
 from rebar.types import Rollout
 
 
@@ -76,7 +76,7 @@ def score_gradient(
     Returns:
       Gradients aligned with `variables`, zeros where nothing depends on one.
     """
-    signal.shape.assert_has_rank(1)
+    require_rank(signal, 1, "the learning signal")
     fixed = at_fixed_samples(tape, rollout, n_samples)
     return mean_over_examples(
         tape,

@@ -4,15 +4,17 @@ import math
 
 import tensorflow as tf
 
+from rebar.core.gradients import require_rank
+
 
 def split_samples(values: tf.Tensor, n_samples: int) -> tf.Tensor:
     """Values a row [N], sample-major, to [S, B]."""
-    values.shape.assert_has_rank(1)
+    require_rank(values, 1, "the objective f")
     return tf.reshape(values, [n_samples, -1])
 
 
 def multi_sample(f: tf.Tensor) -> tf.Tensor:
     """log mean_s exp f_s, in nats: [S, B] -> [B]. The K-sample bound of Burda et al. 2016."""
-    f.shape.assert_has_rank(2)
+    require_rank(f, 2, "f")
     # Not tf.cast, which would make the logarithm a float32 first.
     return tf.reduce_logsumexp(f, axis=0) - tf.constant(math.log(f.shape[0]), f.dtype)

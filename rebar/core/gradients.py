@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from rebar.errors import RebarError
 from rebar.types import Rollout
 
 STRIPS = 8
@@ -31,8 +32,8 @@ def score_gradient(
     Returns:
       Gradients aligned with `variables`, zeros where nothing depends on one.
     """
-    for signal in signals:
-        signal.shape.assert_has_rank(1)
+    for layer, signal in enumerate(signals):
+        require_rank(signal, 1, f"the learning signal of layer {layer}")
     rows = tf.cast(tf.shape(rollout.objective)[0], rollout.objective.dtype)
     if len(signals) == 1:
         signals = list(signals) * len(rollout.log_q)
@@ -77,6 +78,27 @@ def gradient_or_zero(tape: tf.GradientTape, targets, variables: Sequence, cotang
         tf.zeros(v.shape, v.dtype) if g is None else g
         for g, v in zip(found, variables, strict=True)
     ]
+
+
+def variable_name(variable) -> str:
+    """The path of a Keras variable, the name of a plain one."""
+    return getattr(variable, "path", None) or variable.name.removesuffix(":0")
+
+
+def variable_names(variables: Sequence) -> list[str]:
+    """A unique name per variable."""
+    names = list(map(variable_name, variables))
+    return [n if names.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(names)]
+
+
+def require_rank(value: tf.Tensor, rank: int, name: str) -> None:
+    """Raise RebarError if `value` has another rank, so that nothing is broadcast by mistake."""
+    if value.shape.rank not in (rank, None):
+        expected = ("[]", "[N]", "[K, B]")[rank]
+        raise RebarError(
+            f"{name} has shape {value.shape}: must be {expected}; sum over other axes, or drop one "
+            "of length 1 with tf.squeeze(..., axis=-1)"
+        )
 
 
 def transpose(pullback, shapes: Sequence[tf.Tensor], tangents: Sequence[tf.Tensor]) -> list:

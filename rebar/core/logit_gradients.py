@@ -6,9 +6,11 @@ with 1 - u for u. All are per unit: [N] values of f, [N, H] samples and logits -
 
 import tensorflow as tf
 
+from rebar.core.gradients import require_rank
+
 
 def _column(values):
-    values.shape.assert_has_rank(1)
+    require_rank(values, 1, "the learning signal")
     return values[:, tf.newaxis]
 
 
@@ -41,7 +43,7 @@ def leave_one_out(f: tf.Tensor) -> tf.Tensor:
 
 def mean_of_others(f: tf.Tensor) -> tf.Tensor:
     """The mean of all f of an example but f_k: [K, B] -> [K, B], K >= 2."""
-    f.shape.assert_has_rank(2)
+    require_rank(f, 2, "f")
     return (tf.reduce_sum(f, axis=0) - f) / (f.shape[0] - 1)
 
 
@@ -50,7 +52,7 @@ def bound_with_one_replaced(f: tf.Tensor, replacement: tf.Tensor) -> tf.Tensor:
 
     log 1/K ( sum_{j != k} exp f_j + exp replacement_k ), in nats.
     """
-    f.shape.assert_has_rank(2)
+    require_rank(f, 2, "f")
     n = f.shape[0]
     own = tf.eye(n, dtype=tf.bool)[:, :, tf.newaxis]
     # [k, j, B]: row k holds all f_j but for its own replacement.

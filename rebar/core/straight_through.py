@@ -31,6 +31,7 @@ import tensorflow as tf
 
 from rebar.core import categorical
 from rebar.core.categorical import is_one, perturbed, softmax_product
+from rebar.core.gradients import require_rank
 from rebar.core.validity import positive
 
 _CHUNK_ELEMENTS = 2**19
@@ -177,7 +178,7 @@ def reinmax_rk2(logits, one_hot, g, beta=0.5, form="consistent"):
 
 def reinforce(logits, one_hot, f):
     """f (D - pi), f [N] any learning signal, for logits [N, ..., C]. Unbiased. Williams 1992."""
-    f.shape.assert_has_rank(1)
+    require_rank(f, 1, "the learning signal")
     signal = tf.reshape(f, [-1, *[1] * (logits.shape.rank - 1)])
     return signal * categorical.score(one_hot, logits)
 

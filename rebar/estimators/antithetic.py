@@ -79,9 +79,9 @@ class _Pairs(Estimator):
         super().__init__(**kwargs)
         self.branches = continues_independently(continuation)
 
-    def evaluations(self, n_layer):
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """The main chain, and one for each layer."""
-        return 1 + n_layer
+        return (1 + n_layer) * n_samples
 
     def estimate(self, model, x, noise):
         """Estimate the gradient; x [B, D]."""

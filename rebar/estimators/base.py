@@ -8,12 +8,17 @@ which it returns gradients of an objective of its choice.
 
 import dataclasses
 import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import samplers
+from rebar.core.gradients import require_rank, variable_names
+from rebar.errors import RebarError
 from rebar.initializers import FanInInitializer
 from rebar.noise import Noise
 from rebar.types import Estimate, Model, Rollout
@@ -31,6 +36,9 @@ class Estimator(keras.layers.Layer):
       generator_at_hard: whether the gradient of p's variables, on which the samples do not
         depend, is - mean d log_joint at the hard samples of the noise. A tracker then computes
         and remembers it once for all estimators that say so.
+
+    Attributes:
+      control_trained: whether training has updated what the estimator learns.
     """
 
     unbiased = True
@@ -43,6 +51,7 @@ class Estimator(keras.layers.Layer):
     def __init__(self, name=None, **kwargs):
         # Keras would number the instances of a process; names must not depend on history.
         super().__init__(name=name or type(self).__name__.lower(), **kwargs)
+        self.control_trained = False
 
     @classmethod
     def from_hparams(cls, hparams):
@@ -57,9 +66,14 @@ class Estimator(keras.layers.Layer):
                 values[name] = getattr(hparams, f"effective_{name}", getattr(hparams, name))
         return cls(**values)
 
-    def evaluations(self, n_layer: int) -> float:
-        """Evaluations of f per row of the noise and step: full passes, hard or relaxed."""
-        return 1
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+        """Evaluations of f per example and step: complete passes of a row, hard or relaxed.
+
+        Args:
+          n_layer: stochastic layers of the model.
+          n_samples: samples per example of the noise.
+        """
+        return n_samples
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create what the estimator learns. Called once, before `estimate`."""
@@ -81,6 +95,59 @@ class Estimator(keras.layers.Layer):
         return [gradients[id(variable)] for variable in self.trainable_variables]
 
 
+def checked_estimate(estimator, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
+    """estimator.estimate(model, x, noise), with every mistake of a plug-in named.
+
+    Raises:
+      RebarError: the result is no `Estimate`; a gradient is missing, None or of another shape; the
+        objective is not [N]; a metric is not a scalar.
+    """
+    name = type(estimator).__name__
+    estimate = estimator.estimate(model, x, noise)
+    if not isinstance(estimate, Estimate):
+        raise RebarError(
+            f"{name}.estimate() returned a {type(estimate).__name__}: must be a rebar.Estimate; "
+            "return rebar.Estimate(gradients, control_gradients, objective, metrics)"
+        )
+    for field, owner in (("gradients", model), ("control_gradients", estimator)):
+        variables, values = owner.trainable_variables, getattr(estimate, field)
+        names = variable_names(variables)
+        if len(values) != len(variables):
+            raise RebarError(
+                f"{name}.estimate() returned {len(values)} {field}: must be one for each of "
+                f"{len(variables)} variables, in their order: {', '.join(names) or 'none'}"
+            )
+        for variable, label, value in zip(variables, names, values, strict=True):
+            if value is None:
+                raise RebarError(
+                    f"{name}.estimate() returned None in {field} for {label}: must be a tensor; "
+                    "return zeros where nothing depends on it, e.g. with "
+                    "rebar.core.gradients.gradient_or_zero"
+                )
+            if not tf.TensorShape(variable.shape).is_compatible_with(value.shape):
+                raise RebarError(
+                    f"{name}.estimate() returned {field} of shape {tuple(value.shape)} for "
+                    f"{label}: must have its shape {tuple(variable.shape)}; return them in the "
+                    "order of the variables"
+                )
+    require_rank(estimate.objective, 1, f"the objective that {name}.estimate() returned")
+    checked_metrics(estimator, "estimate", estimate.metrics)
+    return estimate
+
+
+def checked_metrics(estimator, method: str, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metrics that a method of an estimator returned; RebarError if one is not a scalar."""
+    for metric, value in metrics.items():
+        shape = () if isinstance(value, int | float) else getattr(value, "shape", None)
+        if shape is None or tf.TensorShape(shape).rank not in (0, None):
+            given = "None" if value is None else f"of shape {shape}"
+            raise RebarError(
+                f"{type(estimator).__name__}.{method}() returned the metric {metric!r}, {given}: "
+                "must be a scalar; reduce it with tf.reduce_mean"
+            )
+    return metrics
+
+
 class InputBaseline(keras.layers.Layer):
     """c(x): a baseline that sees the input only, 100 tanh units and a linear one (2017 and NVIL).
 
@@ -93,7 +160,7 @@ class InputBaseline(keras.layers.Layer):
     def __init__(self, input_mean, seed=0, units=100, name="baseline", **kwargs):
         super().__init__(name=name, **kwargs)
         self.input_mean = input_mean
-        self.hidden = self._dense(units, "tanh", "hidden", seed, input_mean.shape[0])
+        self.hidden = self._dense(units, "tanh", "hidden", seed, math.prod(input_mean.shape))
         self.output_layer = self._dense(1, None, "output", seed, units)
         self.built = True
 
@@ -110,9 +177,14 @@ class InputBaseline(keras.layers.Layer):
         return layer
 
     def call(self, x, n_samples: int = 1):
-        """x [B, D] -> [N], computed once an example and repeated for its samples."""
-        values = self.output_layer(self.hidden(x - self.input_mean))[:, 0]
+        """x [B, D] or [B, ...] -> [N], computed once per example and repeated for its samples."""
+        values = self.output_layer(self.hidden(flat_rows(x - self.input_mean)))[:, 0]
         return tf.tile(values, [n_samples])
+
+
+def flat_rows(x: tf.Tensor) -> tf.Tensor:
+    """[B, ...] -> [B, D], for images that have more than one axis."""
+    return x if x.shape.rank == 2 else tf.reshape(x, [tf.shape(x)[0], -1])
 
 
 def positive_scale(raw) -> tf.Tensor:

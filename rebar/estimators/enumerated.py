@@ -26,7 +26,7 @@ class Enumerated(Estimator):
         del seed
         self._codes = enumeration.states_of(model)[0].shape[0]
 
-    def evaluations(self, n_layer):
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """Of every code."""
         return self._codes
 

@@ -30,9 +30,9 @@ class GumbelSoftmax(Estimator):
         self.temperature = temperature
         self.muprop_relaxation = muprop_relaxation
 
-    def evaluations(self, n_layer):
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """One relaxed, and a hard one for the log."""
-        return 2
+        return 2 * n_samples
 
     def estimate(self, model, x, noise):
         """Estimate the gradient; x [B, D]."""

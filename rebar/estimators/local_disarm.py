@@ -61,9 +61,9 @@ class LocalDisARM(MultiSample):
         self.symmetrized = symmetrized
         self.branches = continues_independently(continuation)
 
-    def evaluations(self, n_layer):
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """A main chain and one for each layer, from two rows of noise."""
-        return (1 + n_layer) / 2
+        return (1 + n_layer) * n_samples / 2
 
     def estimate(self, model, x, noise):
         """Estimate the gradient; x [B, D]. Its objective is f of the main chains, [N / 2].

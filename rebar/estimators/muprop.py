@@ -12,7 +12,8 @@ respect to layer l's means:
 
 Unbiased: given the layers under it, layer l's control variate is linear in b_l with coefficients
 that do not see b_l, so its expected score term is t_l f'_l . d sigmoid(logits_l), added back.
-Two evaluations of f a row (one of them at the means), MuProp also one derivative of f. Scales s, t
+1 + K evaluations of f per example with K samples (one of them at the means), MuProp also one
+derivative of f. Scales s, t
 (2 sigmoid(raw)) and baselines c are learned by least squares on the learning signals.
 
 Source: Gu et al. 2016 (arXiv 1511.05176), equations 5-8; scales and the full f as every layer's
@@ -32,9 +33,9 @@ class SimpleMuProp(Estimator):
     unbiased = True
     generator_at_hard = True
 
-    def evaluations(self, n_layer):
-        """One hard, one at the means."""
-        return 2
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+        """The hard ones, and one at the means, which the samples of an example share."""
+        return n_samples + 1
 
     def setup(self, model, seed=0):
         """Create the scale of f(mu) and the baseline."""
@@ -69,9 +70,9 @@ class MuProp(Estimator):
     unbiased = True
     generator_at_hard = True
 
-    def evaluations(self, n_layer):
-        """One hard, one at the means."""
-        return 2
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+        """The hard ones, and one at the means, which the samples of an example share."""
+        return n_samples + 1
 
     def setup(self, model, seed=0):
         """Create a scale of f(mu), a scale of the linear term and a baseline for each layer."""

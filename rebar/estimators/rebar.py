@@ -72,15 +72,18 @@ class REBAR(Estimator):
         self.muprop_relaxation = muprop_relaxation
         self.coupling = coupling
 
-    def evaluations(self, n_layer):
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """One hard, and a relaxed one for each switch layer."""
-        return 1 + (n_layer if self.quadratic else 1)
+        return (1 + (n_layer if self.quadratic else 1)) * n_samples
 
     def setup(self, model, seed=0):
         """Create the scales and the baseline."""
         if self.coupling == "all" and self.quadratic and len(model.n_units) > 1:
             self.unbiased = False
-        self.eta_names = ["/".join(v.path.split("/")[-2:]) for v in model.trainable_variables]
+        self.eta_names = [
+            "/".join(name.split("/")[-2:])
+            for name in gradients.variable_names(model.trainable_variables)
+        ]
         self.raw_eta = self.add_weight(
             shape=(len(self.eta_names),), initializer="zeros", name="raw_eta"
         )

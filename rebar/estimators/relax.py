@@ -42,7 +42,7 @@ from rebar import noise as noise_module
 from rebar.core import bernoulli, gradients
 from rebar.core.validity import positive
 from rebar.estimators import logit_products, relaxed_terms
-from rebar.estimators.base import Estimator, hard_rollout
+from rebar.estimators.base import Estimator, flat_rows, hard_rollout
 from rebar.initializers import FanInInitializer
 from rebar.types import Estimate
 
@@ -98,9 +98,9 @@ class RELAX(Estimator):
         self.initial_temperature = float(positive(temperature, "temperature"))
         self.hidden = hidden
 
-    def evaluations(self, n_layer):
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """One hard, and a relaxed one for each layer."""
-        return 1 + n_layer
+        return (1 + n_layer) * n_samples
 
     def setup(self, model, seed=0):
         """Create log T, log s and the networks."""
@@ -111,7 +111,7 @@ class RELAX(Estimator):
         )
         self.log_scale = self.add_weight(shape=(), initializer="zeros", name="log_scale")
         self.input_mean = model.input_mean
-        widths = [model.input_mean.shape[0], *model.n_units]
+        widths = [math.prod(model.input_mean.shape), *model.n_units]
         self.networks = [
             FreeForm(widths[k], widths[k + 1], seed, self.hidden, name=f"{self.name}_r_{k}")
             for k in range(len(model.n_units))
@@ -168,7 +168,7 @@ class RELAX(Estimator):
 
     def free_form_terms(self, x, noise, hard):
         """r_k [N] and dr_k/dz_k [N, H] of every layer, as `relaxed_terms.Terms`."""
-        inputs = [x - self.input_mean, *(2 * b - 1 for b in hard.samples[:-1])]
+        inputs = [flat_rows(x - self.input_mean), *(2 * b - 1 for b in hard.samples[:-1])]
         values, derivatives = {}, {}
         for k, network in enumerate(self.networks):
             z = tf.stop_gradient(hard.logits[k]) + bernoulli.logistic(noise.uniforms[k])

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rebar import registry
 from rebar.errors import RebarError
-from rebar.estimators.base import Estimator
+from rebar.estimators.base import Estimator, checked_estimate
 from rebar.types import Estimate
 
 
@@ -56,9 +56,9 @@ class Tracked(Estimator):
         }
         return cls(estimators, hparams.follow)
 
-    def evaluations(self, n_layer):
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """The sum over the estimators, though what they share is computed once."""
-        return sum(e.evaluations(n_layer) for e in self.estimators)
+        return sum(e.evaluations(n_layer, n_samples) for e in self.estimators)
 
     def setup(self, model, seed=0):
         """Set up every estimator."""
@@ -96,7 +96,7 @@ class Tracked(Estimator):
 
     def estimate(self, model, x, noise):
         """Estimate with every method; x [B, D]."""
-        estimates = [e.estimate(model, x, noise) for e in self.estimators]
+        estimates = [checked_estimate(e, model, x, noise) for e in self.estimators]
         gradients = dict(zip(self.labels, [list(e.gradients) for e in estimates], strict=True))
         labels, indices = self.common_gradients(model)
         for label in labels[1:]:

@@ -26,6 +26,7 @@ import math
 import operator
 import statistics
 import time
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ import tensorflow as tf
 from rebar import noise
 from rebar.core import gradients
 from rebar.errors import RebarError
+from rebar.training.control_fit import drawing, fitted, noise_keys
 
 CHUNK = 100
 """Draws of a call, the most that are summed in the model's own precision."""
@@ -63,7 +65,7 @@ class Measured(NamedTuple):
     Attributes:
       parts: "total", "q", "q_0", "q_1", ..., "p" -> `Part`.
       evaluations: evaluations of f of one estimate: full passes of one row, hard or relaxed,
-        `estimator.evaluations(n_layer)` times samples times images. Derivatives are not counted.
+        `estimator.evaluations(n_layer, n_samples)` times images. Derivatives are not counted.
       milliseconds: measured time of one estimate, its noise and the summing up included; the
         median over calls of up to CHUNK draws, after one call to warm up.
     """
@@ -89,11 +91,23 @@ class Measured(NamedTuple):
 
 
 def estimator_variance(
-    model, estimator, x, n_draws=100, seed=0, *, n_samples=1, jit=False, label=None
+    model,
+    estimator,
+    x,
+    n_draws=100,
+    seed=0,
+    *,
+    n_samples=1,
+    jit=False,
+    label=None,
+    fit_steps=None,
 ) -> dict:
     """Measure the variance of an estimator, or of each of a tracking one, at a batch.
 
     Nothing is changed: neither the model, nor what the estimators have learned.
+
+    Warns (RuntimeWarning) where control variates are untrained and `fit_steps` is not given: a
+    random baseline can have 20 times the variance of a trained one.
 
     Args:
       model: see `rebar.types.Model`.
@@ -104,14 +118,22 @@ def estimator_variance(
       n_samples: S, samples an example.
       jit: compile with XLA: quicker draws after seconds of compiling.
       label: of a single estimator in the result, by default the name of its class.
+      fit_steps: steps by which control variates are trained first, at the frozen model and the
+        batch, e.g. 200; they are restored afterwards. 0: measure them as they are.
 
     Returns:
       label -> `Measured`.
 
     Raises:
-      RebarError: no images, or n_draws or n_samples too small.
+      RebarError: no images, or n_draws, n_samples or fit_steps too small.
     """
-    return VarianceMeter(model, estimator, n_samples, jit, label)(x, n_draws, seed)
+    meter = VarianceMeter(model, estimator, n_samples, jit, label)
+    if fit_steps is None:
+        meter.warn_of_untrained()
+        fit_steps = 0
+    members = list(meter.members.values())
+    with fitted(model, members, n_samples, x, fit_steps, seed):
+        return meter(x, n_draws, seed)
 
 
 class VarianceMeter:
@@ -128,13 +150,29 @@ class VarianceMeter:
         labels = labels or [label or type(estimator).__name__]
         self._model = model
         self._samples = n_samples
-        self._members = dict(zip(labels, members, strict=True))
+        self.members = dict(zip(labels, members, strict=True))
         self._sums = {
             label: tf.function(
                 _summing(model, member, n_samples), autograph=False, jit_compile=jit or None
             )
-            for label, member in self._members.items()
+            for label, member in self.members.items()
         }
+
+    def warn_of_untrained(self) -> None:
+        """Warn of control variates that no training has updated."""
+        untrained = [
+            label
+            for label, member in self.members.items()
+            if member.trainable_variables and not getattr(member, "control_trained", True)
+        ]
+        if untrained:
+            warnings.warn(
+                f"the control variates of {', '.join(untrained)} are untrained, so their variance "
+                "is not that of the estimator in use; give fit_steps=200 to train them first at "
+                "this model, or fit_steps=0 to measure them as they are",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def __call__(self, x, n_draws: int = 100, seed=0, position=(), groups: int = GROUPS) -> dict:
         """Measure at a batch.
@@ -163,18 +201,16 @@ class VarianceMeter:
         variables = self._model.trainable_variables
         parts = variables_by_part(self._model, x)
         sizes = [math.prod(v.shape) for v in variables]
-        keys = np.stack([_keys(seed, *position, draw) for draw in range(n_draws + 1)])
+        keys = np.stack([noise_keys(seed, *position, draw) for draw in range(n_draws + 1)])
         draws = np.array_split(keys[1:], max(2, min(groups, n_draws // 2)))
         zeros = [tf.zeros(v.shape, x.dtype) for v in variables]
-        evaluations = self._samples * len(x)
         result = {}
-        for label, member in self._members.items():
+        for label, member in self.members.items():
             with np.errstate(invalid="ignore"):  # nan where an estimate is not finite
                 sums, milliseconds = _sums_of_groups(self._sums[label], zeros, x, keys[0], draws)
                 measured = {name: _part(sums, indices, sizes) for name, indices in parts.items()}
-            result[label] = Measured(
-                measured, member.evaluations(len(self._model.n_units)) * evaluations, milliseconds
-            )
+            evaluations = member.evaluations(len(self._model.n_units), self._samples) * len(x)
+            result[label] = Measured(measured, evaluations, milliseconds)
         return result
 
 
@@ -229,26 +265,17 @@ def fixed_batch(train, batch_size: int, dynamic: bool = False) -> np.ndarray:
     )
 
 
-def _keys(seed, *position):
-    """Keys [2, 2] of the main chain's noise and of its branches."""
-    return np.stack([noise.key(seed, "variance", *position, i) for i in range(2)])
-
-
 def _summing(model, estimator, n_samples):
     """The function of x, keys [CHUNK, 2, 2], how many of them count, and c that returns s and t.
 
     s is a list aligned with the model's variables, t is given for each variable: [V].
     """
 
-    def draw(x, keys):
-        draws = noise.latents(keys[0], n_samples, x.shape[0], model.n_units, x.dtype)
-        if estimator.branches:
-            draws = noise.with_branches(draws, keys[1])
-        return estimator.estimate(model, x, draws).gradients
+    estimate = drawing(model, estimator, n_samples)
 
     def sums(x, keys, count, c):
         def body(i, s, t):
-            d = [a - b for a, b in zip(draw(x, keys[i]), c, strict=True)]
+            d = [a - b for a, b in zip(estimate(x, keys[i]).gradients, c, strict=True)]
             squares = tf.stack([gradients.sum_of_squares(v) for v in d])
             s = [a + b for a, b in zip(s, d, strict=True)]
             return i + 1, s, t + tf.cast(squares, tf.float64)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from rebar import noise
 from rebar.core import bounds, samplers
 from rebar.errors import RebarError
+from rebar.estimators.base import checked_metrics
 from rebar.noise import Noise
 
 ROWS = 4000
@@ -109,6 +110,7 @@ class Evaluator:
                 for i, width in enumerate(self._model.n_units)
             ),
             n_samples,
+            key=noise.fold_in(keys[0], 1),
         )
         if encoded is None:
             encoded = self._model.encode(x)
@@ -117,5 +119,11 @@ class Evaluator:
         bound = bounds.multi_sample(bounds.split_samples(weights, n_samples))
         metrics = {}
         if with_metrics and self._estimator is not None:
-            metrics = self._estimator.metrics(self._model, x, latents, hard)
+            if self._estimator.branches:
+                latents = noise.with_branches(latents, noise.fold_in(keys[0], 2))
+            metrics = checked_metrics(
+                self._estimator,
+                "metrics",
+                self._estimator.metrics(self._model, x, latents, hard),
+            )
         return encoded, bound, tf.reduce_mean(hard.objective), metrics

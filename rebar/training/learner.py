@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rebar.core import gradients
 from rebar.errors import RebarError
-from rebar.estimators.base import Estimator
+from rebar.estimators.base import Estimator, checked_estimate
 from rebar.noise import Noise
 from rebar.training import optimizers
 from rebar.training.moments import Moments
@@ -102,10 +102,10 @@ class Learner:
         }
         # The position makes the name unique; Keras numbers optimizers, so their name is left out.
         named = {
-            f"{prefix}/{i}/{v.path.split('/')[-1]}": v
+            f"{prefix}/{i}/{gradients.variable_name(v).split('/')[-1]}": v
             for prefix, owner in owners.items()
             if owner is not None
-            for i, v in enumerate(owner.variables)
+            for i, v in enumerate(getattr(owner, "variables", None) or owner.trainable_variables)
         }
         return named | self.moments.named_variables()
 
@@ -125,8 +125,14 @@ class Learner:
 
         That is an index into `watched`, 0 if there is none.
         """
-        estimate = self.estimator.estimate(self.model, x, noise)
-        self._check(estimate)
+        estimate = checked_estimate(self.estimator, self.model, x, noise)
+        taken = RESERVED & set(estimate.metrics)
+        if taken:
+            raise RebarError(
+                f"{type(self.estimator).__name__} reports metrics named "
+                f"{', '.join(sorted(taken))}: reserved for training; rename them in its estimate() "
+                "and metrics()"
+            )
         variances, moment_metrics = self.moments.values()
         metrics = {
             "elbo": tf.reduce_mean(estimate.objective),
@@ -148,7 +154,8 @@ class Learner:
 
     def _names(self) -> tuple:
         """What a user is told of each number that must be finite, in the order of the terms."""
-        paths = [v.path for v in self.model.trainable_variables]
+        paths = gradients.variable_names(self.model.trainable_variables)
+        own = gradients.variable_names(self.estimator.trainable_variables)
         return (
             "the ELBO",
             *(
@@ -156,37 +163,12 @@ class Learner:
                 for label in self.labels or [""]
                 for path in paths
             ),
-            *(f"the gradient of {v.path}" for v in self.estimator.trainable_variables),
+            *(f"the gradient of {path}" for path in own),
         )
 
     def begin_block(self) -> None:
         """To be called before the first of every hundred steps or so; see `Moments.rescale`."""
         self._rescale()
-
-    def _check(self, estimate: Estimate) -> None:
-        """Refuse metrics that would be overwritten, shapes that would broadcast or misalign."""
-        taken = RESERVED & set(estimate.metrics)
-        if taken:
-            raise RebarError(
-                f"the estimator reports metrics named {', '.join(sorted(taken))}, which training "
-                "uses itself; rename them in its estimate() and metrics()"
-            )
-        if estimate.objective.shape.rank != 1:
-            raise RebarError(
-                f"an estimate's objective must be [N], given: {estimate.objective.shape}; "
-                "squeeze or reduce it, [N, 1] would broadcast to [N, N]"
-            )
-        for variables, values, owner in (
-            (self.model.trainable_variables, estimate.gradients, "gradients"),
-            (self.estimator.trainable_variables, estimate.control_gradients, "control_gradients"),
-        ):
-            expected = [tuple(v.shape) for v in variables]
-            given = [tuple(g.shape) for g in values]
-            if expected != given:
-                raise RebarError(
-                    f"an estimate's {owner} must have the variables' shapes {expected}, in their "
-                    f"order; given: {given}"
-                )
 
     def _apply(self, estimate: Estimate, finite: tf.Tensor) -> None:
         by_id = {
@@ -195,6 +177,8 @@ class Learner:
         }
         for optimizer, variables in self._updates.values():
             optimizer.apply_after(finite, [by_id[id(v)] for v in variables], variables)
+        for estimator in getattr(self.estimator, "estimators", [self.estimator]):
+            estimator.control_trained = True
         if self.control_optimizer is not None:
             self.control_optimizer.apply_after(
                 finite, estimate.control_gradients, self.estimator.trainable_variables

@@ -131,7 +131,9 @@ def test_fault_the_same_noise_in_every_draw(monkeypatch):
     model = tiny_model(2)
     wrong = differing_parts(set_up(NVIL(), model), model, batch(1), states_of_rows)
     assert wrong == ["total", "q", "q_0", "q_1", "p"]
-    (measured,) = rebar.estimator_variance(model, set_up(NVIL(), model), batch(1), 20).values()
+    (measured,) = rebar.estimator_variance(
+        model, set_up(NVIL(), model), batch(1), 20, fit_steps=0
+    ).values()
     assert measured.parts["total"].variance == 0
 
 
@@ -207,7 +209,7 @@ def test_what_is_not_finite_is_not_called_zero():
     estimator = Constructed()
     for value in (np.nan, np.inf):
         estimator.first = value
-        (measured,) = rebar.estimator_variance(model, estimator, batch(1), 4).values()
+        (measured,) = rebar.estimator_variance(model, estimator, batch(1), 4, fit_steps=0).values()
         assert np.isnan(measured.parts["total"].variance)
         assert measured.parts["q"].variance > 0
 
@@ -255,12 +257,12 @@ def test_all_that_is_tracked_sees_the_noise_that_each_sees_alone():
     settings = hparams("SBNTrackGradVariances", 2, track=labels, follow="ARM")
     tracked = registry.make_estimator("SBNTrackGradVariances", settings)
     set_up(tracked, model)
-    together = rebar.estimator_variance(model, tracked, batch(3), 30, 2, n_samples=2)
+    together = rebar.estimator_variance(model, tracked, batch(3), 30, 2, n_samples=2, fit_steps=0)
     assert list(together) == list(labels)
     for label, member in zip(labels, tracked.estimators, strict=True):
-        alone = rebar.estimator_variance(model, member, batch(3), 30, 2, n_samples=2, label="mine")[
-            "mine"
-        ]
+        alone = rebar.estimator_variance(
+            model, member, batch(3), 30, 2, n_samples=2, label="mine", fit_steps=0
+        )["mine"]
         assert alone.parts == together[label].parts
         evaluations = {"NVIL": 1}.get(label, 3) * 2 * 3
         assert alone.evaluations == evaluations
