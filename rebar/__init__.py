@@ -5,6 +5,7 @@ TensorFlow is loaded.
 """
 
 import importlib
+import pkgutil
 
 _HOMES = {
     "BernoulliEstimate": "rebar.functional.estimate:BernoulliEstimate",
@@ -15,34 +16,36 @@ _HOMES = {
     "Noise": "rebar.noise:Noise",
     "RebarError": "rebar.errors:RebarError",
     "Rollout": "rebar.types:Rollout",
-    "SBN": "rebar.original:SBN",
-    "SBNDynamicRebar": "rebar.original:SBNDynamicRebar",
-    "SBNGumbel": "rebar.original:SBNGumbel",
-    "SBNMuProp": "rebar.original:SBNMuProp",
-    "SBNNVIL": "rebar.original:SBNNVIL",
-    "SBNRebar": "rebar.original:SBNRebar",
-    "SBNSimpleMuProp": "rebar.original:SBNSimpleMuProp",
-    "SBNTrackGradVariances": "rebar.original:SBNTrackGradVariances",
     "estimate_gradient": "rebar.functional.estimate:estimate_gradient",
     "estimator_variance": "rebar.training.estimator_variance:estimator_variance",
     "load_data": "rebar.data:load",
     "load_model": "rebar.restore:load_model",
     "preset": "rebar.hparams.presets:preset",
     "register": "rebar.registry:register",
-    "straight_through": "rebar.straight_through",
 }
+"""Public name -> its home. Submodules and the classes of all models are public too."""
+
+_SUBMODULES = {module.name for module in pkgutil.iter_modules(__path__)}
 
 __all__ = list(_HOMES)
 __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'rebar' has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
-    home = importlib.import_module(module)
-    return getattr(home, attribute) if attribute else home
+    if name in _HOMES:
+        module, _, attribute = _HOMES[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    if not name.startswith("_"):
+        if name in _SUBMODULES:
+            return importlib.import_module(f"rebar.{name}")
+        registry = importlib.import_module("rebar.registry")
+        if name in registry.names():
+            return importlib.import_module("rebar.original").model_class(name)
+        near = importlib.import_module("rebar.errors").did_you_mean(name, __dir__())
+        raise AttributeError(f"module 'rebar' has no attribute {name!r}{near}")
+    raise AttributeError(f"module 'rebar' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_HOMES])
+    registry = importlib.import_module("rebar.registry")
+    return sorted({*globals(), *_HOMES, *_SUBMODULES, *registry.names()})

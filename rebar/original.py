@@ -8,10 +8,12 @@ There is no session any more: `initialize` is gone. Steps run as compiled graphs
 `rebar_train.py` takes many steps a call, which saves that overhead.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
-from rebar import noise
+from rebar import noise, registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.estimators.base import checked_estimate
@@ -25,10 +27,10 @@ BLOCK = 100
 
 
 class SBN:
-    """REINFORCE with leave-one-out centring; base of the other seven.
+    """REINFORCE with leave-one-out centering, and the base class of all other models.
 
     Args:
-      hparams: settings; `hparams.model` is not looked at, the class is the model.
+      hparams: `HParams`, or an --hparams string; must not name another model.
       mean_xs: [n_input] mean of the training images.
       eval_mode: train the recognition network and the control variates only.
       seed: non-negative integer.
@@ -37,13 +39,27 @@ class SBN:
       learner: model, estimator and all state of training.
 
     Raises:
-      RebarError: hparams do not fit mean_xs.
+      RebarError: hparams name another model, or do not fit mean_xs.
     """
 
     model_name = "SBN"
 
     def __init__(self, hparams: HParams, mean_xs, eval_mode: bool = False, seed: int = 0):
-        self.hparams = hparams.replace(model=self.model_name)
+        if isinstance(hparams, str):
+            hparams = HParams.parse(hparams)
+        name = self.model_name
+        if not isinstance(hparams, HParams):
+            raise RebarError(
+                f"hparams={hparams!r}: must be rebar.HParams or a string; type e.g. "
+                f'rebar.{name}("n_layer=2", mean_xs)'
+            )
+        is_default = hparams.model == HParams().model and "model" not in hparams.typed
+        if hparams.model != name and not is_default:
+            raise RebarError(
+                f"model={hparams.model} in the hparams of rebar.{name}: the class is the model; "
+                f"use rebar.{hparams.model}, or leave model out"
+            )
+        self.hparams = hparams.replace(model=name)
         mean_xs = np.asarray(mean_xs)
         if hparams.n_input not in (0, mean_xs.size):
             raise RebarError(
@@ -138,43 +154,21 @@ class SBN:
         return list(self._evaluate(x.numpy(), n_samples, self._evaluations).values())
 
 
-class SBNNVIL(SBN):
-    """NVIL, see `rebar.estimators.nvil`."""
+@functools.cache
+def model_class(name: str) -> type[SBN]:
+    """The class of a registered model: `SBN`, or a subclass of it.
 
-    model_name = "SBNNVIL"
-
-
-class SBNSimpleMuProp(SBN):
-    """MuProp without its linear term, see `rebar.estimators.muprop`."""
-
-    model_name = "SBNSimpleMuProp"
-
-
-class SBNMuProp(SBN):
-    """MuProp, see `rebar.estimators.muprop`."""
-
-    model_name = "SBNMuProp"
+    Raises:
+      RebarError: there is no such model.
+    """
+    entry = registry.entry(name)
+    if name == SBN.model_name:
+        return SBN
+    doc = f"The model {name} with the methods of `SBN`; its estimator is {entry.label}."
+    return type(name, (SBN,), {"model_name": name, "__doc__": doc, "__module__": __name__})
 
 
-class SBNRebar(SBN):
-    """REBAR at a constant temperature, see `rebar.estimators.rebar`."""
-
-    model_name = "SBNRebar"
-
-
-class SBNDynamicRebar(SBN):
-    """REBAR with a learned temperature, see `rebar.estimators.rebar`."""
-
-    model_name = "SBNDynamicRebar"
-
-
-class SBNGumbel(SBN):
-    """Gumbel-Softmax (biased), see `rebar.estimators.gumbel`."""
-
-    model_name = "SBNGumbel"
-
-
-class SBNTrackGradVariances(SBN):
-    """Several estimators on one trajectory, see `rebar.estimators.tracked`."""
-
-    model_name = "SBNTrackGradVariances"
+def __getattr__(name):
+    if name in registry.names():
+        return model_class(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from rebar.errors import RebarError
+from rebar.errors import RebarError, did_you_mean
 
 _TYPED = re.compile(r"[A-Za-z0-9_.+-]+")
 """What a name can be made of."""
@@ -110,8 +110,8 @@ def entry(name: str) -> Entry:
         return _ENTRIES[name]
     except KeyError:
         raise RebarError(
-            f"unknown model {name!r}; known models: {', '.join(_ENTRIES)}. A model of your own "
-            "becomes known through rebar.register() (see docs/add_an_estimator.md)."
+            f"unknown model {name!r}; known: {', '.join(_ENTRIES)}; register a custom one with "
+            f"rebar.register() (docs/add_an_estimator.md){did_you_mean(name, _ENTRIES)}"
         ) from None
 
 

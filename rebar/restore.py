@@ -47,6 +47,11 @@ def load_model(folder: str | os.PathLike) -> Trained:
       RebarError: the folder holds no whole checkpoint, or one that this version of the program, or
         this program without the user's own estimators registered, cannot use.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise RebarError(
+            f"load_model({folder!r}): must be the folder of a run; type e.g. "
+            'rebar.load_model("runs/SBNDisARM-digits-...")'
+        )
     found = checkpoint.latest(folder)
     if found is None:
         raise RebarError(

@@ -1,5 +1,8 @@
 """The 2017 classes: what partial_fit, partial_grad and partial_eval take, return and change."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -240,3 +243,51 @@ def test_settings_that_do_not_fit_are_refused():
         rebar.SBN(rebar.HParams(), np.full((2, 3), 0.5))
     with pytest.raises(RebarError, match="odd"):
         rebar.SBN(rebar.HParams(task="sp"), np.full(5, 0.5))
+
+
+@pytest.mark.parametrize("name", [n for n in rebar.registry.names() if n not in NAMES])
+def test_every_model_has_a_class(name):
+    assert name in dir(rebar)
+    kind = getattr(rebar, name)
+    assert kind is getattr(rebar, name)
+    assert kind.model_name == name
+    least = rebar.registry.entry(name).n_samples(1)
+    track = "track=[ST],follow=ST" if "Track" in name else f"n_samples={least}"
+    hparams = rebar.HParams.parse({"model": name}, track)
+    lhat, _, step, _ = kind(hparams, np.full(6, 0.5)).partial_fit(X, n_samples=least)
+    assert step == 1
+    assert np.isfinite(lhat[0])
+
+
+@pytest.mark.parametrize("hparams", ["n_layer=2,n_hidden=3", "n_hidden=3"])
+def test_a_string_is_enough(hparams):
+    assert rebar.SBNRebar(hparams, np.full(6, 0.5)).hparams.n_hidden == 3
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda: rebar.SBNRebar(3, np.full(6, 0.5)), "hparams=3: must be"),
+        (lambda: rebar.SBNRebar({"n_layer": 2}, np.full(6, 0.5)), "must be rebar.HParams"),
+        (lambda: rebar.SBNGumbel("model=SBNRebar", np.full(6, 0.5)), "model=SBNRebar"),
+        (lambda: rebar.SBNRebar("model=SBNGumbel", np.full(6, 0.5)), "model=SBNGumbel"),
+        (lambda: rebar.SBNRebar(rebar.HParams(model="SBN"), np.full(6, 0.5)), "model=SBN"),
+        (lambda: rebar.load_model(None), r"load_model\(None\)"),
+        (lambda: rebar.load_model(3), r"load_model\(3\)"),
+    ],
+)
+def test_python_mistakes(mistake, message):
+    with pytest.raises(RebarError, match=message):
+        mistake()
+
+
+def test_submodules_are_reachable():
+    code = (
+        "import sys, rebar; assert 'tensorflow' not in sys.modules; "
+        "rebar.noise.key, rebar.registry.names, rebar.estimators, rebar.core, rebar.runs, "
+        "rebar.models, rebar.training, rebar.straight_through.reinmax; "
+        "assert all(hasattr(rebar, name) for name in dir(rebar))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="did you mean SBNDisARM"):
+        rebar.SBNDisarm  # noqa: B018

@@ -107,7 +107,9 @@ def test_names_and_labels_that_are_taken(name, label):
 
 
 def test_unknown_names():
-    with pytest.raises(RebarError, match=r"unknown model 'SBNX'; known models: SBN, .*register"):
+    with pytest.raises(
+        RebarError, match=r"unknown model 'SBNX'; known: SBN, .*register.*did you mean"
+    ):
         registry.entry("SBNX")
     with pytest.raises(RebarError, match="unknown model"):
         registry.make_estimator("SBNX", HParams())

@@ -31,7 +31,7 @@ MAY_IMPORT = {
         "training.optimizers",
     ],
     "original": [
-        *("data.sources", "errors", "estimators.base", "factory", "hparams", "noise"),
+        *("data.sources", "errors", "estimators.base", "factory", "hparams", "noise", "registry"),
         *("training.evaluate", "training.moments"),
     ],
     "restore": [

@@ -104,7 +104,12 @@ def define_flags() -> flags.FlagValues:
     define("list", "keep_epochs", "", "Epochs after which a checkpoint is kept, e.g. 1,5,25.")
     define("list", "plugins", "", "Python modules to import that register models of yours.")
     flags.DEFINE_enum(
-        "jit", "auto", ["auto", "on", "off"], "Compile steps with XLA.", flag_values=values
+        "jit",
+        "auto",
+        ["auto", "on", "off"],
+        "Compile steps with XLA.",
+        flag_values=values,
+        case_sensitive=False,
     )
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
@@ -138,6 +143,12 @@ def main(argv: list[str] | None = None) -> int:
         if rest:
             raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
         hparams = _hparams(values)
+        if "model" not in hparams.typed:
+            print(
+                f"warning: no model given: training {hparams.model}, the default of 2017, whose "
+                'gradient is biased; choose another one with e.g. --hparams="model=SBNDisARM"',
+                file=sys.stderr,
+            )
         _prepare(values, hparams)
         received = _train(values, hparams)
     except (flags.Error, RebarError) as error:
@@ -265,6 +276,8 @@ def _train(values, hparams: HParams) -> int | None:
 def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
     """Say what is about to be trained."""
     print(hparams.to_dict())
+    for note in hparams.notes:
+        print(f"note: {note}")
     print(f"seed: {seed}")
     for name, value in about.items():
         print(f"{name}: {value}")

@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rebar import registry
 from rebar.data.sources import TASKS
+from rebar.errors import did_you_mean
 from rebar.hparams import grammar
 
 MOST_NOISE = 2**28
@@ -43,8 +44,9 @@ def problems(fields: Mapping, values: Mapping[str, Any], bad: set[str]) -> Itera
         choices = field.metadata["choices"]
         for item in value if isinstance(value, tuple) else (value,):
             if choices and item not in choices():
-                own = "; one of your own needs --plugins" if name in ("model", "track") else ""
-                yield f"{name}={item!r}: choose from {', '.join(choices())}{own}"
+                own = "; a custom one needs --plugins" if name in ("model", "track") else ""
+                near = did_you_mean(item, choices())
+                yield f"{name}={item!r}: choose from {', '.join(choices())}{own}{near}"
             elif isinstance(item, str) and re.search(r"[,\[\]\s]", item):
                 yield f"{name}={item!r}: a name cannot hold a comma, bracket or space"
 
@@ -166,12 +168,10 @@ def _tracked_samples(values: Mapping[str, Any]) -> Iterator[str]:
         elif samples < entry.min_samples:
             wrong.append(f"{entry.label} needs at least {entry.min_samples}")
     if wrong:
-        step = math.lcm(*(entry.samples for entry in entries))
-        least = max(samples, *(entry.min_samples for entry in entries))
         yield (
             f"the estimators in track share the samples of an example, and n_samples={samples} "
             f"does not suit all of them: {', '.join(wrong)}; give "
-            f"n_samples={math.ceil(least / step) * step}, or leave them out of track"
+            f"n_samples={_n_samples_for(entries, samples)}, or leave them out of track"
         )
 
 
@@ -199,6 +199,31 @@ def _not_for_bound(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{name} with multi_sample=True compares the bounds of different examples, but "
                 f"batch_size={values['batch_size']}; give batch_size={least} or more"
             )
+
+
+def inferred(values: Mapping[str, Any], typed: Collection[str]) -> dict[str, Any]:
+    """Values that follow from `track` where they were not typed.
+
+    `follow` becomes the first of `track` unless its default is tracked, and `n_samples` the
+    smallest number that suits all of them.
+    """
+    entries = [registry.entry(name) for name in _tracked(values)]
+    if "track" not in typed or not entries or len(entries) < len(values["track"]):
+        return {}
+    changes: dict[str, Any] = {}
+    if "follow" not in typed and values["follow"] not in values["track"]:
+        changes["follow"] = values["track"][0]
+    suitable = _n_samples_for(entries, values["n_samples"])
+    if "n_samples" not in typed and suitable != values["n_samples"]:
+        changes["n_samples"] = suitable
+    return changes
+
+
+def _n_samples_for(entries, least: int) -> int:
+    """The smallest number of samples, `least` or more, that suits several estimators."""
+    step = math.lcm(*(entry.samples for entry in entries))
+    least = max(least, *(entry.min_samples for entry in entries))
+    return math.ceil(least / step) * step
 
 
 def _too_few(values: Mapping[str, Any]) -> Iterator[str]:

@@ -6,11 +6,12 @@ VALUE has no comma and no "["; VALUES are separated by commas or spaces. The typ
 that of the present value of the name: bool, int, float, str, or tuple (a list of str).
 """
 
-import difflib
 import numbers
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from rebar.errors import did_you_mean
 
 # No two runs of spaces stand side by side: their lengths would be tried in all combinations.
 _CLAUSE = re.compile(
@@ -62,6 +63,21 @@ def parse(string: str, current: Mapping[str, Any]) -> tuple[dict[str, Any], list
                 raise ValueError("given twice in one string; give it once")
             values[name] = _value(clause, name, index, values.get(name, current[name]))
         except ValueError as error:
+            problems.append(f"{name}: {error}")
+            bad.add(name)
+    return values, problems, bad
+
+
+def read(given: Mapping[str, Any], current: Mapping[str, Any]) -> tuple[dict, list, set]:
+    """As `parse`, from a mapping of names to Python values."""
+    values, problems, bad = {}, [], set()
+    for name, value in given.items():
+        if name not in current:
+            problems.append(unknown(str(name), current))
+            continue
+        try:
+            values[name] = typed(value, current[name])
+        except (TypeError, OverflowError) as error:
             problems.append(f"{name}: {error}")
             bad.add(name)
     return values, problems, bad
@@ -126,10 +142,5 @@ def type_name(value: Any) -> str:
 
 def unknown(name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known, with the nearest ones that are."""
-    by_lower_case = {word.lower(): word for word in known}
-    near = difflib.get_close_matches(name.lower(), by_lower_case, n=3)
-    if near:
-        hint = f"did you mean {' or '.join(by_lower_case[word] for word in near)}?"
-    else:
-        hint = f"known: {', '.join(by_lower_case.values())}"
-    return f"unknown hyperparameter {name!r}; {hint}"
+    hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
+    return f"unknown hyperparameter {name!r}{hint}"

@@ -16,7 +16,7 @@ import json
 import operator
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from rebar import registry
 from rebar.errors import RebarError
@@ -50,6 +50,11 @@ class HParams(Fields):
       RebarError: when built from values that cannot be used; names every problem.
     """
 
+    typed: ClassVar[frozenset[str]] = frozenset()
+    """Names that the strings of `parse` set, a preset's included."""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What `parse` inferred from other values, in words."""
+
     def __post_init__(self):
         values, problems, bad = {}, [], set()
         for field in dataclasses.fields(self):
@@ -64,11 +69,15 @@ class HParams(Fields):
             object.__setattr__(self, name, value)
 
     @classmethod
-    def parse(cls, *strings: str) -> "HParams":
+    def parse(cls, *strings: str | Mapping[str, Any]) -> "HParams":
         """Defaults changed by --hparams strings, of which later ones override earlier ones.
 
+        With track=[...] alone, `follow` becomes the first of them and `n_samples` the smallest
+        number that suits them all; `notes` of the result has these in words.
+
         Args:
-          *strings: each as in the module's docstring; "" changes nothing.
+          *strings: each as in the module's docstring, or a mapping of names to values; "" changes
+            nothing.
 
         Raises:
           RebarError: names every problem: malformed clauses, unknown names (with the nearest
@@ -76,16 +85,34 @@ class HParams(Fields):
             scalar and the reverse, values out of range.
         """
         values = {field.name: field.default for field in dataclasses.fields(cls)}
-        problems, bad = [], set()
+        problems, bad, typed = [], set(), set()
         for string in strings:
-            changes, wrong, unreadable = grammar.parse(string, values)
+            if isinstance(string, Mapping):
+                changes, wrong, unreadable = grammar.read(string, values)
+            elif isinstance(string, str):
+                changes, wrong, unreadable = grammar.parse(string, values)
+            else:
+                raise RebarError(
+                    f"HParams.parse({string!r}): must be a string or a mapping; type e.g. "
+                    'HParams.parse("model=SBNDisARM,n_layer=2")'
+                )
             values |= changes
+            typed |= set(changes)
             problems += wrong
             bad |= unreadable
+        inferred = checks.inferred(values, typed) if bad.isdisjoint(values) else {}
+        values |= inferred
         problems += checks.problems(_FIELDS, values, bad)
-        given = " ".join(f'--hparams="{string}"' for string in strings)
+        given = " ".join(
+            f'--hparams="{string}"' if isinstance(string, str) else str(dict(string))
+            for string in strings
+        )
         _refuse(f"cannot use {given}", problems)
-        return cls(**values)
+        hparams = cls(**values)
+        object.__setattr__(hparams, "typed", frozenset(typed))
+        notes = [f"{n}={grammar.write(v)}, inferred from track" for n, v in inferred.items()]
+        object.__setattr__(hparams, "notes", tuple(notes))
+        return hparams
 
     def replace(self, **changes: Any) -> "HParams":
         """A copy with some values changed. Raises RebarError for unknown names and bad values."""
@@ -100,7 +127,7 @@ class HParams(Fields):
         """
         return ",".join(
             f"{name}={grammar.write(value)}"
-            for name, value in vars(self).items()
+            for name, value in self.values().items()
             if all or value != _FIELDS[name].default
         )
 
@@ -108,8 +135,12 @@ class HParams(Fields):
         """Name -> value of every hyperparameter, ready for JSON (lists, not tuples)."""
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
+            for name, value in self.values().items()
         }
+
+    def values(self) -> dict[str, Any]:
+        """Name -> value of every hyperparameter."""
+        return {name: getattr(self, name) for name in _FIELDS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "HParams":
@@ -165,7 +196,7 @@ def run_name(hparams: HParams, seed: int) -> str:
     The readable part tells the usual runs apart; the hash at the end covers the seed and all
     values that are not the default, so that a hyperparameter added later renames no old run.
     """
-    changed = {n: v for n, v in vars(hparams).items() if v != _FIELDS[n].default}
+    changed = {n: v for n, v in hparams.values().items() if v != _FIELDS[n].default}
     content = json.dumps({"hparams": changed, "seed": operator.index(seed)}, sort_keys=True)
     # Registered names are the user's: keep what any file system takes, at a harmless length.
     model = re.sub(r"[^A-Za-z0-9._]", "_", hparams.model).lstrip(".")[:60]

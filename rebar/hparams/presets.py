@@ -3,8 +3,8 @@
 A preset is an --hparams string that is read before those that the user gives, so any of its values
 can be overridden:
 
-    python rebar_train.py --preset=disarm_nonlinear --hparams="model=SBNDisARM,task=omni"
-    HParams.parse(rebar.preset("disarm_nonlinear"), "model=SBNDisARM,task=omni")
+    python rebar_train.py --preset=disarm_nonlinear --hparams="model=SBNRelax,task=omni"
+    HParams.parse(rebar.preset("disarm_nonlinear"), "model=SBNRelax,task=omni")
 
 disarm_*: Dong, Mnih & Tucker 2020 (arXiv 2006.10680), for sbn, fashion and omni. What their text
 does not say (initial weights, beta2, the rate of RELAX's control variate) is as in their code. How
@@ -15,12 +15,10 @@ cat_*: the categorical VAEs of Wang & Bui 2026 (arXiv 2603.08257), tables of the
 differ from one another; task=mnist, and task=fashion_grey works, too.
 """
 
-import difflib
-
-from rebar.errors import RebarError
+from rebar.errors import RebarError, did_you_mean
 
 _DISARM = (
-    "batch_size=50,dynamic_b=true,n_hidden=200,initializer=glorot,learning_rate=0.0001,beta2=0.999,"
+    "model=SBNDisARM,batch_size=50,dynamic_b=true,n_hidden=200,initializer=glorot,learning_rate=0.0001,beta2=0.999,"
     "learning_rate_prior=0.01,prior_optimizer=sgd,learning_rate_control=0.0001,temperature=0.1"
 )
 
@@ -68,9 +66,9 @@ def preset(name: str) -> str:
     """The --hparams string behind a name. Raises RebarError for an unknown one."""
     if name in PRESETS:
         return PRESETS[name]
-    near = difflib.get_close_matches(name.lower(), PRESETS, n=3)
+    near = did_you_mean(name, PRESETS)
     if near:
-        raise RebarError(f"unknown preset {name!r}; did you mean {' or '.join(near)}?")
+        raise RebarError(f"unknown preset {name!r}{near}")
     disarm = ", ".join(known for known in PRESETS if known.startswith("disarm_"))
     estimators = ", ".join(model.removeprefix("Cat").lower() for model in _CATEGORICAL)
     raise RebarError(

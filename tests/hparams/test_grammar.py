@@ -138,7 +138,7 @@ def test_later_strings_override_earlier_ones():
             ["SBNLocalDisARM takes", "2 at a time", "n_samples=3; give n_samples=4"],
         ),
         (
-            "model=SBNTrackGradVariances,track=[NVIL,LOO],follow=LOO",
+            "model=SBNTrackGradVariances,track=[NVIL,LOO],follow=LOO,n_samples=1",
             ["n_samples=1 does not suit all", "LOO needs at least 2", "give n_samples=2,"],
         ),
     ],

@@ -265,10 +265,10 @@ def test_a_trial_that_is_no_seed_is_refused():
 @pytest.mark.parametrize(
     ("hparams", "message"),
     [
-        ("track=[NVIL,LOO,VIMCO],follow=LOO", "LOO needs at least 2, VIMCO needs at least 2; "
-         "give n_samples=2, or leave them out of track"),
-        ("track=[Threes,LOO,ARM],follow=ARM", "Threes needs a multiple of 3, LOO needs at least 2; "
-         "give n_samples=3, or leave them out of track"),
+        ("track=[NVIL,LOO,VIMCO],follow=LOO,n_samples=1",
+         "LOO needs at least 2, VIMCO needs at least 2; give n_samples=2, or leave them out of"),
+        ("track=[Threes,LOO,ARM],follow=ARM,n_samples=1",
+         "Threes needs a multiple of 3, LOO needs at least 2; give n_samples=3, or leave them"),
         ("track=[Threes,LocalDisARM],follow=Threes,n_samples=9", "n_samples=9 does not suit all of "
          "them: LocalDisARM needs a multiple of 2; give n_samples=12, or"),
     ],
@@ -288,3 +288,60 @@ def test_samples_that_do_not_suit_all_that_is_tracked(monkeypatch, hparams, mess
 def test_run_name_of_a_categorical_model():
     h = HParams(model="CatST", task="mnist", n_categories=64, n_latents=8)
     assert run_name(h, 0).startswith("CatST-mnist-64x8-lr0.001-s0-")
+
+
+@pytest.mark.parametrize(
+    ("track", "follow", "n_samples"),
+    [
+        ("NVIL,DisARM,LOO", "NVIL", 2),
+        ("LocalDisARM,LOO,ARM", "LocalDisARM", 2),
+        ("NVIL,ARM", "NVIL", 1),
+        ("NVIL,SimpleMuProp", "SimpleMuProp", 1),
+    ],
+)
+def test_track_alone_is_enough(track, follow, n_samples):
+    hparams = HParams.parse(f"model=SBNTrackGradVariances,track=[{track}]")
+    assert (hparams.follow, hparams.n_samples) == (follow, n_samples)
+    inferred = ["follow"] * (follow != "SimpleMuProp") + ["n_samples"] * (n_samples > 1)
+    assert [note.partition("=")[0] for note in hparams.notes] == inferred
+    typed = HParams.parse(hparams.format())
+    assert typed == hparams
+    assert typed.notes == ()
+    assert run_name(typed, 0) == run_name(hparams, 0)
+
+
+@pytest.mark.parametrize("typed", ["follow=LOO", "n_samples=3", "follow=NVIL,n_samples=4"])
+def test_what_was_typed_is_kept(typed):
+    hparams = HParams.parse("model=SBNTrackGradVariances,track=[NVIL,LOO]", typed)
+    assert typed in hparams.format() or all(part in hparams.format() for part in typed.split(","))
+
+
+@pytest.mark.parametrize("given", [3, None, ["model=SBN"], b"model=SBN"])
+def test_parse_refuses_other_types(given):
+    with pytest.raises(RebarError, match="must be a string or a mapping"):
+        HParams.parse(given)
+
+
+def test_parse_takes_a_mapping():
+    assert HParams.parse({"model": "SBNDisARM", "n_layer": 2}) == HParams.parse(
+        "model=SBNDisARM,n_layer=2"
+    )
+    with pytest.raises(RebarError, match="n_layer: 'two' is not of type int"):
+        HParams.parse({"n_layer": "two"})
+    with pytest.raises(RebarError, match="unknown hyperparameter 'n_layr'; did you mean n_layer"):
+        HParams.parse({"n_layr": 2})
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("model=SBNREBAR", "SBNRebar"),
+        ("model=sbndisarm", "SBNDisARM"),
+        ("task=MNIST", "mnist"),
+        ("optimizer=Adam", "adam"),
+        ("model=SBNTrackGradVariances,track=[nvil],follow=NVIL", "NVIL"),
+    ],
+)
+def test_the_closest_value_is_suggested(typed, near):
+    with pytest.raises(RebarError, match=f"did you mean.*{near}"):
+        HParams.parse(typed)

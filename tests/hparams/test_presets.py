@@ -44,7 +44,7 @@ def test_what_a_preset_sets(name):
     # Everything else is as without it.
     said = set(re.findall(r"(\w+)=", PRESETS[name]))
     changed = {key for key, value in h.to_dict().items() if value != HParams().to_dict()[key]}
-    assert changed <= said <= {*PROTOCOL, "n_layer", "nonlinear", "activation"}
+    assert changed <= said <= {*PROTOCOL, "model", "n_layer", "nonlinear", "activation"}
 
 
 CATEGORICAL = [name for name in PRESETS if name.startswith("cat_")]
@@ -97,7 +97,7 @@ def test_later_strings_override():
 
 def test_a_run_has_the_name_of_its_values_however_they_were_given():
     by_name = HParams.parse(preset("disarm_linear2"), "model=SBNDisARM")
-    by_hand = HParams.parse(f"model=SBNDisARM,{PRESETS['disarm_linear2']}")
+    by_hand = HParams.parse(PRESETS["disarm_linear2"])
     assert run_name(by_name, 0) == run_name(by_hand, 0)
     other = HParams.parse(preset("disarm_linear2"), "model=SBNDisARM,prior_optimizer=adam")
     assert run_name(by_name, 0) != run_name(other, 0)
@@ -131,3 +131,10 @@ def test_every_preset_is_in_the_documentation():
     assert len(known) >= len(NETWORKS)
     for name, hparams in known:
         HParams.parse(preset(name), hparams)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_sets_a_model_that_its_name_suggests(name):
+    hparams = HParams.parse(preset(name))
+    assert "model" in hparams.typed
+    assert name.split("_")[0].removeprefix("cat") in hparams.model.lower()
