@@ -48,10 +48,11 @@ def case_worker(pipe, settings, family, data_dir, n_images, n_samples):
     start_memory = common.peak_memory()
     hparams = HParams(**settings)
     rows = hparams.batch_size * hparams.n_samples
-    threads = choose_threads(0, common.is_compiled(hparams), rows, hparams.n_hidden)
+    jit = common.is_compiled(hparams)
+    threads = choose_threads(0, jit, rows, hparams.n_hidden)
     images, mean = load_images(data_dir, n_images)
     learner = make_learner(hparams, mean, conditional=family == "conditional")
-    evaluate = Evaluator(learner.model, learner.estimator)
+    evaluate = Evaluator(learner.model, learner.estimator, jit=jit)
     start = time.perf_counter()
     evaluate(images[:WARM_UP], n_samples)
     pipe.send(

@@ -28,6 +28,9 @@ WORKERS = max(1, min(4, os.cpu_count() or 1))
 CHUNK = 100
 """Samples of a pass, an image."""
 
+COMPILED_PASSES = 100
+"""Full passes from which compiling pays: it takes 1.2 s, and saves 10 to 25 ms per pass of ROWS."""
+
 
 class Evaluator:
     """Evaluates a model and what its estimator reports.
@@ -38,13 +41,18 @@ class Evaluator:
       seed: non-negative integer or several. The noise is a function of it, of the name of the
         image set and of the images' position: every evaluation of a run, and every estimator
         with the same seed, sees the same noise.
+      jit: compile the passes of large image sets with XLA; model and metrics must allow it.
     """
 
-    def __init__(self, model, estimator=None, seed=0):
+    def __init__(self, model, estimator=None, seed=0, jit=False):
         self._model = model
         self._estimator = estimator
         self._seed = seed
+        self._jit = jit
+        # Outside of the compiled pass, where XLA draws more slowly.
+        self._draw = tf.function(self._uniforms, autograph=False)
         self._pass = tf.function(self._bounds, autograph=False)
+        self._compiled_pass = tf.function(self._bounds, autograph=False, jit_compile=True)
 
     def __call__(self, images, n_samples: int = 100, stream: int = 0) -> dict:
         """Evaluate a set of images.
@@ -68,10 +76,13 @@ class Evaluator:
             )
         chunk = min(n_samples, CHUNK)
         batch = max(1, ROWS // chunk)
+        passes = (len(images) // batch) * (n_samples // chunk)
+        compiled = self._jit and passes >= COMPILED_PASSES
 
         def evaluate(start):
             x = tf.constant(images[start : start + batch])
-            values = self._batch(x, n_samples, chunk, (stream, start))
+            full = compiled and len(x) == batch
+            values = self._batch(x, n_samples, chunk, (stream, start), full)
             return {name: float(value) * len(x) / len(images) for name, value in values.items()}
 
         # TensorFlow leaves Python's lock while it works, so threads share out the batches.
@@ -81,8 +92,11 @@ class Evaluator:
             parts += pool.map(evaluate, rest)
         return {name: sum(part[name] for part in parts) for name in parts[0]}
 
-    def _batch(self, x, n_samples, chunk, position):
-        """Bound, ELBO and metrics of a batch, over chunks of samples."""
+    def _batch(self, x, n_samples, chunk, position, compiled):
+        """Bound, ELBO and metrics of a batch, over chunks of samples.
+
+        A last chunk that is smaller is not compiled.
+        """
         encoded, chunks, values = None, [], {}
         for done in range(0, n_samples, chunk):
             keys = np.stack(
@@ -93,7 +107,9 @@ class Evaluator:
             )
             size = min(chunk, n_samples - done)
             first = done == 0
-            encoded, bound, elbo, metrics = self._pass(x, encoded, keys, size, first)
+            run = self._compiled_pass if compiled and size == chunk else self._pass
+            uniforms = self._draw(keys, size * len(x))
+            encoded, bound, elbo, metrics = run(x, encoded, keys, uniforms, size, first)
             chunks.append((size, bound.numpy().astype(np.float64), elbo.numpy()))
             values = metrics if first else values
         log_weights = [bound + math.log(size) for size, bound, _ in chunks]
@@ -101,17 +117,16 @@ class Evaluator:
         bound = np.mean(np.logaddexp.reduce(log_weights, axis=0)) - math.log(n_samples)
         return {"bound": bound, "elbo": elbo, **values}
 
-    def _bounds(self, x, encoded, keys, n_samples, with_metrics):
+    def _uniforms(self, keys, rows):
+        """Uniforms of a pass, [rows, H] of each layer."""
+        dtype = self._model.compute_dtype
+        widths = enumerate(self._model.n_units)
+        return tuple(noise.uniforms(keys[i], [rows, width], dtype) for i, width in widths)
+
+    def _bounds(self, x, encoded, keys, uniforms, n_samples, with_metrics):
         """One pass: first-layer logits [B, H], bound [B], mean f, and metrics if asked for."""
         x = tf.cast(x, self._model.compute_dtype)
-        latents = Noise(
-            tuple(
-                noise.uniforms(keys[i], [n_samples * x.shape[0], width], x.dtype)
-                for i, width in enumerate(self._model.n_units)
-            ),
-            n_samples,
-            key=noise.fold_in(keys[0], 1),
-        )
+        latents = Noise(uniforms, n_samples, key=noise.fold_in(keys[0], 1))
         if encoded is None:
             encoded = self._model.encode(x)
         hard = self._model.rollout(x, samplers.posterior(self._model, latents), n_samples, encoded)

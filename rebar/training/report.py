@@ -52,7 +52,7 @@ class Report:
         self._steps_per_epoch = steps_per_epoch
         self._seed = seed
         self._settings = settings
-        self._evaluate = Evaluator(learner.model, learner.estimator, seed)
+        self._evaluate = Evaluator(learner.model, learner.estimator, seed, jit)
         self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
         self._batch = fixed_batch(dataset.train, batch_size, dataset.dynamic)
         self._metrics = records.MetricsFile(folder / "metrics.jsonl")

@@ -174,3 +174,15 @@ def test_likelihoods_far_apart_do_not_overflow():
     assert values["elbo"] < -1000
     assert math.isfinite(values["bound"])
     assert values["elbo"] <= values["bound"]
+
+
+def test_large_sets_are_compiled_and_give_the_same_numbers(small_passes, monkeypatch):
+    learner = tiny.learner("model=SBNGumbel")
+    x = tiny.images(7)
+    expected = Evaluator(learner.model, learner.estimator)(x, 4)
+    for least, traces in ((3, 0), (2, 1)):  # Two full passes, of three images each.
+        monkeypatch.setattr(evaluate, "COMPILED_PASSES", least)
+        compiled = Evaluator(learner.model, learner.estimator, jit=True)
+        values = compiled(x, 4)
+        assert compiled._compiled_pass.experimental_get_tracing_count() == traces
+        np.testing.assert_allclose(list(values.values()), list(expected.values()), rtol=1e-5)
