@@ -4,7 +4,7 @@ Examples:
   rebar-analyze --hparams="model=CatReinMax,task=digits_grey,n_categories=4,n_latents=3"
   rebar-analyze RUN_FOLDER --estimators=ST,ReinMax --hparams="temperature=1"
   rebar-analyze RUN_FOLDER/snapshots/* --figure=bias.png
-  rebar-analyze --by=weights --hparams="model=SBNREBAR,task=digits,n_hidden=8"
+  rebar-analyze --by=weights --hparams="model=SBNRebar,task=digits,n_hidden=8"
 
 RUN_FOLDER is that of a run, which the train command prints after "run:", or one of the snapshots
 that --keep_epochs made in it. Without one, a model is made from --hparams as a run would begin.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
+from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import load
@@ -31,7 +32,7 @@ _BY = (
 
 
 def _define_flags() -> flags.FlagValues:
-    values = flags.FlagValues()
+    values = frame.flag_values()
 
     def define(kind, name, default, text, *choices, **limits):
         make = getattr(flags, f"DEFINE_{kind}")
@@ -55,32 +56,18 @@ def _define_flags() -> flags.FlagValues:
     define("boolean", "jit", False, "Compile with XLA: seconds more at the start of each.")
     define("integer", "threads", 0, "Threads an operation; 0: TensorFlow's choice.", lower_bound=0)
     define("list", "plugins", "", "Python modules to import that register models of yours.")
-    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (an error, told on stderr) or 130 (Ctrl-C)."""
-    argv = sys.argv if argv is None else argv
-    values = _define_flags()
-    try:
-        folders = [Path(name) for name in values(argv)[1:]]
-        if values.help:
-            print(__doc__, values.get_help(), sep="\n")
-            return 0
-        import_plugins(values.plugins)
-        _analyse(folders, values)
-    except (flags.Error, RebarError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    return 0
+    """Run the command; returns its exit status, see frame.run."""
+    return frame.run(_define_flags, _analyze, argv or sys.argv, __doc__)
 
 
-def _analyse(folders, values) -> None:
+def _analyze(values, arguments) -> None:
     """Measure at every checkpoint, print, write."""
+    import_plugins(values.plugins)
+    folders = [Path(name) for name in arguments]
     if folders and values.preset is not None:
         raise RebarError("a run has its own settings; leave out --preset, or the RUN_FOLDER")
     changes = list(filter(None, values.hparams))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
+from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.compare import figures, reading, tables
@@ -28,7 +29,6 @@ from rebar.errors import RebarError
 from rebar.runs.files import write_file
 from rebar.training.interrupt import Interrupt
 
-_SIGNAL_STATUS = 128
 _SIGINT = 2
 _PANELS = (
     "Panels: variance, elbo, test, estimator_variance, or any number of metrics.jsonl, such as "
@@ -39,7 +39,7 @@ _PART = "Part of the variance of the estimator alone: total, q, q_0, q_1, ..., p
 
 def define_flags() -> flags.FlagValues:
     """The command's own flags, not parsed yet."""
-    values = flags.FlagValues()
+    values = frame.flag_values()
 
     def define(kind, name, default, text, **limits):
         getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
@@ -62,43 +62,25 @@ def define_flags() -> flags.FlagValues:
         lower_bound=0.1,
     )
     define("list", "plugins", "", "Python modules to import that register models of yours.")
-    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command.
+    """Run the command; returns its exit status, see frame.run."""
+    return frame.run(define_flags, _compare, argv or sys.argv, __doc__)
 
-    Returns:
-      0, also when Ctrl-C ends --live; 2 for an error, told on stderr; 128 + signal number when
-      another signal, or Ctrl-C without --live, ended it.
-    """
-    argv = sys.argv if argv is None else argv
-    values = define_flags()
-    try:
-        arguments = values(argv)[1:]
-        if values.help:
-            print(__doc__, values.get_help(), sep="\n")
-            return 0
-        if not arguments:
-            raise RebarError(
-                "give the folders or logs of runs, e.g. rebar-compare /tmp/rebar "
-                "--output=comparison"
-            )
-        if not values.output:
-            raise RebarError("give the folder to write to, e.g. --output=comparison")
-        import_plugins(values.plugins)
-        job = _Job(arguments, values)
-        if values.live is None:
-            job.refresh()
-            return 0
-        return _live(job, values.live)
-    except (flags.Error, RebarError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return _SIGNAL_STATUS + _SIGINT
+
+def _compare(values, arguments) -> int | None:
+    """Compare once, or with --live until a signal comes."""
+    if not arguments:
+        raise RebarError(
+            "give the folders or logs of runs, e.g. rebar-compare /tmp/rebar --output=comparison"
+        )
+    if not values.output:
+        raise RebarError("give the folder to write to, e.g. --output=comparison")
+    import_plugins(values.plugins)
+    job = _Job(arguments, values)
+    return job.refresh() if values.live is None else _live(job, values.live)
 
 
 def _live(job, seconds) -> int:
@@ -115,7 +97,7 @@ def _live(job, seconds) -> int:
             while interrupt.requested is None and time.monotonic() < until:
                 time.sleep(min(0.1, seconds))
         print("stopped; what was written last stays", flush=True)
-        return 0 if interrupt.requested == _SIGINT else _SIGNAL_STATUS + interrupt.requested
+        return 0 if interrupt.requested == _SIGINT else frame.SIGNAL + interrupt.requested
 
 
 class _Job:

@@ -10,6 +10,7 @@ import sys
 
 from absl import flags
 
+from rebar.cli import frame
 from rebar.data.download import ensure
 from rebar.data.sources import DATA_SETS, TASKS
 from rebar.errors import RebarError
@@ -19,7 +20,7 @@ _URL_FLAGS = {data_set.url_flag: name for name, data_set in DATA_SETS.items() if
 
 def _define_flags() -> flags.FlagValues:
     """The command's own flags: absl's global ones belong to whichever program is running."""
-    values = flags.FlagValues()
+    values = frame.flag_values()
     known = ", ".join(DATA_SETS)
     flags.DEFINE_string("data_dir", "data", "Folder for the data sets.", flag_values=values)
     flags.DEFINE_list("datasets", "all", f"'all', or several of: {known}.", flag_values=values)
@@ -55,7 +56,6 @@ def _define_flags() -> flags.FlagValues:
         lower_bound=1.0,
         flag_values=values,
     )
-    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
 
 
@@ -76,23 +76,16 @@ def _chosen(names: list[str]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (an error, told on stderr) or 130 (Ctrl-C)."""
-    argv = sys.argv if argv is None else argv
-    values = _define_flags()
-    try:
-        rest = values(argv)[1:]
-        if values.help:
-            print(__doc__, values.get_help(), sep="\n")
-            return 0
-        if rest:
-            raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
-        names = _chosen(values.datasets)
-    except (flags.Error, RebarError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Run the command; returns its exit status, see frame.run."""
+    return frame.run(_define_flags, _download, argv or sys.argv, __doc__)
+
+
+def _download(values, arguments) -> int:
+    """Fetch the data sets one by one; one that fails does not stop the others."""
+    frame.no_arguments(arguments)
     urls = {name: values[flag].value for flag, name in _URL_FLAGS.items() if values[flag].value}
     status = 0
-    for name in names:
+    for name in _chosen(values.datasets):
         try:
             ensure(
                 name,
@@ -104,9 +97,5 @@ def main(argv: list[str] | None = None) -> int:
                 limit=values.limit,
             )
         except RebarError as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 2
-        except KeyboardInterrupt:
-            print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
-            return 130
+            status = frame.fail(str(error))
     return status

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
+from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import load
@@ -21,7 +22,7 @@ from rebar.errors import RebarError
 
 
 def _define_flags() -> flags.FlagValues:
-    values = flags.FlagValues()
+    values = frame.flag_values()
     flags.DEFINE_string(
         "output",
         None,
@@ -36,37 +37,23 @@ def _define_flags() -> flags.FlagValues:
         "Python modules to import that register models of yours, as for the run.",
         flag_values=values,
     )
-    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 (an error, told on stderr) or 130 (Ctrl-C)."""
-    argv = sys.argv if argv is None else argv
-    values = _define_flags()
-    try:
-        folders = values(argv)[1:]
-        if values.help:
-            print(__doc__, values.get_help(), sep="\n")
-            return 0
-        if len(folders) != 1:
-            given = f"{len(folders)}: {' '.join(folders)}" if folders else "none"
-            raise RebarError(
-                f"give the folder of one run, given: {given}; e.g. "
-                "rebar-draw /tmp/rebar/NAME_OF_THE_RUN"
-            )
-        print(_draw(Path(folders[0]), values))
-    except (flags.Error, RebarError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    return 0
+    """Run the command; returns its exit status, see frame.run."""
+    return frame.run(_define_flags, _draw, argv or sys.argv, __doc__)
 
 
-def _draw(folder: Path, values) -> Path:
-    """Draw and write; returns the path of the picture."""
+def _draw(values, folders) -> None:
+    """Draw, write and print the path of the picture."""
+    if len(folders) != 1:
+        given = f"{len(folders)}: {' '.join(folders)}" if folders else "none"
+        raise RebarError(
+            f"give the folder of one run, given: {given}; e.g. "
+            "rebar-draw /tmp/rebar/NAME_OF_THE_RUN"
+        )
+    folder = Path(folders[0])
     with quiet_start():
         from rebar.analysis import pictures
         from rebar.restore import load_model
@@ -78,7 +65,7 @@ def _draw(folder: Path, values) -> Path:
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     panels = pictures.panels(trained.model, data.test, data.image_shape, values.seed)
     pictures.save(pictures.figure(panels, pictures.caption(trained, trained.step)), path)
-    return path
+    print(path)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ def quiet_start():
     """Hold back what libraries write to standard error while they are imported.
 
     TensorFlow logs a few lines before its log level can be set. They are shown if the import
-    fails, or if TF_CPP_MIN_LOG_LEVEL is set: then someone wants to choose what to see.
+    fails, or if TF_CPP_MIN_LOG_LEVEL is 0, which asks for all messages.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # Its warnings of retracing, too: a run has a handful of shapes, each traced once.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()

@@ -10,14 +10,13 @@ Examples:
 the rest.
 """  # noqa: E501
 
-import os
 import shlex
 import sys
 from pathlib import Path
 
 from absl import flags
 
-from rebar.cli import train
+from rebar.cli import frame, train
 from rebar.cli.plugins import import_plugins
 from rebar.cli.threads import cores
 from rebar.data import ensure
@@ -28,14 +27,12 @@ from rebar.sweep import cluster, grid, manifest, pool, process
 from rebar.sweep.outcome import Length
 from rebar.sweep.report import Report
 
-_SIGNAL_STATUS = 128
-_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _OWN = {"hparams": "--hparams", "seed": "--seeds", "working_dir": "--sweep_dir", "help": "--help"}
 _SETTINGS = ("eval_freq", "eval_samples", "variance_freq", "variance_draws", "jit")
 
 
 def _define_flags() -> flags.FlagValues:
-    values = flags.FlagValues()
+    values = frame.flag_values()
 
     def define(kind, name, default, text, **limits):
         getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
@@ -60,49 +57,28 @@ def _define_flags() -> flags.FlagValues:
     )
     define("boolean", "wait", True, "Wait for the jobs of a cluster and tell how they end.")
     define("boolean", "dry_run", False, "Print the commands and start nothing.")
-    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-      0 if all runs are finished (with --nowait: submitted); 1 if not; 2 for an error, told on
-      stderr before anything starts; 128 + signal number when a signal ended the sweep.
-    """
-    argv = sys.argv if argv is None else argv
+    """Run the command; returns its exit status, see frame.run."""
+    argv = argv or sys.argv
     end = argv.index("--") if "--" in argv else len(argv)
-    values = _define_flags()
-    try:
-        rest = values(argv[:end])[1:]
-        if values.help:
-            print(__doc__, values.get_help(), sep="\n")
-            return 0
-        if rest:
-            raise RebarError(
-                f"cannot use {' '.join(rest)!r}: give flags only, those of the train command "
-                "after --; see --help"
-            )
+
+    def sweep(values, arguments) -> int:
+        allowed = "flags only, those of the train command after --"
+        frame.no_arguments(arguments, allowed)
         if not values.sweep_dir:
             raise RebarError("give the folder of the sweep, e.g. --sweep_dir=sweeps/digits")
         return _Sweep(values, argv[end + 1 :], argv).run()
-    except flags.UnrecognizedFlagError as error:
-        hint = ""
-        if error.flagname in train.define_flags():
-            hint = f"; --{error.flagname} is one of the train command: give it after --"
-        print(f"error: {error}{hint}", file=sys.stderr)
-        return 2
-    except (flags.Error, RebarError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return _SIGNAL_STATUS + 2
-    except BrokenPipeError:
-        # Nobody reads the output any more, as after `| head`.
-        train.drop_output()
-        return _SIGNAL_STATUS + 13
+
+    return frame.run(_define_flags, sweep, argv[:end], __doc__, hint=_hint)
+
+
+def _hint(name: str) -> str:
+    """What to do about an unknown flag."""
+    known = name in train.define_flags()
+    return f"; --{name} is one of the train command: give it after --" if known else ""
 
 
 def _say(line: str) -> None:
@@ -178,7 +154,7 @@ class _Sweep:
             lock.close()
         whole = report.total()
         if received is not None:
-            return _SIGNAL_STATUS + received
+            return frame.SIGNAL + received
         submitted = self._values.engine != "pool" and not self._values.wait
         return 0 if whole or submitted else 1
 
@@ -298,12 +274,7 @@ def _parse_train_flags(words: list[str]):
             raise RebarError(f"--{name} cannot come after --: it follows from the sweep's {own}")
     if values.preset is not None:
         preset(values.preset)
-    chosen = os.environ.get(_LOG_LEVEL)
     import_plugins(values.plugins)
-    if chosen is None:
-        # What was set to import a plugin quietly would make the runs loud: they would take it for
-        # the user's choice.
-        os.environ.pop(_LOG_LEVEL, None)
     return values
 
 

@@ -10,13 +10,13 @@ Examples:
 A run lies in WORKING_DIR/<name>; the same command goes on where it stopped.
 """
 
-import os
 import sys
 from pathlib import Path
 
 from absl import flags
 
 from rebar import registry
+from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.cli.threads import choose_threads
@@ -26,8 +26,6 @@ from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_name
 from rebar.hparams.presets import PRESETS, as_typed, preset
 
-_SIGNAL_STATUS = 128
-_SIGPIPE = 13
 _MOST_DRAWS = 1_000_000
 _VARIANCE_FREQ = (
     "Epochs between measurements of the variance of the estimators alone, at fixed parameters and "
@@ -51,7 +49,7 @@ class _YesNo(flags.BooleanParser):
 
 def define_flags() -> flags.FlagValues:
     """The command's own flags, not parsed yet."""
-    values = flags.FlagValues()
+    values = frame.flag_values()
 
     def define(kind, name, default, text, **limits):
         getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
@@ -111,72 +109,40 @@ def define_flags() -> flags.FlagValues:
         flag_values=values,
         case_sensitive=False,
     )
-    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
 
 
 def _help(values) -> str:
+    """Tables of the settings and presets, those of plugins included."""
+    import_plugins(values.plugins)
     rows = [
         f"  {d.name}={d.default}  ({d.type}) {d.help}"
         + (f" One of: {', '.join(d.choices)}." if d.choices else "")
         for d in describe()
     ]
     presets = [f"  {name}  {string}" for name, string in PRESETS.items()]
-    tables = ["", "hparams, with their defaults:", *rows, "", "presets:", *presets]
-    return "\n".join([__doc__, values.get_help(), *tables])
+    return "\n".join(["", "hparams, with their defaults:", *rows, "", "presets:", *presets])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command.
+    """Run the command; returns its exit status, see frame.run."""
+    return frame.run(define_flags, _run, argv or sys.argv, __doc__, _help)
 
-    Returns:
-      0; 2 for an error, told on stderr; 128 + signal number when a signal ended the run early.
-    """
-    argv = sys.argv if argv is None else argv
-    values = define_flags()
-    try:
-        rest = values(argv)[1:]
-        import_plugins(values.plugins)
-        if values.help:
-            print(_help(values), flush=True)
-            return 0
-        if rest:
-            raise RebarError(f"cannot use {' '.join(rest)!r}: give flags only, see --help")
-        hparams = _hparams(values)
-        if "model" not in hparams.typed:
-            print(
-                f"warning: no model given: training {hparams.model}, the default of 2017, whose "
-                'gradient is biased; choose another one with e.g. --hparams="model=SBNDisARM"',
-                file=sys.stderr,
-            )
-        _prepare(values, hparams)
-        received = _train(values, hparams)
-    except (flags.Error, RebarError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return _SIGNAL_STATUS + 2
-    except BrokenPipeError:
-        # Nobody reads the output any more, as after `| head`.
-        drop_output()
-        return _SIGNAL_STATUS + _SIGPIPE
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        drop_output()
+
+def _run(values, arguments) -> int:
+    """Train; returns 128 + signal number when a signal ended the run early."""
+    import_plugins(values.plugins)
+    frame.no_arguments(arguments)
+    hparams = _hparams(values)
+    if "model" not in hparams.typed:
         print(
-            f"error: cannot write to standard output: {error.strerror}; make room, or send it "
-            "elsewhere",
+            f"warning: no model given: training {hparams.model}, the default of 2017, whose "
+            'gradient is biased; choose another one with e.g. --hparams="model=SBNDisARM"',
             file=sys.stderr,
         )
-        return 2
-    return 0 if received is None else _SIGNAL_STATUS + received
-
-
-def drop_output():
-    """Send what is still to be written to nowhere, so that Python's flush at exit does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _prepare(values, hparams)
+    received = _train(values, hparams)
+    return 0 if received is None else frame.SIGNAL + received
 
 
 def _hparams(values) -> HParams:

@@ -1,0 +1,132 @@
+"""Frame of every command: flags, help, standard streams, errors and exit status."""
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from absl import flags
+
+from rebar.errors import RebarError
+
+ERROR = 2
+SIGNAL = 128
+"""Added to the number of the signal that ended a command."""
+
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+def flag_values() -> flags.FlagValues:
+    """Flags of a command, of which only `--help` is defined: absl's global ones are not ours."""
+    values = flags.FlagValues()
+    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
+    return values
+
+
+def run(
+    define_flags: Callable[[], flags.FlagValues],
+    body: Callable[[flags.FlagValues, list[str]], int | None],
+    argv: list[str],
+    description: str | None,
+    tables: Callable[[flags.FlagValues], str] = lambda values: "",
+    hint: Callable[[str], str] = lambda name: "",
+) -> int:
+    """Run a command.
+
+    Args:
+      define_flags: returns the command's flags, made by `flag_values`.
+      body: gets the parsed flags and the remaining arguments; returns the exit status.
+      argv: the command line.
+      description: what `--help` prints above the flags.
+      tables: returns what `--help` prints below the flags.
+      hint: gets the name of an unknown flag; returns text to append to the error.
+
+    Returns:
+      Status of the body (None: 0); 2 after an error, which is printed on stderr; 130 after Ctrl-C;
+      141 if nobody reads the output any more, as after `| head`.
+    """
+    try:
+        _open_streams()
+        values = define_flags()
+        arguments = values(argv)[1:]
+        if values.help:
+            print(f"{description}\n{values.get_help()}{tables(values)}")
+            status = 0
+        else:
+            status = body(values, arguments) or 0
+        sys.stdout.flush()
+        return status
+    except flags.UnrecognizedFlagError as error:
+        return fail(f"{error}{hint(error.flagname)}")
+    except (flags.Error, RebarError) as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        _print_error("\ninterrupted")
+        return SIGNAL + signal.SIGINT
+    except BrokenPipeError:
+        return SIGNAL + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is not None:
+            return fail(f"{error.filename}: {error.strerror}")
+        if error.errno in _WRITING:
+            return fail(
+                f"cannot write to standard output: {error.strerror}; free disk space, or redirect "
+                "it elsewhere"
+            )
+        return fail(str(error))
+    finally:
+        if _output_fails():
+            # Otherwise Python's flush at exit fails, too.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def no_arguments(arguments: list[str], allowed: str = "flags only") -> None:
+    """Raise RebarError if there are arguments that are no flags."""
+    if arguments:
+        raise RebarError(f"cannot use {' '.join(arguments)!r}: give {allowed}, see --help")
+
+
+def _open_streams() -> None:
+    """Replace closed standard streams, so that no file gets their descriptors.
+
+    File names are printed as their bytes where the encoding is UTF-8, else with escapes.
+
+    Raises:
+      RebarError: standard output is closed.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        raise RebarError("standard output: it is closed; redirect it to a file, or to /dev/null")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+def _output_fails() -> bool:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
+def fail(message: str) -> int:
+    """Print an error on stderr; returns its exit status."""
+    _print_error(f"error: {message}")
+    return ERROR
+
+
+def _print_error(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
