@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise, registry
+from rebar.data.images import images_of
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.estimators.base import checked_estimate
@@ -61,6 +62,8 @@ class SBN:
             )
         self.hparams = hparams.replace(model=name)
         mean_xs = np.asarray(mean_xs)
+        if mean_xs.ndim == 1:
+            images_of(mean_xs[np.newaxis], "mean_xs")
         if hparams.n_input not in (0, mean_xs.size):
             raise RebarError(
                 f"n_input={hparams.n_input}, but mean_xs has {mean_xs.size} values; leave n_input "
@@ -91,19 +94,9 @@ class SBN:
 
     def _arguments(self, x, n_samples):
         model = self.learner.model
-        try:
-            x = np.asarray(x, model.compute_dtype)
-        except (TypeError, ValueError) as error:
-            raise RebarError(f"x must be an array [B, {model.n_input}]: {error}") from None
-        if x.ndim != 2 or x.shape[1] != model.n_input or not len(x):
-            raise RebarError(
-                f"x must be a batch of images [B, {model.n_input}] with B >= 1, given: {x.shape}"
-            )
-        if not np.all((x >= 0) & (x <= 1)):
-            raise RebarError(
-                "x must be pixels in {0, 1}, or probabilities between; given: a smallest of "
-                f"{np.min(x):g}, a largest of {np.max(x):g}"
-            )
+        x = images_of(x, "x", model.n_input).astype(model.compute_dtype)
+        if not len(x):
+            raise RebarError(f"x has shape {list(x.shape)}: must be a batch of at least one image")
         if not isinstance(n_samples, int | np.integer) or n_samples < 1:
             raise RebarError(f"n_samples={n_samples} must be an integer, at least 1")
         streams = ("latents", "branches")

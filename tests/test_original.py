@@ -208,14 +208,14 @@ def test_batches_of_any_type_give_the_same_numbers(batch):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (X[0], r"\[B, 6\].*\(6,\)"),
-        (X[:, :5], r"\[B, 6\].*\(4, 5\)"),
-        (X[:0], r"B >= 1.*\(0, 6\)"),
-        (X[np.newaxis], r"\(1, 4, 6\)"),
-        ([[0, 1], [1]], r"\[B, 6\]"),
-        ([["a"] * 6], r"\[B, 6\]"),
-        (X * np.nan, r"a smallest of nan"),
-        (3 * X, r"pixels in \{0, 1\}.*a largest of 3"),
+        (X[0], r"\[6\].*\[n, 6\]"),
+        (X[:, :5], r"\[4, 5\].*\[n, 6\]"),
+        (X[:0], r"\[0, 6\].*at least one"),
+        (X[np.newaxis], r"\[1, 4, 6\]"),
+        ([[0, 1], [1]], "must be an array"),
+        ([["a"] * 6], "dtype"),
+        (X * np.nan, "not finite"),
+        (3 * X, r"from 0 to 3.*\[0, 1\]"),
     ],
 )
 def test_wrong_batches_are_refused(x, message):

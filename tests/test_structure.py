@@ -31,7 +31,8 @@ MAY_IMPORT = {
         "training.optimizers",
     ],
     "original": [
-        *("data.sources", "errors", "estimators.base", "factory", "hparams", "noise", "registry"),
+        *("data.images", "data.sources", "errors", "estimators.base", "factory", "hparams"),
+        *("noise", "registry"),
         *("training.evaluate", "training.moments"),
     ],
     "restore": [

@@ -10,8 +10,9 @@ import numpy as np
 from rebar.data import files
 from rebar.data.download import missing_error
 from rebar.data.files import BadFile
+from rebar.data.images import check_range, images_of, is_binary
 from rebar.data.sources import DATA_SETS, TASKS, DataSet
-from rebar.errors import RebarError
+from rebar.errors import RebarError, did_you_mean
 
 _BINARIZE_SEED = 5
 _PERMUTE_SEED = 123
@@ -32,6 +33,10 @@ class Dataset:
       image_shape: (h, w).
       description: which data and which binarization, in words.
       dynamic: whether training images are to be binarized anew whenever they are used.
+
+    Raises:
+      RebarError: images, mean or shape do not fit together, or pixels are not in [0, 1]; names the
+        values seen.
     """
 
     name: str
@@ -42,6 +47,25 @@ class Dataset:
     image_shape: tuple[int, int]
     description: str
     dynamic: bool = False
+
+    def __post_init__(self):
+        pixels = int(np.prod(self.image_shape))
+        for split in ("train", "valid", "test"):
+            images_of(getattr(self, split), split, pixels)
+        if not len(self.train):
+            raise RebarError(
+                f"the data set {self.name!r} has no training images; give at least one"
+            )
+        mean = np.asarray(self.mean)
+        if mean.shape != (pixels,):
+            raise RebarError(f"mean has shape {list(mean.shape)}: must be [{pixels}]")
+        check_range(mean, "mean")
+
+    @functools.cached_property
+    def grayscale(self) -> bool:
+        """Whether a model is trained or evaluated on pixels between 0 and 1."""
+        trained = () if self.dynamic else (self.train,)
+        return not all(map(is_binary, (*trained, self.valid, self.test)))
 
 
 def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False) -> Dataset:
@@ -59,7 +83,9 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
       RebarError: an unknown task; a missing or broken file, with the command that fetches it.
     """
     if task not in TASKS:
-        raise RebarError(f"unknown task {task!r}; known tasks: {', '.join(TASKS)}")
+        raise RebarError(
+            f"unknown task {task!r}; known: {', '.join(TASKS)}{did_you_mean(task, TASKS)}"
+        )
     data_set = DATA_SETS[TASKS[task].data_set]
     binarized = {
         "binarized_mnist": _binarized_mnist,
@@ -98,7 +124,7 @@ def binarize(grey: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
 def _read(data_set: DataSet, role: str, data_dir: Path):
     """The arrays in a file of a data set, and whether it is the published file."""
     file = data_set.files[role]
-    found, unusable = files.find(file, data_dir / data_set.name)
+    found, unusable = files.find(file, data_set.folders(data_dir))
     if found is not None:
         try:
             return files.parse(file, found.content), found.published

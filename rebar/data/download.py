@@ -74,7 +74,7 @@ def ensure(
         own_url = (urls or {}).get(data_set.name)
         chosen = source if own_url is None else own_url
         folder = data_dir / data_set.name
-        present, unusable = _present(data_set, wanted, folder, log)
+        present, unusable = _present(data_set, wanted, data_set.folders(data_dir), log)
         missing = [file for file in wanted if file.name not in present]
         if missing and not allow_download:
             raise missing_error(data_set, missing, data_dir, unusable)
@@ -106,8 +106,11 @@ def missing_error(
     broken = {path.name for path in unusable}
     absent = [f for f in missing if not broken & set(f.names)]
     problems += [f"{folder / file.names[0]} is missing" for file in absent]
+    names = " or ".join(dict.fromkeys(n for f in missing for n in (*f.names, *f.other_names)))
+    places = ", ".join(str(place) for place in data_set.folders(Path(data_dir)))
     return RebarError(
-        f"{'; '.join(problems)}. To fetch it, type: {command(data_set.name, data_dir)}"
+        f"{'; '.join(problems)}. To fetch it, type: {command(data_set.name, data_dir)}. A copy of "
+        f"your own is found under the name {names} in {places}"
     )
 
 
@@ -120,11 +123,11 @@ def _check_bundled(data_set: DataSet, log) -> None:
     log(f"{data_set.name}: comes with scikit-learn, nothing to download")
 
 
-def _present(data_set: DataSet, wanted, folder: Path, log) -> tuple[dict[str, Path], dict]:
-    """Usable files that lie in the folder (name -> path), and unusable ones (path -> reason)."""
+def _present(data_set: DataSet, wanted, folders, log) -> tuple[dict[str, Path], dict]:
+    """Usable files in the folders (name -> path), and unusable ones (path -> reason)."""
     present, unusable = {}, {}
     for file in wanted:
-        found, bad = files.find(file, folder)
+        found, bad = files.find(file, folders)
         if found:
             present[file.name] = found.path
             log(f"{found.path}: present; {_verdict(data_set, found)}")
@@ -186,7 +189,7 @@ def _fetch_missing(
         with _locked(folder, log) as alone:
             for file in missing:
                 # Another process may have fetched it while this one waited for the lock.
-                found, unusable = files.find(file, folder)
+                found, unusable = files.find(file, [folder])
                 if found is None:
                     _refuse_unreadable(unusable)
                     for path, reason in unusable.items():

@@ -9,6 +9,7 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,26 +118,35 @@ def verify(file: SourceFile, content: bytes) -> tuple[str, bool]:
     raise OtherContent(f"is well-formed, but is not the published file: its {algorithms} differ")
 
 
-def find(file: SourceFile, folder: Path) -> tuple[Found | None, dict[Path, BadFile]]:
-    """Look for a usable copy of a file, gzipped or not, in a folder.
+def find(file: SourceFile, folders: Sequence[Path]) -> tuple[Found | None, dict[Path, BadFile]]:
+    """Look for a usable copy of a file, gzipped or not.
+
+    Args:
+      file: what to look for.
+      folders: where, the file's own folder first. In the others, a file of another name or layout
+        counts only if its content is right.
 
     Returns:
       The first usable copy (None where there is none), and the unusable ones with the reasons.
     """
     unusable = {}
-    for path in (folder / name for name in file.names):
+    own, *others = folders
+    paths = [own / name for name in file.names]
+    elsewhere = [own / name for name in file.other_names]
+    elsewhere += [folder / name for folder in others for name in (*file.names, *file.other_names)]
+    for path in [*paths, *elsewhere]:
         try:
             if not path.is_file():
                 continue
-        except OSError as error:
-            unusable[path] = Unreadable(error)
-            continue
-        try:
             content = read_content(path, file.max_bytes)
             check, published = verify(file, content)
             return Found(path, content, check, published), unusable
         except BadFile as error:
-            unusable[path] = error
+            if path in paths:
+                unusable[path] = error
+        except OSError as error:
+            if path in paths:
+                unusable[path] = Unreadable(error)
     return None, unusable
 
 

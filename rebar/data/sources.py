@@ -7,9 +7,10 @@ files the md5 is the published one; the sha256 was taken from content with that 
 """
 
 import dataclasses
+from pathlib import Path
 from typing import NamedTuple
 
-from rebar.errors import RebarError
+from rebar.errors import RebarError, did_you_mean
 
 _PIXELS = 28 * 28
 _MAX_MAT_BYTES = 256 * 2**20
@@ -64,6 +65,14 @@ class SourceFile:
         zipped = self.name + ".gz"
         return (zipped, self.name) if self.published_gz else (self.name, zipped)
 
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """Names under which other collections have the same content."""
+        if self.layout != "idx":
+            return ()
+        dotted = self.name.replace("-idx", ".idx")
+        return (dotted, f"{dotted}.gz")
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
@@ -85,6 +94,15 @@ class DataSet:
     url_flag: str = ""
     n_valid: int = 0
     notice: str = ""
+
+    def folders(self, data_dir: Path) -> list[Path]:
+        """Where the files may be: DATA_DIR/NAME, then as other collections lay them out.
+
+        torchvision has MNIST/raw and FashionMNIST/raw.
+        """
+        title = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}.get(self.name)
+        other = [data_dir / title / "raw", data_dir / title] if title else []
+        return [data_dir / self.name, data_dir / self.name / "raw", *other, data_dir]
 
 
 class Task(NamedTuple):
@@ -267,7 +285,7 @@ def needed(name: str, dynamic: bool = False) -> list[tuple[DataSet, tuple[Source
     if name not in TASKS and name not in DATA_SETS:
         raise RebarError(
             f"unknown data set {name!r}; known data sets: {', '.join(DATA_SETS)}; "
-            f"known tasks: {', '.join(TASKS)}"
+            f"known tasks: {', '.join(TASKS)}{did_you_mean(name, [*DATA_SETS, *TASKS])}"
         )
     if name in DATA_SETS:
         return [(DATA_SETS[name], tuple(DATA_SETS[name].files.values()))]

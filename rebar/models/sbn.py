@@ -92,6 +92,7 @@ class SigmoidBeliefNetwork(keras.Model):
     # What the variants of the model differ in.
 
     objective_name = "ELBO: log p(x, b) - log q(b | x)"
+    grayscale = False  # pixels are Bernoulli variables
 
     def condition(self, x: tf.Tensor) -> tf.Tensor:
         """What q's first layer sees of x [B, D]."""

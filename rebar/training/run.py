@@ -69,6 +69,12 @@ class Run:
         draw: Draw | None = None,
         settings: Mapping[str, Any] = MappingProxyType({}),
     ):
+        if dataset.grayscale and not getattr(learner.model, "grayscale", True):
+            raise RebarError(
+                f"the images of {dataset.name!r} are grayscale: must be binary for "
+                f"{type(learner.model).__name__}; binarize them, e.g. images > 0.5, or give "
+                "Dataset(..., dynamic=True) to binarize training images at each use"
+            )
         self._learner = learner
         self._data = dataset
         self._folder = Path(folder)

@@ -166,7 +166,7 @@ def test_arrays_cannot_be_changed_by_accident():
 
 
 def test_unknown_task():
-    with pytest.raises(RebarError, match="unknown task 'minst'; known tasks: sbn, sp, omni"):
+    with pytest.raises(RebarError, match=r"unknown task 'minst'; known: sbn, .*did you mean mnist"):
         load("minst", "/not/used")
 
 

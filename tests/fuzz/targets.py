@@ -186,7 +186,7 @@ def data_file(data: bytes) -> None:
         with _scratch() as root:
             path = root / file.name
             path.write_bytes(given)
-            found, unusable = files.find(file, root)
+            found, unusable = files.find(file, [root])
             if found is None:
                 assert str(unusable[path])
             elif found.published and layout != "amat":
