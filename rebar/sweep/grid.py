@@ -60,6 +60,18 @@ def expand(strings: Sequence[str]) -> list[tuple[str, ...]]:
     return expanded
 
 
+def _refuse_split(strings: Sequence[str]) -> None:
+    """Raise RebarError where a shell has split one string at its braces into several."""
+    settings: dict[str, str] = {}
+    for string in strings:
+        for name, value in re.findall(r"(?:^|,)\s*(\w+)\s*=([^,{]*)(?=,|$)", string):
+            if settings.setdefault(name, value) != value:
+                raise RebarError(
+                    f"--hparams: {name} is set to both {settings[name]} and {value}; put quotes "
+                    f'around it, as in --hparams="{name}={{{settings[name]},{value}}}"'
+                )
+
+
 def points(strings: Sequence[str], base: Sequence[str] = ()) -> list[Point]:
     """The checked points of a grid.
 
@@ -70,6 +82,7 @@ def points(strings: Sequence[str], base: Sequence[str] = ()) -> list[Point]:
     Raises:
       RebarError: names every problem of every point, and the points that are equal.
     """
+    _refuse_split(strings)
     found, problems, seen = [], [], {}
     for expanded in expand(strings):
         try:

@@ -91,3 +91,20 @@ def test_seeds():
             grid.seeds(words)
     with pytest.raises(RebarError, match="2 problems"):
         grid.seeds(["x", "1.5"])
+
+
+@pytest.mark.parametrize(
+    "strings",
+    [
+        ["task=digits,model=SBNDisARM", "task=digits,model=SBNRelax"],
+        ["n_layer=1", "n_layer=2"],
+        ["task=digits,trial=1", "trial=2"],
+    ],
+)
+def test_braces_expanded_by_the_shell(strings):
+    with pytest.raises(RebarError, match="put quotes around"):
+        grid.points(strings)
+
+
+def test_several_strings_that_agree():
+    assert len(grid.points(["task=digits,n_layer={1,2}", "task=digits,model=SBNARM"])) == 2
