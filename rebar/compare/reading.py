@@ -3,8 +3,11 @@
 What cannot be used is named and passed over; a comparison is made of the rest.
 """
 
+import codecs
 import glob
+import gzip
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from rebar.compare.runs import RunLog, fill, listed
 from rebar.errors import RebarError
 
 HPARAMS, METRICS = "hparams.json", "metrics.jsonl"
-_MOST_BYTES = 2**28
+_MOST_BYTES = 2**30
 
 
 def read(arguments: Iterable[str]) -> tuple[list[RunLog], list[str]]:
@@ -100,8 +103,6 @@ def _folder(folder: Path) -> RunLog:
 def _records(path: Path):
     """The records of metrics.jsonl by step, and what is odd; a later one of a step stands."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise RebarError(f"{METRICS} is too large for the records of a run")
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return [], []
@@ -126,12 +127,28 @@ def _records(path: Path):
 
 def _file(path: Path) -> list[RunLog]:
     """Runs from captured output. Raises RebarError where there is none in it."""
-    if path.stat().st_size > _MOST_BYTES:
-        raise RebarError("too large for the output of a run")
-    content = path.read_bytes()
-    if b"\0" in content[:4096]:
-        raise RebarError("not a text file")
-    found = stdout.read(content.decode(errors="replace"), str(path))
+    found = stdout.read(_text(path), str(path))
     if not found:
-        raise RebarError('no line of a run in it, such as "Step 2084: [-231.0 ...]"')
+        raise RebarError(
+            'no line of a run in it: must have lines such as "Step 2084: [-231.0 ...]", whatever '
+            "is in front of them"
+        )
     return found
+
+
+def _text(path: Path) -> str:
+    """The text of a file, gzipped or not, in UTF-8 or (with its byte order mark) UTF-16."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RebarError(f"a damaged gzip file: {error}") from None
+    if len(content) > _MOST_BYTES:
+        raise RebarError("too large for the output of a run")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    if b"\0" in content[:4096]:
+        raise RebarError("not a text file; save it as UTF-8")
+    return content.decode("utf-8-sig", errors="replace")

@@ -257,4 +257,6 @@ def _alike(value, default):
         return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
     if isinstance(default, bool | str):
         return isinstance(value, type(default)) and str(value).isprintable()
-    return is_number(value) and (isinstance(default, float) or isinstance(value, int))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return isinstance(default, float) or isinstance(value, int)

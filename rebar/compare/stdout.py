@@ -14,14 +14,17 @@ from rebar.compare.runs import RunLog, fill, is_number
 from rebar.runs import records
 
 # No pattern looks at a line more than a few times: a file may have one line of 2**28 characters.
-_BRACES = re.compile(r"^\{.{1,65536}\}[ \t]*$", re.MULTILINE)
+_BRACES = re.compile(r"^\{.+\}[ \t]*$", re.MULTILINE)
 _MODEL = re.compile(r"['\"]model['\"]: ")
-_ABOUT = re.compile(r"^(\w{1,99}): (.{0,4096})$", re.MULTILINE)
+_ABOUT = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
 _SEED = re.compile(r"-s([0-9]{1,18})-[0-9a-f]{10}/?$")
 _TORN = re.compile(r"\n(?:Step|Valid|Test) \d+:")
-_MEASURED = re.compile(r"^Variance ([0-9]{1,15}) (.{1,4096})$", re.MULTILINE)
+_MEASURED = re.compile(r"^Variance ([0-9]{1,15}) (.+)$", re.MULTILINE)
 _PRICE = re.compile(r"(\S+) evaluations of f, \S+ ms")
 _PART = re.compile(r"(\w+) (\S+) \+- \S+")
+_RECORD = re.compile(r"^Step [0-9]{1,15}: \[", re.MULTILINE)
+_PREFIXED = re.compile(r"^(.{1,200}?)Step [0-9]{1,15}: \[", re.MULTILINE)
+_TOKEN = re.compile(r"(?P<d>\d+)|(?P<w>[A-Za-z]+)|(?P<s>\s+)|.")
 SAMPLES_2017 = 100
 """S of the bound that the 2017 script evaluates."""
 
@@ -40,7 +43,7 @@ def read(text: str, path: str) -> list[RunLog]:
       RebarError: an array holds something that is not a number, the dict something that is no
         hyperparameter.
     """
-    text = text.replace("\r\n", "\n")
+    text = _without_prefix(text.replace("\r\n", "\n"))
     pieces: list[tuple[dict[str, Any], str]] = []
     starts = [match for match in _BRACES.finditer(text) if _MODEL.search(match[0])]
     ends = [match.start() for match in starts[1:]] + [len(text)]
@@ -57,6 +60,23 @@ def read(text: str, path: str) -> list[RunLog]:
         if len(found) > 1:
             run.path = f"{path} (run {i + 1})"
     return found
+
+
+def _without_prefix(text: str) -> str:
+    """The text without what a tool put in front of each line, such as a time or a rank.
+
+    The prefix is that of the first record; other lines may differ from it in digits and words.
+    """
+    if _RECORD.search(text):
+        return text
+    prefixed = _PREFIXED.search(text)
+    if prefixed is None:
+        return text
+    kinds = {"d": r"\d+", "w": "[A-Za-z]+", "s": r"\s+"}
+    pattern = "".join(
+        kinds.get(token.lastgroup, re.escape(token[0])) for token in _TOKEN.finditer(prefixed[1])
+    )
+    return re.sub(f"^{pattern}", "", text, flags=re.MULTILINE)
 
 
 def _run(given, text, path) -> RunLog:

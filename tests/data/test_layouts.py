@@ -38,9 +38,7 @@ def test_other_layouts_are_found(small, tmp_path, data_set, layout):
     lay_out(small, tmp_path, data_set, layout)
     task = TASKS[data_set]
     found = ensure(task, tmp_path, allow_download=False, log=lambda line: None)
-    assert (
-        len(found) == {"mnist": 4, "fashion": 2}[task]
-    )  # all files of a data set, or those of a task
+    assert len(found) == {"mnist": 4, "fashion": 2}[task]
     assert len(load(task, tmp_path).test) == 30
 
 
