@@ -147,9 +147,9 @@ class Training:
 
     def __init__(self, hparams, jit="auto"):
         from rebar import noise
-        from rebar.cli.threads import choose_threads
         from rebar.factory import make_learner
         from rebar.training.blocks import Blocks
+        from rebar.training.threads import choose_threads
 
         batch, n_samples = hparams.batch_size, hparams.n_samples
         compiled = is_compiled(hparams, jit)

@@ -40,10 +40,10 @@ def case_worker(pipe, settings, family, data_dir, n_images, n_samples):
 
     False ends it; it then sends the peak of its resident memory in MB.
     """
-    from rebar.cli.threads import choose_threads
     from rebar.factory import make_learner
     from rebar.hparams import HParams
     from rebar.training.evaluate import Evaluator
+    from rebar.training.threads import choose_threads
 
     start_memory = common.peak_memory()
     hparams = HParams(**settings)

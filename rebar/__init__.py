@@ -19,9 +19,10 @@ _HOMES = {
     "estimate_gradient": "rebar.functional.estimate:estimate_gradient",
     "estimator_variance": "rebar.training.estimator_variance:estimator_variance",
     "load_data": "rebar.data:load",
-    "load_model": "rebar.restore:load_model",
+    "load_model": "rebar.experiment:load_model",
     "preset": "rebar.hparams.presets:preset",
     "register": "rebar.registry:register",
+    "train": "rebar.experiment:train",
 }
 """Public name -> its home. Submodules and the classes of all models are public too."""
 

@@ -35,12 +35,12 @@ MAY_IMPORT = {
         *("noise", "registry"),
         *("training.evaluate", "training.moments"),
     ],
-    "restore": [
-        *("data.sources", "errors", "estimators.base", "factory", "hparams", "models", "registry"),
-        "runs.checkpoint",
-    ],
     "styles": [],
     "analysis": ["core", "errors", "noise", "registry", "styles", "runs.files", "types"],
+    "experiment": [
+        *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams", "models"),
+        *("registry", "runs", "training.run", "training.schedule", "training.threads"),
+    ],
     "sweep": [
         *("errors", "hparams", "runs.checkpoint", "runs.files", "training.interrupt"),
         "runs.records",
@@ -50,8 +50,8 @@ MAY_IMPORT = {
         "runs.records",
     ],
     "cli": [
-        *("analysis", "compare", "data", "errors", "factory", "hparams", "registry"),
-        *("restore", "runs", "sweep", "training"),
+        *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
+        *("registry", "runs", "sweep", "training"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

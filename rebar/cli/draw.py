@@ -56,7 +56,7 @@ def _draw(values, folders) -> None:
     folder = Path(folders[0])
     with quiet_start():
         from rebar.analysis import pictures
-        from rebar.restore import load_model
+        from rebar.experiment import load_model
     path = Path(values.output) if values.output is not None else folder / "picture.png"
     pictures.suffix(path)
     import_plugins(values.plugins)

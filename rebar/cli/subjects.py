@@ -6,9 +6,9 @@ from typing import NamedTuple
 from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
+from rebar.experiment import Trained, load_model
 from rebar.factory import make_model
 from rebar.hparams import HParams
-from rebar.restore import Trained, load_model
 
 SETTINGS = (
     *("temperature", "n_samples", "muprop_relaxation", "quadratic", "coupling"),

@@ -18,7 +18,6 @@ from absl import flags
 
 from rebar.cli import frame, train
 from rebar.cli.plugins import import_plugins
-from rebar.cli.threads import cores
 from rebar.data import ensure
 from rebar.errors import RebarError
 from rebar.hparams.presets import as_typed, preset
@@ -26,6 +25,7 @@ from rebar.runs.lock import FolderLock
 from rebar.sweep import cluster, grid, manifest, pool, process
 from rebar.sweep.outcome import Length
 from rebar.sweep.report import Report
+from rebar.training.threads import cores
 
 _OWN = {"hparams": "--hparams", "seed": "--seeds", "working_dir": "--sweep_dir", "help": "--help"}
 _SETTINGS = ("eval_freq", "eval_samples", "variance_freq", "variance_draws", "jit")

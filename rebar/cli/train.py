@@ -11,31 +11,28 @@ A run lies in WORKING_DIR/<name>; the same command goes on where it stopped.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
-from rebar import registry
 from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
-from rebar.cli.threads import choose_threads
-from rebar.data import ensure, load
-from rebar.data.sources import TASKS
+from rebar.data import ensure
 from rebar.errors import RebarError
-from rebar.hparams import HParams, describe, run_name
-from rebar.hparams.presets import PRESETS, as_typed, preset
+from rebar.hparams import HParams, describe
+from rebar.hparams.presets import PRESETS, parse_hparams
 
 _MOST_DRAWS = 1_000_000
 _VARIANCE_FREQ = (
     "Epochs between measurements of the variance of the estimators alone, at fixed parameters and "
     "images; 0: never."
 )
-_SCHEDULE = (
-    *("training_steps", "epochs", "eval_freq", "eval_samples"),
-    *("variance_freq", "variance_draws"),
+_SETTINGS = (
+    *("training_steps", "epochs", "eval_freq", "eval_samples", "variance_freq", "variance_draws"),
+    *("save_seconds", "seed", "working_dir", "data_dir", "preset", "jit", "threads", "cores"),
+    "draw",
 )
-"""Flags that are fields of a `Schedule` and are recorded."""
+"""Flags that are attributes of `experiment.Settings`."""
 
 
 class _YesNo(flags.BooleanParser):
@@ -133,7 +130,7 @@ def _run(values, arguments) -> int:
     """Train; returns 128 + signal number when a signal ended the run early."""
     import_plugins(values.plugins)
     frame.no_arguments(arguments)
-    hparams = _hparams(values)
+    hparams = parse_hparams(values.preset, *values.hparams)
     if "model" not in hparams.typed:
         print(
             f"warning: no model given: training {hparams.model}, the default of 2017, whose "
@@ -143,15 +140,6 @@ def _run(values, arguments) -> int:
     _prepare(values, hparams)
     received = _train(values, hparams)
     return 0 if received is None else frame.SIGNAL + received
-
-
-def _hparams(values) -> HParams:
-    """What --preset and --hparams say. Raises RebarError that speaks of what was typed."""
-    base = [] if values.preset is None else [preset(values.preset)]
-    try:
-        return HParams.parse(*base, *values.hparams)
-    except RebarError as error:
-        raise RebarError(as_typed(str(error), values.preset)) from error
 
 
 def _prepare(values, hparams: HParams) -> None:
@@ -173,84 +161,11 @@ def _prepare(values, hparams: HParams) -> None:
 
 
 def _train(values, hparams: HParams) -> int | None:
-    task = TASKS[hparams.task]
     with quiet_start():
-        from rebar.factory import estimator_facts, make_learner
-        from rebar.runs.environment import versions
-        from rebar.runs.files import write_json
-        from rebar.training.run import Run, Schedule
-    data = load(hparams.task, values.data_dir, hparams.dynamic_b)
-    pixels = data.train.shape[1]
-    if hparams.n_input not in (0, pixels):
-        raise RebarError(
-            f"n_input={hparams.n_input}, but images of task={hparams.task} have {pixels} pixels; "
-            f"leave n_input out or give n_input={pixels}"
-        )
-
-    folder = Path(values.working_dir).expanduser() / run_name(hparams, values.seed)
-    identity = {"hparams": hparams.to_dict(), "seed": values.seed}
-    estimator = registry.make_estimator(hparams.model, hparams)
-    jit = values.jit == "on" or (values.jit == "auto" and estimator.jit_pays)
-    rows = hparams.batch_size * hparams.n_samples
-    threads = choose_threads(values.threads, jit, rows, hparams.n_hidden, values.cores)
-    learner = make_learner(
-        hparams,
-        data.mean,
-        task.conditional,
-        (values.seed, hparams.trial),
-        estimator=estimator,
-    )
-    label = registry.entry(hparams.model).label
-    about = {
-        "label": label,
-        "network": type(learner.model).__name__,
-        "objective": learner.model.objective_name + _followed(estimator, hparams.n_samples),
-        "unbiased": learner.estimator.unbiased,
-        "estimators": estimator_facts(hparams, learner, label),
-        "coupling": hparams.effective_coupling,
-        "data": data.description,
-        "jit": jit,
-        "threads": threads,
-        "schedule": {name: values[name].value for name in _SCHEDULE},
-    }
-    if values.preset is not None:
-        about["preset"] = f"{values.preset}: {preset(values.preset)}"
-    _announce(hparams, values.seed, about, folder)
-    run = Run(
-        learner,
-        data,
-        folder,
-        identity,
-        batch_size=hparams.batch_size,
-        n_samples=hparams.n_samples,
-        seed=(values.seed, hparams.trial),
-        jit=jit,
-        label=label,
-        draw=_artist(values, hparams, learner, data),
-        settings=_settings(values, hparams),
-        schedule=Schedule(
-            **about["schedule"],
-            save_seconds=values.save_seconds,
-            keep_epochs=_epochs(values.keep_epochs),
-        ),
-    )
-    # Only now: a checkpoint of another configuration would have been refused.
-    write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
-    return run.train()
-
-
-def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
-    """Say what is about to be trained."""
-    print(hparams.to_dict())
-    for note in hparams.notes:
-        print(f"note: {note}")
-    print(f"seed: {seed}")
-    for name, value in about.items():
-        print(f"{name}: {value}")
-    print(f"run: {folder}")
-    if about["jit"]:
-        print("compiling the first steps takes a few seconds, tracking many methods more")
-    sys.stdout.flush()
+        from rebar.experiment import Settings, run_experiment
+    named = {field: values[field].value for field in _SETTINGS}
+    settings = Settings(**named, keep_epochs=_epochs(values.keep_epochs))
+    return run_experiment(hparams, settings).signal
 
 
 def _epochs(words) -> tuple:
@@ -262,33 +177,6 @@ def _epochs(words) -> tuple:
             f"not {', '.join(map(repr, wrong))}"
         )
     return tuple(map(int, words))
-
-
-def _artist(values, hparams: HParams, learner, data):
-    """What draws the model at evaluations, as rebar-draw does; None if nothing is to be drawn."""
-    if not values.draw:
-        return None
-    with quiet_start():
-        from rebar.analysis import pictures
-        from rebar.restore import Trained
-    trained = Trained(learner.model, hparams, learner.steps, learner.estimator)
-    return pictures.Artist(trained, data.test, data.image_shape)
-
-
-def _settings(values, hparams: HParams) -> dict:
-    """What tells runs apart; what is tracked only where something is."""
-    settings = {**hparams.to_dict(), "seed": values.seed}
-    if not registry.entry(hparams.model).tracks:
-        del settings["track"], settings["follow"]
-    return settings
-
-
-def _followed(estimator, n_samples: int) -> str:
-    """What is said after the objective's name where its multi-sample bound is followed."""
-    if estimator.objective != "bound":
-        return ""
-    chains = n_samples // estimator.samples_per_chain
-    return f"; followed: its multi-sample bound, {chains} {'samples' if chains > 1 else 'sample'}"
 
 
 def quiet_when_whole(line: str) -> None:

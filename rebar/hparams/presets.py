@@ -15,7 +15,11 @@ cat_*: the categorical VAEs of Wang & Bui 2026 (arXiv 2603.08257), tables of the
 differ from one another; task=mnist, and task=fashion_grey works, too.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from rebar.errors import RebarError, did_you_mean
+from rebar.hparams.hparams import HParams
 
 _DISARM = (
     "model=SBNDisARM,batch_size=50,dynamic_b=true,n_hidden=200,initializer=glorot,learning_rate=0.0001,beta2=0.999,"
@@ -83,3 +87,12 @@ def as_typed(message: str, name: str | None) -> str:
         return message
     typed = message.replace(f'--hparams="{PRESETS[name]}"', f"--preset={name}")
     return f"{typed}\n--preset={name} sets {PRESETS[name]}"
+
+
+def parse_hparams(protocol: str | None, *changes: str | Mapping[str, Any]) -> HParams:
+    """Hyperparameters of a preset, if one is named, with changes; errors name the preset."""
+    base = [] if protocol is None else [preset(protocol)]
+    try:
+        return HParams.parse(*base, *changes)
+    except RebarError as error:
+        raise RebarError(as_typed(str(error), protocol)) from error

@@ -8,9 +8,9 @@ import pytest
 from rebar import noise
 from rebar.analysis import pictures
 from rebar.errors import RebarError
+from rebar.experiment import Trained
 from rebar.factory import make_model
 from rebar.hparams import HParams
-from rebar.restore import Trained
 
 SHAPE = (4, 3)
 MEAN = np.linspace(0.1, 0.9, 12)

@@ -293,7 +293,7 @@ def test_ctrl_c_before_training_starts(run, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "ensure", interrupted)
-    assert run("task=digits") == 130
+    assert run("model=SBNNVIL,task=digits") == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
 
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from rebar.analysis.pictures import Artist
 from rebar.errors import RebarError
+from rebar.experiment import Trained
 from rebar.hparams import HParams
-from rebar.restore import Trained
 from rebar.runs.images import Gallery
 from rebar.training.run import Run, Schedule
 from tests.training import tiny

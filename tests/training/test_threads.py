@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from rebar.cli import threads
+from rebar.training import threads
 
 SMALL, LARGE = (24, 200), (1000, 200)
 

@@ -1,4 +1,4 @@
-"""load_model: the trained model from a run's folder alone."""
+"""train and load_model: a run from Python, and the trained model from its folder alone."""
 
 import shutil
 
@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import rebar
+from rebar.cli import train as train_command
 from rebar.errors import RebarError
 from rebar.factory import make_learner
 from rebar.hparams import HParams
@@ -79,3 +80,71 @@ def test_what_is_refused(tmp_path):
     checkpoint.save(tmp_path / "other", 1, {}, {"input_mean": np.zeros(4)}, {"hparams": other})
     with pytest.raises(RebarError, match=r"does not fit the variables of this program"):
         rebar.load_model(tmp_path / "other")
+
+
+@pytest.fixture
+def fit(tmp_path):
+    """rebar.train for an epoch of the digits with four units, below tmp_path."""
+
+    def fit(*hparams, **settings):
+        folders = {"working_dir": tmp_path / "runs", "data_dir": tmp_path / "data"}
+        small = {"task": "digits", "n_hidden": 4, "epochs": 1, "jit": "off", "eval_freq": 1}
+        return rebar.train(*hparams, **{**folders, **small, "eval_samples": 2, **settings})
+
+    return fit
+
+
+def test_train_returns_history_model_estimator_and_folder(fit):
+    run = fit(model="SBNDisARM", epochs=2)
+    assert run.step == 110
+    assert run.signal is None
+    assert list(run.history["step"]) == [55, 110]
+    assert np.all(np.isfinite(run.history[["elbo", "valid", "test"]]))
+    loaded = rebar.load_model(run.folder)
+    assert type(loaded.estimator) is type(run.estimator)
+    assert loaded.history.equals(run.history)
+    for trained, restored in zip(run.model.variables, loaded.model.variables, strict=True):
+        np.testing.assert_array_equal(trained, restored)
+
+
+def test_the_same_call_resumes_and_equals_the_command(fit, tmp_path):
+    """Keywords, a string and flags name one run; an epoch and another one are two epochs."""
+    whole = fit({"model": "SBNNVIL"}, epochs=2, working_dir=tmp_path / "whole")
+    first = fit(model="SBNNVIL")
+    assert first.folder.name == whole.folder.name
+    flags = [f"--working_dir={tmp_path / 'runs'}", f"--data_dir={tmp_path / 'data'}", "--jit=off"]
+    hparams = "--hparams=model=SBNNVIL,task=digits,n_hidden=4"
+    assert train_command.main(["", hparams, "--epochs=2", "--eval_samples=2", *flags]) == 0
+    resumed = rebar.load_model(first.folder)
+    assert resumed.step == whole.step == 110
+    for one, other in zip(whole.model.variables, resumed.model.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("model", ["CatST", "SBNTrackGradVariances", "Custom"])
+def test_train_takes_every_kind_of_model(fit, model, own_registry):
+    rebar.register("Custom", "rebar.estimators.nvil:NVIL")
+    hidden = {} if model != "CatST" else {"n_hidden": 200, "n_latents": 2}
+    run = fit(model=model, training_steps=2, **hidden)
+    assert run.step == 2
+    assert run.hparams.model == model
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epoch": 1},
+        {"epochs": -1},
+        {"epochs": 1.5},
+        {"seed": "0"},
+        {"jit": True},
+        {"draw": True, "eval_freq": 0},
+        {"model": "SBNDisarm"},
+        {"preset": "disarm"},
+        {"hparams": 3},
+    ],
+)
+def test_invalid_settings_are_refused_before_anything_is_written(fit, tmp_path, settings):
+    with pytest.raises(RebarError):
+        fit(**settings)
+    assert not (tmp_path / "runs").exists()

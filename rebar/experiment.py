@@ -1,0 +1,268 @@
+"""Train a model, and load what a run has trained.
+
+    run = rebar.train(model="SBNDisARM", task="digits", epochs=20, seed=0)
+    run.history[["step", "elbo"]]
+    probabilities = rebar.load_model(run.folder).model(images)
+
+Each run is stored in WORKING_DIR/<name>; the same call resumes it. Its newest intact checkpoint is
+all that `load_model` needs: the data set is not read again.
+"""
+
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rebar import registry
+from rebar.data import ensure, load
+from rebar.data.sources import TASKS
+from rebar.errors import RebarError, did_you_mean
+from rebar.estimators.base import Estimator
+from rebar.factory import estimator_facts, make_learner
+from rebar.hparams import HParams, run_name
+from rebar.hparams.presets import parse_hparams, preset
+from rebar.models.categorical_vae import CategoricalVAE
+from rebar.models.sbn import SigmoidBeliefNetwork
+from rebar.runs import checkpoint
+from rebar.runs.environment import versions
+from rebar.runs.files import write_json
+from rebar.runs.records import MetricsFile
+from rebar.training.run import Run
+from rebar.training.schedule import Schedule
+from rebar.training.threads import choose_threads
+
+_RECORDED = (
+    *("training_steps", "epochs", "eval_freq", "eval_samples"),
+    *("variance_freq", "variance_draws"),
+)
+_LEAST = {"training_steps": 1, "eval_samples": 1, "variance_draws": 4}
+"""Lower bounds of the integers that must not be 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Schedule):
+    """Everything that a run depends on besides its hyperparameters; see `Schedule`, too.
+
+    Attributes:
+      seed: seed of all randomness.
+      working_dir: parent of the folders of runs.
+      data_dir: folder of the data sets.
+      preset: name of a published protocol, whose hyperparameters come first.
+      jit: compile steps with XLA: "on", "off", or "auto", where that pays.
+      threads: intra-op threads; 0 chooses from the step size.
+      cores: maximum number of cores; 0 uses all.
+      draw: draw samples and test images at evaluations.
+
+    Raises:
+      RebarError: a value is of a wrong type or out of range.
+    """
+
+    seed: int = 0
+    working_dir: str | os.PathLike = "/tmp/rebar"
+    data_dir: str | os.PathLike = "data"
+    preset: str | None = None
+    jit: str = "auto"
+    threads: int = 0
+    cores: int = 0
+    draw: bool = False
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, least = getattr(self, field.name), _LEAST.get(field.name, 0)
+            if field.type is int and (type(value) is not int or value < least):
+                raise RebarError(f"{field.name}={value!r}: must be an integer, at least {least}")
+        if self.jit not in ("auto", "on", "off"):
+            raise RebarError(f'jit={self.jit!r}: must be "auto", "on" or "off"')
+        if self.draw and not self.eval_freq:
+            raise RebarError(
+                "draw: pictures are drawn at evaluations, but eval_freq=0 disables these; give "
+                "eval_freq=20, or draw the trained model with rebar-draw"
+            )
+
+
+class Trained(NamedTuple):
+    """A trained model and the run that it is from.
+
+    Attributes:
+      model: Keras model with the trained weights.
+      hparams: those of the run.
+      step: steps done.
+      estimator: the run's, with the control variates that it has learned.
+      folder: of the run.
+      signal: number of the signal that ended training early, or None.
+    """
+
+    model: SigmoidBeliefNetwork | CategoricalVAE
+    hparams: HParams
+    step: int
+    estimator: Estimator
+    folder: Path | None = None
+    signal: int | None = None
+
+    @property
+    def history(self):
+        """One row per epoch, as a pandas data frame; nested records have names like "a.b"."""
+        import pandas as pd
+
+        records = MetricsFile(self.folder / "metrics.jsonl").read()
+        return pd.json_normalize(records)
+
+
+def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
+    """Train a model, or resume its run, and print what the train command prints.
+
+    Args:
+      hparams: hyperparameters as a string or a mapping.
+      **settings: hyperparameters (model, task, n_layer ...), which override those of `hparams`,
+        and attributes of `Settings` (epochs, seed, working_dir ...).
+
+    Returns:
+      The trained model, with the run's history, estimator and folder.
+
+    Raises:
+      RebarError: a name is unknown, a value invalid, the data are missing, or training fails.
+    """
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    names = {field.name for field in dataclasses.fields(HParams)}
+    for name in set(settings) - fields - names:
+        raise RebarError(f"unknown setting {name!r}{did_you_mean(name, fields | names)}")
+    run = Settings(**{name: value for name, value in settings.items() if name in fields})
+    changes = {name: value for name, value in settings.items() if name in names}
+    parsed = parse_hparams(run.preset, hparams, changes)
+    ensure(parsed.task, run.data_dir, dynamic=parsed.dynamic_b)
+    return run_experiment(parsed, run)
+
+
+def run_experiment(hparams: HParams, settings: Settings) -> Trained:
+    """Train with data that are present: build, resume or initialize, announce, train."""
+    data = load(hparams.task, settings.data_dir, hparams.dynamic_b)
+    pixels = data.train.shape[1]
+    if hparams.n_input not in (0, pixels):
+        raise RebarError(
+            f"n_input={hparams.n_input}, but images of task={hparams.task} have {pixels} pixels; "
+            f"leave n_input out or give n_input={pixels}"
+        )
+    estimator = registry.make_estimator(hparams.model, hparams)
+    jit = estimator.jit_pays if settings.jit == "auto" else settings.jit == "on"
+    rows = hparams.batch_size * hparams.n_samples
+    threads = choose_threads(settings.threads, jit, rows, hparams.n_hidden, settings.cores)
+    seed = (settings.seed, hparams.trial)
+    conditional = TASKS[hparams.task].conditional
+    learner = make_learner(hparams, data.mean, conditional, seed, estimator=estimator)
+
+    folder = Path(settings.working_dir).expanduser() / run_name(hparams, settings.seed)
+    identity = {"hparams": hparams.to_dict(), "seed": settings.seed}
+    label = registry.entry(hparams.model).label
+    about = {
+        "label": label,
+        "network": type(learner.model).__name__,
+        "objective": learner.model.objective_name + _followed(estimator, hparams.n_samples),
+        "unbiased": learner.estimator.unbiased,
+        "estimators": estimator_facts(hparams, learner, label),
+        "coupling": hparams.effective_coupling,
+        "data": data.description,
+        "jit": jit,
+        "threads": threads,
+        "schedule": {name: getattr(settings, name) for name in _RECORDED},
+    }
+    if settings.preset is not None:
+        about["preset"] = f"{settings.preset}: {preset(settings.preset)}"
+    _announce(hparams, settings.seed, about, folder)
+
+    trained = Trained(learner.model, hparams, learner.steps, learner.estimator, folder)
+    draw = None
+    if settings.draw:
+        from rebar.analysis import pictures
+
+        draw = pictures.Artist(trained, data.test, data.image_shape)
+    run = Run(
+        learner,
+        data,
+        folder,
+        identity,
+        batch_size=hparams.batch_size,
+        n_samples=hparams.n_samples,
+        seed=seed,
+        jit=jit,
+        label=label,
+        draw=draw,
+        settings=_shown(hparams, settings.seed),
+        schedule=settings,
+    )
+    # Only now: a checkpoint of another configuration would have been refused.
+    write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
+    signal = run.train()
+    return trained._replace(step=learner.steps, signal=signal)
+
+
+def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
+    """Print what is about to be trained."""
+    print(hparams.to_dict())
+    for note in hparams.notes:
+        print(f"note: {note}")
+    print(f"seed: {seed}")
+    for name, value in about.items():
+        print(f"{name}: {value}")
+    print(f"run: {folder}")
+    if about["jit"]:
+        print("compiling the first steps takes a few seconds, tracking many methods more")
+    sys.stdout.flush()
+
+
+def _shown(hparams: HParams, seed: int) -> dict:
+    """Settings for TensorBoard's HPARAMS tab; those of tracking only where it applies."""
+    shown = {**hparams.to_dict(), "seed": seed}
+    if not registry.entry(hparams.model).tracks:
+        del shown["track"], shown["follow"]
+    return shown
+
+
+def _followed(estimator: Estimator, n_samples: int) -> str:
+    """Suffix of the objective's name where the multi-sample bound is followed."""
+    if estimator.objective != "bound":
+        return ""
+    chains = n_samples // estimator.samples_per_chain
+    return f"; followed: its multi-sample bound, {chains} {'samples' if chains > 1 else 'sample'}"
+
+
+def load_model(folder: str | os.PathLike) -> Trained:
+    """The model of a run as its newest whole checkpoint has it.
+
+    Args:
+      folder: of the run, WORKING_DIR/<name>; the train command prints it after "run:".
+
+    Raises:
+      RebarError: the folder holds no whole checkpoint, or one that this version of the program, or
+        this program without the user's own estimators registered, cannot use.
+    """
+    if not isinstance(folder, str | os.PathLike):
+        raise RebarError(
+            f"load_model({folder!r}): must be the folder of a run; type e.g. "
+            'rebar.load_model("runs/SBNDisARM-digits-...")'
+        )
+    found = checkpoint.latest(folder)
+    if found is None:
+        raise RebarError(
+            f"no checkpoint in {os.fspath(folder)!r}; give the folder of a run, which the train "
+            "command prints after 'run:'. A run writes its first checkpoint when it ends or after "
+            "--save_seconds"
+        )
+    if "hparams" not in found.metadata or "input_mean" not in found.extra:
+        raise RebarError(
+            f"{found.path} does not hold the settings and the training mean of its model; go on "
+            "with the run for one more epoch, so that it is written again"
+        )
+    registry.entry(found.metadata["hparams"]["model"])  # its message tells how to make one known
+    # A run of before a hyperparameter was added is as one with its default.
+    hparams = HParams.from_dict(HParams().to_dict() | found.metadata["hparams"])
+    learner = make_learner(hparams, found.extra["input_mean"], TASKS[hparams.task].conditional)
+    with warnings.catch_warnings():
+        # Damaged checkpoints were told of above.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = checkpoint.restore(folder, learner.named_variables(), expected={})
+    for member in getattr(learner.estimator, "estimators", [learner.estimator]):
+        member.control_trained = found.step > 0
+    return Trained(learner.model, hparams, found.step, learner.estimator, Path(folder))
