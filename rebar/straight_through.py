@@ -50,7 +50,13 @@ from rebar.core.straight_through import FORMS
 from rebar.core.validity import Validity
 from rebar.errors import RebarError
 from rebar.functional import categorical_references
-from rebar.functional.arguments import require_numbers, shape_text, tensor, values_of
+from rebar.functional.arguments import (
+    require_derivative,
+    require_numbers,
+    shape_text,
+    tensor,
+    values_of,
+)
 from rebar.functional.categorical import (
     NoiseSource,
     count_of,
@@ -257,12 +263,7 @@ def estimate_gradient(
             layer = LAYERS[method](logits, noise=noise, seed=seed, step=step, **options)
             value = checked(layer.z)
         gradient = tape.gradient(value, logits)
-        if gradient is None:
-            raise RebarError(
-                f"f has no derivative by z: {method} needs one, made of TensorFlow operations on "
-                "floats, without NumPy, casts to integers or stop_gradient. Methods that need "
-                f"values of f only: {', '.join(REFERENCES)}"
-            )
+        require_derivative(gradient, "f")
         return estimate(tf.stop_gradient(gradient), value, 1, False)
     source = NoiseSource(logits, noise, seed, step, validity)
     if method == "reinforce":

@@ -301,7 +301,7 @@ def test_mistakes_with_functions_are_explained(monkeypatch):
         r"reinmax has no option 'draws'; it takes: temperature$": ("reinmax", quadratic, FEW),
         r"f must return one number per row, shape \[2\]": ("loo", lambda z: z[:, 0], FEW),
         r"logits must be \[B, ..., C\], given: \[4\]": ("loo", quadratic, FEW[0, 0]),
-        r"f has no derivative by z: st needs one.*only: exact, reinforce, loo": (
+        r"f has no derivative with respect to its samples.*only: reinforce, loo": (
             "st",
             lambda z: tf.stop_gradient(quadratic(z)),
             FEW,

@@ -11,6 +11,13 @@ from rebar import noise as noise_module
 from rebar.core.validity import Validity
 from rebar.errors import RebarError
 
+_NO_DERIVATIVE = (
+    "{} has no derivative with respect to its samples: this method needs one, made of TensorFlow "
+    "operations on floats that do not sample from them, without NumPy, casts to integers or "
+    "stop_gradient. Methods that need values only: reinforce, loo, and for binary latents arm, "
+    "disarm"
+)
+
 
 def tensor(value: Any, name: str, dtype=None) -> tf.Tensor:
     """A tensor; Python and NumPy numbers directly in that dtype, without a detour by float32.
@@ -141,10 +148,13 @@ def option_of(
 
 
 def values_of(function: Callable, name: str, samples: tf.Tensor) -> tf.Tensor:
-    """function(samples [B, ...]), checked to be [B], in the dtype of the samples."""
+    """function(samples [B, ...]), checked to be [B], in the dtype of the samples.
+
+    A derivative with respect to the samples is checked, too, when it is taken.
+    """
     if not callable(function):
         raise RebarError(f"{name} must be a function of the samples, given: {function!r}")
-    values = function(samples)
+    values = function(_with_checked_derivative(samples, name))
     returned = "None"
     if values is not None:
         values = tf.convert_to_tensor(values)
@@ -160,3 +170,32 @@ def values_of(function: Callable, name: str, samples: tf.Tensor) -> tf.Tensor:
         "axes, drop one of length 1 with tf.squeeze(values, axis=-1), or give a shape that "
         "TensorFlow does not know with tf.ensure_shape(values, samples.shape[:1])"
     )
+
+
+def require_derivative(derivative: tf.Tensor | None, name: str) -> None:
+    """Raise RebarError if the function `name` has no derivative with respect to its samples."""
+    if derivative is None:
+        raise RebarError(_NO_DERIVATIVE.format(name))
+
+
+def _with_checked_derivative(samples: tf.Tensor, name: str) -> tf.Tensor:
+    """The samples, whose derivative must have their shape.
+
+    tf.py_function around code that TensorFlow cannot differentiate returns one of another shape.
+    """
+
+    @tf.custom_gradient
+    def identity(value):
+        def backward(derivative):
+            message = _NO_DERIVATIVE.format(name)
+            if not derivative.shape.is_compatible_with(value.shape):
+                raise RebarError(message)
+            if derivative.shape.rank is None:
+                rank = tf.debugging.assert_rank(derivative, value.shape.rank, message)
+                with tf.control_dependencies([rank]):
+                    derivative = tf.identity(derivative)
+            return derivative
+
+        return tf.identity(value), backward
+
+    return identity(samples)

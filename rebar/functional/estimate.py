@@ -48,6 +48,9 @@ def estimate_gradient(
     same row of the samples alone. Where f depends on the logits themselves, too, as log q(b) does,
     that derivative is no part of `gradient`; differentiating `value` adds it.
 
+    For rebar, relax and gumbel, f must be differentiable at b in (0, 1) and must not sample from b.
+    A Bernoulli draw inside f makes rebar and relax biased, which nothing detects.
+
     Args:
       method: reinforce, loo, arm, disarm, rebar, relax or gumbel: `rebar.functional.methods` has
         their formulas, and in METHODS whether they are unbiased and how often they evaluate f.

@@ -12,7 +12,8 @@ logit u, z~ the same with noise drawn given b, and y = sigmoid(z / T) or another
     gumbel     d f(y)                                                          Jang et al. 2016
 
 All are unbiased for d E f(b) but gumbel, whose mean is d E f(y). The last three differentiate f at
-samples in (0, 1).
+samples in (0, 1): f must be differentiable and must not sample from b. If f samples from b, rebar
+and relax are biased, and nothing detects it.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ import tensorflow as tf
 from rebar.core import bernoulli, logit_gradients
 from rebar.errors import RebarError
 from rebar.functional import arguments
-from rebar.functional.relaxed import refuse_none, with_control_variate
+from rebar.functional.relaxed import with_control_variate
 
 
 class Problem(NamedTuple):
@@ -110,7 +111,7 @@ def _gumbel(problem):
         tape.watch(logits)
         relaxed = problem.f(problem.relaxed(logits, zeta))
     gradient = tape.gradient(relaxed, logits)
-    refuse_none(gradient, "f")
+    arguments.require_derivative(gradient, "f")
     return gradient, problem.f(problem.hard(problem.u[0])), 2
 
 

@@ -21,7 +21,7 @@ Source: Tucker et al. 2017 (arXiv 1703.07370), equations 7 and 9; Grathwohl et a
 import tensorflow as tf
 
 from rebar.core import bernoulli
-from rebar.errors import RebarError
+from rebar.functional.arguments import require_derivative
 
 
 def with_control_variate(f, b, u, logits, terms, w=None) -> tf.Tensor:
@@ -74,17 +74,7 @@ def _differentiate(terms, logits, zeta) -> tuple:
     by_logits, by_zeta = [], []
     for name, value in values.items():
         parts = tape.gradient(value, [logits, zeta])
-        refuse_none(parts[1], name)
+        require_derivative(parts[1], name)
         by_logits.append(parts[0])
         by_zeta.append(parts[1])
     return tf.add_n(list(values.values())), tf.add_n(by_logits), tf.add_n(by_zeta)
-
-
-def refuse_none(gradient, name: str) -> None:
-    """Raise RebarError if the function `name` had no derivative by its samples."""
-    if gradient is None:
-        raise RebarError(
-            f"{name} has no derivative by its samples: this method needs one, made of TensorFlow "
-            "operations on floats, without NumPy, casts to integers or stop_gradient. Methods that "
-            "need values of f only: reinforce, loo, arm, disarm"
-        )

@@ -100,16 +100,33 @@ FLAT = {
     "integers": lambda b: tf.reduce_sum(tf.cast(b, tf.int32), axis=1),
     "table": problems.table(3),
     "stopped": lambda b: tf.stop_gradient(f(b)),
+    "numpy_function": lambda b: tf.ensure_shape(tf.numpy_function(f, [b], b.dtype), b.shape[:1]),
+    "py_function": lambda b: in_python(lambda v: f(v.numpy()), b),
 }
+
+
+def in_python(function, b):
+    return tf.ensure_shape(tf.py_function(function, [b], b.dtype), b.shape[:1])
 
 
 @pytest.mark.parametrize("function", FLAT)
 @pytest.mark.parametrize("method", ["rebar", "relax", "gumbel"])
 def test_f_must_have_a_derivative(method, function):
-    message = "f has no derivative by its samples.*only: reinforce, loo, arm, disarm"
+    message = "f has no derivative with respect to its samples.*only: reinforce, loo, .*arm, disarm"
     with pytest.raises(RebarError, match=message):
         call(method, FLAT[function], **settings(method))
     assert np.all(np.isfinite(call("disarm", FLAT[function]).gradient))
+
+
+def test_a_py_function_of_numpy_is_refused_in_graphs_too():
+    estimate = tf.function(lambda: call("rebar", FLAT["py_function"]).gradient, autograph=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="f has no derivative"):
+        estimate()
+
+
+def test_a_py_function_of_tensorflow_has_a_derivative():
+    gradient = call("rebar", lambda b: in_python(f, b)).gradient
+    np.testing.assert_allclose(gradient, call("rebar").gradient)
 
 
 def test_a_network_must_have_a_derivative():
