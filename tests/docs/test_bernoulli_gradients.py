@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from rebar.errors import RebarError
 from rebar.functional.methods import METHODS
@@ -41,6 +42,28 @@ def test_autoencoder(tmp_path, capsys):
     first, last, *_ = numbers("autoencoder.py", tmp_path, capsys)
     assert -50 < first < -40
     assert -30 < last < -15
+
+
+def encoder_variance(program):
+    """Variance of the encoder's gradient at step 100 of autoencoder.py, summed over weights."""
+    setup = program[: program.index("random = ")]
+    setup = setup.replace("@tf.function(jit_compile=True)", "@tf.function")
+    names = {}
+    exec(setup.replace("return tf.reduce_mean(estimate.value)", "return gradients[0]"), names)
+    images, train = names["images"], names["train"]
+    for step in range(100):
+        train(images[50 * (step % 30) :][:50], tf.constant(step))
+    for optimizer in names["optimizers"]:
+        optimizer.learning_rate = 0.0
+    draws = [train(images[:50], tf.constant(step)) for step in range(100, 400)]
+    return np.sum(np.var(draws, axis=0))
+
+
+def test_log_q_of_live_logits_costs_variance():
+    program = FILES["autoencoder.py"]
+    live = program.replace("tf.stop_gradient(logits)", "logits")
+    assert live != program
+    assert encoder_variance(live) > 4 * encoder_variance(program)
 
 
 @pytest.mark.parametrize("name", METHODS)
