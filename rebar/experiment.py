@@ -200,6 +200,12 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
 
 def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
     """Print what is about to be trained."""
+    if "model" not in hparams.typed:
+        print(
+            f"warning: no model given: training {hparams.model}, the default of 2017, whose "
+            'gradient is biased; choose another one with e.g. --hparams="model=SBNDisARM"',
+            file=sys.stderr,
+        )
     print(hparams.to_dict())
     for note in hparams.notes:
         print(f"note: {note}")

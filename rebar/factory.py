@@ -1,12 +1,70 @@
 """From hyperparameters to objects: the one place that turns an HParams into a model."""
 
+import itertools
+import os
+from pathlib import Path
+
 from rebar import noise, registry
+from rebar.errors import RebarError
 from rebar.hparams import HParams
-from rebar.models.categorical_vae import CategoricalVAE
+from rebar.models.categorical_vae import HIDDEN, CategoricalVAE
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.training.learner import Learner
 from rebar.training.optimizers import Rates
+
+_BYTES_PER_WEIGHT = 20
+"""float32 weight, its gradient, Adam's two moments, and the running mean of its gradient."""
+
+
+def require_memory(hparams: HParams, pixels: int) -> None:
+    """Refuse a model whose training state does not fit into memory.
+
+    Args:
+      hparams: sizes of the layers count.
+      pixels: D, pixels per image.
+
+    Raises:
+      RebarError: weights, gradients and optimizer state exceed the memory of this machine.
+    """
+    n_weights = count_weights(hparams, pixels)
+    needed, available = _BYTES_PER_WEIGHT * n_weights, _memory()
+    if needed > available:
+        sizes = "n_latents or n_categories" if _categorical(hparams) else "n_hidden or n_layer"
+        raise RebarError(
+            f"{hparams.model}: {n_weights:,} weights need {needed / 2**30:,.0f} GiB with gradients "
+            f"and optimizer state, but this machine has {available / 2**30:.0f} GiB; reduce {sizes}"
+        )
+
+
+def count_weights(hparams: HParams, pixels: int) -> int:
+    """Weights of q and p, biases left out; an upper bound for conditional models."""
+    if _categorical(hparams):
+        return 2 * _dense([pixels, *HIDDEN, hparams.n_latents * hparams.n_categories])
+    hidden, count = hparams.n_hidden, 0
+    for below in [pixels] + [hidden] * (hparams.n_layer - 1):
+        extra = 2 * [hidden] if hparams.nonlinear else []
+        count += _dense([below, *extra, hidden]) + _dense([hidden, *extra, below])
+    return count
+
+
+def _dense(widths) -> int:
+    return sum(a * b for a, b in itertools.pairwise(widths))
+
+
+def _categorical(hparams: HParams) -> bool:
+    return registry.entry(hparams.model).latents == "categorical"
+
+
+def _memory() -> float:
+    """Bytes of memory that this process may use: the machine's, or its container's limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):  # no container, or "max"
+            continue
+    return min(limits)
 
 
 def make_model(
@@ -20,9 +78,13 @@ def make_model(
       mean: [D] mean of the training images.
       conditional: whether the task is to predict the lower half of an image.
       seed: integer or (seed, trial), for the initial weights.
+
+    Raises:
+      RebarError: the model does not fit into memory.
     """
+    require_memory(hparams, len(mean))
     model_seed = noise.initializer_seed(seed, "model")
-    if registry.entry(hparams.model).latents == "categorical":
+    if _categorical(hparams):
         return CategoricalVAE(
             hparams.n_categories, hparams.n_latents, mean, hparams.prior, model_seed
         )

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
     "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "runs", "types"],
     "factory": [
+        "errors",
         "hparams",
         "models",
         "noise",

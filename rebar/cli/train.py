@@ -131,12 +131,6 @@ def _run(values, arguments) -> int:
     import_plugins(values.plugins)
     frame.no_arguments(arguments)
     hparams = parse_hparams(values.preset, *values.hparams)
-    if "model" not in hparams.typed:
-        print(
-            f"warning: no model given: training {hparams.model}, the default of 2017, whose "
-            'gradient is biased; choose another one with e.g. --hparams="model=SBNDisARM"',
-            file=sys.stderr,
-        )
     _prepare(values, hparams)
     received = _train(values, hparams)
     return 0 if received is None else frame.SIGNAL + received
