@@ -1,4 +1,4 @@
-"""Fetch the data sets into the data folder, and verify what lies there.
+"""Fetch the data sets into the data folder, and verify those that are present.
 
 Examples:
   python download_data.py
@@ -28,32 +28,25 @@ def _define_flags() -> flags.FlagValues:
         "source",
         None,
         "Take the files only from here: a folder or a base URL (file, http, https) that holds "
-        "DATA SET/FILE or FILE, gzipped or not.",
+        "DATA SET/FILE or FILE, gzipped or not. Default: REBAR_DATA_SOURCE, if set.",
         flag_values=values,
     )
     for name, data_set in _URL_FLAGS.items():
-        text = f"Base URL, or folder, for {data_set}, in place of the built-in ones and --source."
+        text = f"Base URL, or folder, for {data_set}, instead of the built-in ones and --source."
         flags.DEFINE_string(name, None, text, flag_values=values)
     flags.DEFINE_float(
         "timeout",
-        30.0,
-        "Seconds to wait for a connection, and for the next kilobyte once connected.",
+        10.0,
+        "Seconds to wait for a connection, and for the next bytes.",
         lower_bound=0.1,
         flag_values=values,
     )
     flags.DEFINE_integer(
         "retries",
-        3,
-        "How often to try a URL again after a failure that may pass.",
+        1,
+        "Further attempts at a URL after a transfer that broke off.",
         lower_bound=0,
         upper_bound=100,
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        "limit",
-        3600.0,
-        "Seconds for a file from one URL, all tries together.",
-        lower_bound=1.0,
         flag_values=values,
     )
     return values
@@ -94,7 +87,6 @@ def _download(values, arguments) -> int:
                 urls=urls,
                 timeout=values.timeout,
                 retries=values.retries,
-                limit=values.limit,
             )
         except RebarError as error:
             status = frame.fail(str(error))

@@ -1,7 +1,8 @@
-"""The data of a task, as a model is trained and evaluated on it."""
+"""Training, validation and test images of a task."""
 
 import dataclasses
 import functools
+import math
 import os
 from pathlib import Path
 
@@ -9,14 +10,13 @@ import numpy as np
 
 from rebar.data import files
 from rebar.data.download import missing_error
-from rebar.data.files import BadFile
 from rebar.data.images import check_range, images_of, is_binary
 from rebar.data.sources import DATA_SETS, TASKS, DataSet
 from rebar.errors import RebarError, did_you_mean
 
 _BINARIZE_SEED = 5
 _PERMUTE_SEED = 123
-_DIGITS_SPLIT = (1297, 250, 250)
+_N_TEST_DIGITS = 250
 _ROWS_AT_ONCE = 5000
 
 
@@ -26,9 +26,9 @@ class Dataset:
 
     Attributes:
       name: the task.
-      train: [n, D]; uint8 of 0 and 1, or grey: float32 in [0, 1].
-      valid: [n, D] uint8 of 0 and 1, or grey; n may be 0.
-      test: [n, D] uint8 of 0 and 1, or grey.
+      train: [n, D]; uint8 of 0 and 1, or grayscale: float32 in [0, 1].
+      valid: [n, D], like `train`; n may be 0.
+      test: [n, D], like `train`.
       mean: [D] float32, the mean of `train`.
       image_shape: (h, w).
       description: which data and which binarization, in words.
@@ -74,39 +74,44 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
     Args:
       task: one of TASKS.
       data_dir: the data folder; not used for tasks that need no download.
-      dynamic: give grey training images in [0, 1], to be binarized when used. Validation
+      dynamic: give grayscale training images in [0, 1], to be binarized when used. Validation
         and test images are binarized once, by the same draws, in both modes. For sbn and sp, most
-        of the fixed validation images are binarizations of grey training images, as in 2017:
-        compare test bounds.
+        of the fixed validation images are binarizations of training images, as in 2017: compare
+        test bounds.
 
     Raises:
-      RebarError: an unknown task; a missing or broken file, with the command that fetches it.
+      RebarError: an unknown task; a missing or damaged file, with the command that fetches it.
     """
     if task not in TASKS:
         raise RebarError(
             f"unknown task {task!r}; known: {', '.join(TASKS)}{did_you_mean(task, TASKS)}"
         )
-    data_set = DATA_SETS[TASKS[task].data_set]
-    binarized = {
-        "binarized_mnist": _binarized_mnist,
-        "omniglot": _omniglot,
-        "fashion_mnist": _fashion,
-        "digits": _digits,
-    }
-    grey = {"mnist": _grey, "fashion_mnist": _grey, "digits": _grey_digits}
-    prepare = (grey if TASKS[task].grey else binarized)[data_set.name]
-    splits, image_shape, description = prepare(
-        functools.partial(_read, data_dir=Path(data_dir).expanduser()), data_set, dynamic
-    )
-    if dynamic and TASKS[task].grey:
+    grey, data_set = TASKS[task].grey, DATA_SETS[TASKS[task].data_set]
+    if dynamic and grey:
         raise RebarError(f"task {task!r} leaves images grey; dynamic binarization is for others")
+    read = functools.partial(_read, data_dir=Path(data_dir).expanduser())
+    if data_set.name == "binarized_mnist":
+        train, valid, test, description = _binarized_mnist(read, data_set, dynamic)
+    else:
+        images, test, note = _grey_images(read, data_set)
+        # The ReinMax papers train on all images of MNIST and Fashion-MNIST.
+        n_valid = 0 if grey and data_set.files else data_set.n_valid
+        n_train = len(images) - n_valid
+        if grey:
+            train, valid = images[:n_train], images[n_train:]
+            description = f"grey {data_set.title}, all {n_train} training images"
+            if not data_set.files:
+                description = "grey 8x8 digits of scikit-learn"
+        else:
+            train, valid, test = _binarized(images, test, n_train, data_set, dynamic)
+            description = f"{data_set.title}, binarized once with seed {_BINARIZE_SEED}{note}"
     if dynamic:
         description += "; training images are grey, to be binarized anew whenever used"
-    train, valid, test = splits
     mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
     for array in (train, valid, test, mean):
         array.setflags(write=False)
-    return Dataset(task, train, valid, test, mean, image_shape, description, dynamic)
+    side = math.isqrt(len(mean))
+    return Dataset(task, train, valid, test, mean, (side, side), description, dynamic)
 
 
 def binarize(grey: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
@@ -121,21 +126,29 @@ def binarize(grey: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
     return binary
 
 
+def _binarized(grey, grey_test, n_train: int, data_set: DataSet, dynamic: bool):
+    """Training, validation and test images, binarized in this order from one stream.
+
+    OMNIGLOT is permuted after that, as in 2017. Unlike 2017, validation and test images are
+    binarized in dynamic mode, too.
+    """
+    from rebar import noise
+
+    stream = noise.numpy_stream(_BINARIZE_SEED)
+    binary, test = binarize(grey, stream), binarize(grey_test, stream)
+    order = np.arange(len(grey))
+    if data_set.name == "omniglot":
+        order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(grey))
+    return (grey if dynamic else binary)[order[:n_train]], binary[order[n_train:]], test
+
+
 def _read(data_set: DataSet, role: str, data_dir: Path):
     """The arrays in a file of a data set, and whether it is the published file."""
     file = data_set.files[role]
     found, unusable = files.find(file, data_set.folders(data_dir))
-    if found is not None:
-        try:
-            return files.parse(file, found.content), found.published
-        except BadFile as error:
-            unusable[found.path] = error
-    raise missing_error(data_set, [file], data_dir, unusable)
-
-
-def _unit_interval(images: np.ndarray, white: int = 255) -> np.ndarray:
-    """Grey images [n, h, w] of 0 ... white as float32 [n, h * w] in [0, 1]."""
-    return images.reshape(len(images), -1).astype(np.float32) / np.float32(white)
+    if found is None:
+        raise missing_error(data_set, file, data_dir, unusable)
+    return files.parse(file, found.content), found.published
 
 
 def _binarized_mnist(read, data_set: DataSet, dynamic: bool):
@@ -149,28 +162,25 @@ def _binarized_mnist(read, data_set: DataSet, dynamic: bool):
         description += " (about 5 in 6 validation images also occur, in grey, in the training set)"
     else:
         train, _ = read(data_set, "train")
-    return (train, valid, test), (28, 28), description
+    return train, valid, test, description
 
 
-def _omniglot(read, data_set: DataSet, dynamic: bool):
-    """As in 2017: one stream binarizes train, then test; then the training rows are permuted.
+def _grey_images(read, data_set: DataSet) -> tuple[np.ndarray, np.ndarray, str]:
+    """Grayscale images for training and validation, those for test, and a note on their origin."""
+    if data_set.name == "digits":
+        images = _shuffled_digits()
+        return images[:-_N_TEST_DIGITS], images[-_N_TEST_DIGITS:], ""
+    if data_set.name == "omniglot":
+        (data, testdata), published = read(data_set, "chardata")
+        note = "" if published else f" (NOTE: {data_set.notice})"
+        return _upright(data), _upright(testdata), note
+    images, test = (read(data_set, role)[0] for role in ("train_images", "test_images"))
+    return _unit_interval(images), _unit_interval(test), ""
 
-    Unlike 2017, validation and test images are binarized in dynamic mode, too.
-    """
-    from rebar import noise
 
-    (data, testdata), published = read(data_set, "chardata")
-    grey, grey_test = _upright(data), _upright(testdata)
-    stream = noise.numpy_stream(_BINARIZE_SEED)
-    binary = binarize(grey, stream)
-    test = binarize(grey_test, stream)
-    order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(grey))
-    train_rows, valid_rows = order[: -data_set.n_valid], order[-data_set.n_valid :]
-    train = (grey if dynamic else binary)[train_rows]
-    description = "OMNIGLOT, binarized once with seed 5"
-    if not published:
-        description += f" (NOTE: {data_set.notice})"
-    return (train, binary[valid_rows], test), (28, 28), description
+def _unit_interval(images: np.ndarray, white: int = 255) -> np.ndarray:
+    """Grayscale images [n, h, w] of 0 ... white as float32 [n, h * w] in [0, 1]."""
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(white)
 
 
 def _upright(columns: np.ndarray) -> np.ndarray:
@@ -179,47 +189,8 @@ def _upright(columns: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 2, 1)).reshape(len(images), -1)
 
 
-def _fashion(read, data_set: DataSet, dynamic: bool):
-    from rebar import noise
-
-    images, _ = read(data_set, "train_images")
-    test_images, _ = read(data_set, "test_images")
-    n_train = len(images) - data_set.n_valid
-    grey = _unit_interval(images)
-    stream = noise.numpy_stream(_BINARIZE_SEED)
-    binary = binarize(grey, stream)
-    test = binarize(_unit_interval(test_images), stream)
-    train = (grey if dynamic else binary)[:n_train]
-    return (train, binary[n_train:], test), (28, 28), "Fashion-MNIST, binarized once with seed 5"
-
-
-def _grey(read, data_set: DataSet, dynamic: bool):
-    """All training images, none set aside for validation: the protocol of the ReinMax papers."""
-    train, test = (
-        _unit_interval(read(data_set, role)[0]) for role in ("train_images", "test_images")
-    )
-    name = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}[data_set.name]
-    return (train, train[:0], test), (28, 28), f"grey {name}, all {len(train)} training images"
-
-
-def _grey_digits(read, data_set: DataSet, dynamic: bool):
-    splits = np.split(_shuffled_digits(), np.cumsum(_DIGITS_SPLIT)[:-1])
-    return tuple(splits), (8, 8), "grey 8x8 digits of scikit-learn"
-
-
-def _digits(read, data_set: DataSet, dynamic: bool):
-    from rebar import noise
-
-    grey = _shuffled_digits()
-    binary = binarize(grey, noise.numpy_stream(_BINARIZE_SEED))
-    n_train, n_valid, _ = _DIGITS_SPLIT
-    train = (grey if dynamic else binary)[:n_train]
-    valid, test = binary[n_train : n_train + n_valid], binary[n_train + n_valid :]
-    return (train, valid, test), (8, 8), "scikit-learn's 8x8 digits, binarized once with seed 5"
-
-
-def _shuffled_digits():
-    """Grey digits, float32 [n, 64] in [0, 1], in an order of their own."""
+def _shuffled_digits() -> np.ndarray:
+    """Grayscale digits, float32 [n, 64] in [0, 1], in a fixed order."""
     from rebar import noise
 
     try:

@@ -1,25 +1,27 @@
-"""Making sure that a data set lies whole in the data folder, fetching what is missing.
+"""Data sets in the data folder: verified if present, downloaded through pooch if missing.
 
-A file counts as whole when the digests of its uncompressed content match those on record. What
-is fetched goes to NAME.part, is verified there, and only then takes its name; an interrupted
-transfer is continued from NAME.part. File names come from `sources`, never from the network.
+A file is intact if the checksum of its uncompressed content is the one of the catalogue. Downloads
+go to a temporary folder, are verified there and then renamed. File names come from `sources`, never
+from the network.
 """
 
-import contextlib
-import errno
+import functools
 import importlib.util
 import os
 import shlex
+import sys
+import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rebar.data import files, transfer
-from rebar.data.files import BadFile, Found, OtherContent, Unreadable
+from rebar.data import files
+from rebar.data.files import BadFile, Found, UnreadableFile
 from rebar.data.sources import DATA_SETS, DataSet, SourceFile, needed
-from rebar.data.transfer import Policy, TransferError
 from rebar.errors import RebarError
+
+_CHUNK_BYTES = 2**16
 
 
 def ensure(
@@ -31,86 +33,75 @@ def ensure(
     log: Callable[[str], None] = print,
     *,
     dynamic: bool = False,
-    timeout: float = 30.0,
-    retries: int = 3,
-    backoff: float = 1.0,
-    limit: float = 3600.0,
+    timeout: float = 10.0,
+    retries: int = 1,
 ) -> list[Path]:
-    """Make sure that a data set, or what a task needs, lies whole in DATA_DIR/DATA SET.
+    """Make sure that a data set, or what a task needs, is intact in DATA_DIR/DATA SET.
 
     Args:
       name: a data set (all of its files) or a task (the files that `load` reads for it).
-      data_dir: the data folder; made where it is missing.
+      data_dir: the data folder; created if missing.
       source: take files only from here: a folder, or a file://, http:// or https:// base URL;
-        looked for as DATA SET/FILE and as FILE, with and without ".gz".
-      urls: data set -> base URL (or the URL of the file itself), in place of the built-in
-        mirrors and of `source` for that data set.
+        looked for as DATA SET/FILE and as FILE, with and without ".gz". Default: the environment
+        variable REBAR_DATA_SOURCE, if set.
+      urls: data set -> base URL (or the URL of the file itself), instead of the built-in mirrors
+        and of `source` for that data set.
       allow_download: False: report what is missing instead of fetching it.
-      log: called with a line of text on what is there, fetched or verified.
-      dynamic: for a task, whether grey training images are wanted.
-      timeout: seconds to wait for a connection, and for the next kilobyte once connected.
-      retries: how often to try a URL again after a failure that may pass.
-      backoff: seconds before the first further try; doubled for each next one.
-      limit: seconds for a file from one URL, all tries together.
+      log: called with a line of text on what is present, fetched or verified.
+      dynamic: for a task, whether grayscale training images are needed.
+      timeout: seconds to wait for a connection, and for the next bytes.
+      retries: number of further attempts at a URL after a transfer that broke off.
 
     Returns:
       The files' paths, in the order of `sources.needed`.
 
     Raises:
-      RebarError: an unknown name or a malformed source; a file that is missing or broken and may
-        not, or cannot, be fetched (with the reason at every URL); a file that lies there and
-        cannot be read, which is left alone; a data folder that cannot be written or is full.
+      RebarError: an unknown name or an invalid source; a file that is missing or damaged and may
+        not, or cannot, be fetched (with the reason at every URL); a data folder that cannot be
+        written.
     """
     unknown = sorted(set(urls or {}) - set(DATA_SETS))
     if unknown:
         raise RebarError(f"urls for unknown data sets {unknown}; known: {', '.join(DATA_SETS)}")
-    policy = Policy(timeout, retries, backoff, limit)
+    source = source if source is not None else os.environ.get("REBAR_DATA_SOURCE") or None
     data_dir = Path(data_dir).expanduser()
     paths = []
     for data_set, wanted in needed(name, dynamic):
         if not data_set.files:
             _check_bundled(data_set, log)
-            continue
-        own_url = (urls or {}).get(data_set.name)
-        chosen = source if own_url is None else own_url
-        folder = data_dir / data_set.name
-        present, unusable = _present(data_set, wanted, data_set.folders(data_dir), log)
-        missing = [file for file in wanted if file.name not in present]
-        if missing and not allow_download:
-            raise missing_error(data_set, missing, data_dir, unusable)
-        if missing:
-            _refuse_unreadable(unusable)
-            candidates = {
-                f.name: _candidates(data_set, f, chosen, own_url is not None) for f in missing
-            }
-            by_choice = chosen is not None
-            present |= _fetch_missing(data_set, missing, folder, candidates, by_choice, policy, log)
-        paths += [present[file.name] for file in wanted]
+        for file in wanted:
+            found, unusable = files.find(file, data_set.folders(data_dir))
+            if found is not None:
+                log(f"{found.path}: present; {_verdict(data_set, found)}")
+            elif not allow_download:
+                raise missing_error(data_set, file, data_dir, unusable)
+            else:
+                own_url = (urls or {}).get(data_set.name)
+                chosen = source if own_url is None else own_url
+                origins = _origins(data_set, file, chosen, own_url is not None)
+                copy = functools.partial(_copy, timeout=timeout, retries=retries)
+                found = _fetch(
+                    data_set, file, data_dir, unusable, origins, chosen is not None, copy, log
+                )
+            paths.append(found.path)
     return paths
-
-
-def command(data_set: str, data_dir: str | os.PathLike) -> str:
-    """The command that fetches a data set, for use in messages."""
-    return f"python download_data.py --datasets={data_set} --data_dir={shlex.quote(str(data_dir))}"
 
 
 def missing_error(
     data_set: DataSet,
-    missing: list[SourceFile],
+    file: SourceFile,
     data_dir: str | os.PathLike,
     unusable: Mapping[Path, BadFile],
 ) -> RebarError:
-    """The error that says which files are missing or broken, and the command that fetches them."""
-    folder = Path(data_dir) / data_set.name
-    problems = [f"{path} {reason}" for path, reason in unusable.items()]
-    broken = {path.name for path in unusable}
-    absent = [f for f in missing if not broken & set(f.names)]
-    problems += [f"{folder / file.names[0]} is missing" for file in absent]
-    names = " or ".join(dict.fromkeys(n for f in missing for n in (*f.names, *f.other_names)))
+    """The error that names a missing or damaged file, and the command that fetches it."""
+    path = Path(data_dir) / data_set.name / file.names[0]
+    problems = [f"{path} {reason}" for path, reason in unusable.items()] or [f"{path} is missing"]
+    names = " or ".join((*file.names, *file.other_names))
     places = ", ".join(str(place) for place in data_set.folders(Path(data_dir)))
     return RebarError(
-        f"{'; '.join(problems)}. To fetch it, type: {command(data_set.name, data_dir)}. A copy of "
-        f"your own is found under the name {names} in {places}"
+        f"{'; '.join(problems)}. To fetch it, type: python download_data.py "
+        f"--datasets={data_set.name} --data_dir={shlex.quote(str(data_dir))}. Your own copy is "
+        f"found under the name {names} in {places}"
     )
 
 
@@ -123,24 +114,11 @@ def _check_bundled(data_set: DataSet, log) -> None:
     log(f"{data_set.name}: comes with scikit-learn, nothing to download")
 
 
-def _present(data_set: DataSet, wanted, folders, log) -> tuple[dict[str, Path], dict]:
-    """Usable files in the folders (name -> path), and unusable ones (path -> reason)."""
-    present, unusable = {}, {}
-    for file in wanted:
-        found, bad = files.find(file, folders)
-        if found:
-            present[file.name] = found.path
-            log(f"{found.path}: present; {_verdict(data_set, found)}")
-        else:
-            unusable |= bad
-    return present, unusable
-
-
 def _verdict(data_set: DataSet, found: Found) -> str:
     return found.check if found.published else f"{found.check}. NOTE: {data_set.notice}"
 
 
-def _candidates(data_set: DataSet, file: SourceFile, chosen, own: bool) -> list[str | Path]:
+def _origins(data_set: DataSet, file: SourceFile, chosen, own: bool) -> Sequence[str | Path]:
     """Where to look for a file, best first: URLs, or paths of local files.
 
     `chosen` is what the user named (None: the mirrors); `own`: for this data set alone.
@@ -149,184 +127,127 @@ def _candidates(data_set: DataSet, file: SourceFile, chosen, own: bool) -> list[
         return [_join(base, file.names[0]) for base in data_set.mirrors]
     text = os.fspath(chosen)
     parts = urllib.parse.urlsplit(text)
-    if "://" not in text:
-        base = Path(text).expanduser()
-    elif parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        base = Path(urllib.request.url2pathname(parts.path))
-    elif parts.scheme in ("http", "https") and parts.netloc:
+    if parts.scheme in ("http", "https") and parts.netloc:
         if parts.path.rpartition("/")[2] in file.names:
             return [text]
-        folders = [_join(text, data_set.name), text]
+        bases = [_join(text, data_set.name), text]
         if own:
-            folders.reverse()
-        return [_join(folder, name) for folder in folders for name in file.names]
+            bases.reverse()
+        return [_join(base, name) for base in bases for name in file.names]
+    if "://" not in text:
+        folder = Path(text).expanduser()
+    elif parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        folder = Path(urllib.request.url2pathname(parts.path))
     else:
         raise RebarError(
             f"cannot fetch from {text!r}; give a folder, or a URL that starts with file:///, "
             "http:// or https://"
         )
-    if base.is_file() and base.name in file.names:
-        return [base]
-    if not base.is_dir():
+    if folder.is_file() and folder.name in file.names:
+        return [folder]
+    if not folder.is_dir():
         raise RebarError(
             f"source {text!r} is not a folder; give a folder that holds "
             f"{data_set.name}/{file.names[0]}, or a URL that starts with http:// or https://"
         )
-    return [folder / name for folder in (base / data_set.name, base) for name in file.names]
+    return [base / name for base in (folder / data_set.name, folder) for name in file.names]
 
 
 def _join(base: str, name: str) -> str:
     return f"{base.rstrip('/')}/{name}"
 
 
-def _fetch_missing(
-    data_set: DataSet, missing, folder: Path, candidates, by_choice: bool, policy: Policy, log
-) -> dict[str, Path]:
-    """Fetch files into the folder, one process at a time; file name -> path."""
-    paths = {}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, log) as alone:
-            for file in missing:
-                # Another process may have fetched it while this one waited for the lock.
-                found, unusable = files.find(file, [folder])
-                if found is None:
-                    _refuse_unreadable(unusable)
-                    for path, reason in unusable.items():
-                        log(f"{path} {reason}; fetching it anew")
-                    part = folder / f"{file.name}{'' if alone else f'.{os.getpid()}'}.part"
-                    origins = candidates[file.name]
-                    try:
-                        found = _fetch(
-                            data_set, file, part, unusable, origins, by_choice, policy, log
-                        )
-                    finally:
-                        if not alone:  # no one would go on from it
-                            part.unlink(missing_ok=True)
-                paths[file.name] = found.path
-    except OSError as error:
-        raise _local_error(folder, error) from None
-    return paths
-
-
-def _local_error(folder: Path, error: OSError) -> RebarError:
-    """What this machine lacks for a download, and what helps."""
-    reason = error.strerror or error
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return RebarError(f"cannot fetch into {folder} ({reason}); raise the limit: ulimit -n 1024")
-    return RebarError(
-        f"cannot write into the data folder {folder} ({reason}); make room or give the rights to "
-        "write there, or give another folder with --data_dir=..."
-    )
-
-
-def _refuse_unreadable(unusable: Mapping[Path, BadFile]) -> None:
-    """A file that cannot be opened may be sound: nothing takes its place."""
-    for path, reason in unusable.items():
-        if isinstance(reason, Unreadable):
-            raise RebarError(
-                f"{path} {reason}; it is left as it is: give the rights to read it, or move it "
-                "away to have it fetched"
-            )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, log):
-    """Keep other processes from fetching into the same folder.
-
-    Yields whether they are kept out: False where there are no locks.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield False
-        return
-    alone = True
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(f"{folder}: another process is fetching into this folder; waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:
-            alone = False
-            log(f"{folder}: this file system has no locks; let one process at a time fetch into it")
-        yield alone
-    finally:
-        os.close(descriptor)
-
-
 def _fetch(
     data_set: DataSet,
     file: SourceFile,
-    part: Path,
+    data_dir: Path,
     unusable: Mapping[Path, BadFile],
-    candidates: list[str | Path],
+    origins: Sequence[str | Path],
     by_choice: bool,
-    policy: Policy,
-    log,
+    copy: Callable[[str | Path, Path], None],
+    log: Callable[[str], None],
 ) -> Found:
-    """Fetch one file, by way of `part`, from the first candidate that has it whole."""
-    failures = []
-    for origin in candidates:
-        if isinstance(origin, Path) and not origin.is_file():
-            failures.append(f"{origin}: no such file")
-            continue
-        log(f"{data_set.name}/{file.name}: fetching from {origin}")
-        try:
-            found = _fetch_verified(file, origin, part, by_choice, policy, log)
-        except (TransferError, BadFile) as error:
-            failures.append(f"{origin}: {error}")
-            log(f"  {error}")
-            continue
-        # Named by what it is: a mirror may serve gzip under a plain name, and the reverse.
-        final = part.parent / (file.name + (".gz" if files.is_gzip(part) else ""))
-        _clear_away(unusable, log)
-        os.replace(part, final)
-        found = found._replace(path=final)
-        log(f"{final}: fetched; {_verdict(data_set, found)}")
-        return found
-    hint = (
-        f"--source=FOLDER_OR_URL, or download_data.py --{data_set.url_flag}=URL, names another "
-        "place to take it from"
-    )
-    reasons = "".join(f"\n  {failure}" for failure in failures)
-    raise RebarError(f"could not fetch {data_set.name}/{file.name}; {hint}. Tried:{reasons}")
-
-
-def _clear_away(unusable: Mapping[Path, BadFile], log) -> None:
-    """Remove broken files; a sound file of other content may be dear to someone and is kept."""
+    """Bring a file into the data folder from the first origin that has it intact."""
     for path, reason in unusable.items():
-        if isinstance(reason, OtherContent):
-            kept = path.with_name(path.name + ".other")
-            os.replace(path, kept)
-            log(f"{path}: kept as {kept}")
-        else:
-            path.unlink(missing_ok=True)
+        if isinstance(reason, UnreadableFile):
+            raise RebarError(f"{path} {reason}; give the rights to read it, or move it away")
+        log(f"{path} {reason}; fetching it again")
+    folder = data_dir / data_set.name
+    failures = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for origin in origins:
+            if isinstance(origin, Path) and not origin.is_file():
+                failures.append(f"\n  {origin}: no such file")
+                continue
+            log(f"{data_set.name}/{file.name}: fetching from {origin}")
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
+                try:
+                    path = Path(scratch) / file.name
+                    copy(origin, path)
+                    found = files.examine(file, path)
+                    if not (found.published or by_choice):
+                        raise BadFile(f"is not the published file: {found.check}")
+                except BadFile as error:
+                    failures.append(f"\n  {origin}: {error}")
+                    log(f"  {error}")
+                    continue
+                for bad in unusable:
+                    os.replace(bad, f"{bad}.bad")
+                # Named by its content: a mirror may serve gzip under a plain name, and the reverse.
+                final = folder / (file.name + ".gz" * found.zipped)
+                os.replace(path, final)
+            log(f"{final}: fetched; {_verdict(data_set, found)}")
+            return found._replace(path=final)
+    except OSError as error:
+        raise RebarError(
+            f"cannot write into the data folder {folder} ({error.strerror or error}); free disk "
+            "space or fix the permissions, or give another folder with --data_dir=..."
+        ) from None
+    except KeyboardInterrupt:
+        log("\ninterrupted: nothing incomplete was kept; run the same command again")
+        raise
+    raise RebarError(
+        f"could not fetch {data_set.name}/{file.name}; check the network, or name another folder "
+        f"or URL with --source=FOLDER_OR_URL, or with download_data.py --{data_set.url_flag}=URL. "
+        f"Tried:{''.join(failures)}"
+    )
 
 
-def _fetch_verified(
-    file: SourceFile, origin: str | Path, part: Path, by_choice: bool, policy: Policy, log
-) -> Found:
-    """Bring one file to `part` and verify it; what fails verification is removed."""
-    for afresh in (False, True):
-        resumed = False
-        if isinstance(origin, Path):
-            transfer.copy_local(origin, part, file.max_bytes)
-        else:
-            resumed = transfer.fetch(origin, part, file.max_bytes, policy, log)
+def _copy(origin: str | Path, path: Path, timeout: float, retries: int) -> None:
+    """Copy a local file or a URL to a path. Raises BadFile if the origin does not deliver it."""
+    if isinstance(origin, Path):
         try:
-            content = files.read_content(part, file.max_bytes)
-            check, published = files.verify(file, content)
-            if not published and not by_choice:
-                raise BadFile(f"is not the published file: {check}")
-            return Found(part, content, check, published)
-        except Unreadable as error:
-            raise error.error from None
-        except BadFile as error:
-            part.unlink(missing_ok=True)
-            if afresh or not resumed:
-                raise BadFile(f"what came {error}") from None
-            log(f"  what came {error}; it was put together from several tries: fetching it afresh")
-    raise AssertionError("the second round returns or raises")
+            content = origin.read_bytes()
+        except OSError as error:
+            raise BadFile(error.strerror or str(error)) from None
+        path.write_bytes(content)
+        return
+    import pooch
+    import requests
+
+    http = pooch.HTTPDownloader(sys.stderr.isatty(), chunk_size=_CHUNK_BYTES, timeout=timeout)
+
+    def download(url, output, fetcher):
+        try:
+            http(url, output, fetcher)
+        except requests.HTTPError as error:
+            raise BadFile(f"HTTP {error.response.status_code}") from None
+        except requests.ConnectionError as error:
+            cause = error.args[0] if error.args else error
+            raise BadFile(
+                f"no connection ({type(getattr(cause, 'reason', cause)).__name__})"
+            ) from None
+
+    pooch.get_logger().setLevel("WARNING")
+    fetcher = pooch.create(
+        path.parent,
+        base_url="",
+        registry={path.name: None},
+        urls={path.name: origin},
+        retry_if_failed=retries,  # after what `download` does not turn into a BadFile
+    )
+    try:
+        fetcher.fetch(path.name, downloader=download)
+    except requests.RequestException as error:  # its text may hold what a server sent
+        raise BadFile(f"transfer failed ({type(error).__name__})") from None

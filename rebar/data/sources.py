@@ -1,19 +1,18 @@
-"""What data sets there are: their files, where these are published, how to know them whole.
+"""Catalogue of data sets: their files, mirrors and checksums.
 
-Digests are of the *uncompressed* content, so that a mirror which compresses anew is still
-recognised. Those of the `.amat` files are of the files as published (plain text). For the IDX
-files the md5 is the published one; the sha256 was taken from content with that md5. For
-`chardata.mat` the git blob SHA-1 comes from the repository that publishes it.
+A checksum is "algorithm:hexadecimal digest" of the *uncompressed* content, so that a mirror that
+compresses anew is accepted. `chardata.mat` has the git blob SHA-1 of the repository that publishes
+it, all other files a SHA-256.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 from rebar.errors import RebarError, did_you_mean
 
 _PIXELS = 28 * 28
-_MAX_MAT_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,40 +23,26 @@ class SourceFile:
       name: its name without ".gz"; on disk and at mirrors it may carry ".gz" or not.
       layout: "amat" (text of 0/1), "idx" (MNIST's binary format) or "mat" (MATLAB 5).
       shape: of the array inside; for "mat" the shapes of `data` and `testdata`.
-      digests: (algorithm, hexadecimal digest) pairs of the uncompressed content.
+      checksum: "algorithm:hexadecimal digest" of the uncompressed content.
       published_gz: whether the publishers serve NAME.gz rather than NAME.
-      other_content_allowed: a well-formed file with another digest may be used, with a notice.
+      other_content_allowed: a well-formed file with another checksum may be used, with a notice.
     """
 
     name: str
     layout: str
     shape: tuple
-    digests: tuple[tuple[str, str], ...]
+    checksum: str
     published_gz: bool = True
     other_content_allowed: bool = False
 
     @property
     def content_bytes(self) -> int | None:
-        """Exact size of the uncompressed content in bytes; None where it is not known."""
+        """Exact size of the uncompressed content in bytes; None if unknown."""
         if self.layout == "amat":
-            return 2 * self.shape[0] * self.shape[1]
+            return 2 * math.prod(self.shape)
         if self.layout == "idx":
-            count = 1
-            for size in self.shape:
-                count *= size
-            return 4 + 4 * len(self.shape) + count
+            return 4 + 4 * len(self.shape) + math.prod(self.shape)
         return None
-
-    @property
-    def max_bytes(self) -> int:
-        """Most bytes that the file may have, compressed or not.
-
-        A little above the content's size: an incompressible gzip is longer than its content, and
-        `.amat` text with other line ends is still read.
-        """
-        if self.content_bytes is None:
-            return _MAX_MAT_BYTES
-        return self.content_bytes + self.content_bytes // 50 + 4096
 
     @property
     def names(self) -> tuple[str, str]:
@@ -80,15 +65,16 @@ class DataSet:
 
     Attributes:
       name: the folder's name and what `--datasets` accepts.
+      title: common name.
       files: file role ("train", "train_images", ...) -> SourceFile; empty: nothing to download.
       mirrors: base URLs, best first.
       url_flag: flag of the download command that replaces `mirrors`; "" where there is none.
-      n_valid: how many training images, the last ones, are set aside for validation (0: a
-        validation file of its own).
-      notice: printed where a well-formed file with another digest is used.
+      n_valid: number of training images set aside for validation; 0 if it has a validation file.
+      notice: printed if a well-formed file with another checksum is used.
     """
 
     name: str
+    title: str
     files: dict[str, SourceFile]
     mirrors: tuple[str, ...] = ()
     url_flag: str = ""
@@ -132,47 +118,36 @@ TASKS: dict[str, Task] = {
 }
 
 
-def _amat(part: str, rows: int, sha256: str, sha1: str) -> SourceFile:
-    return SourceFile(
-        name=f"binarized_mnist_{part}.amat",
-        layout="amat",
-        shape=(rows, _PIXELS),
-        digests=(("sha256", sha256), ("sha1", sha1)),
-        published_gz=False,
-    )
+def _amat(part: str, rows: int, sha256: str) -> SourceFile:
+    name = f"binarized_mnist_{part}.amat"
+    return SourceFile(name, "amat", (rows, _PIXELS), f"sha256:{sha256}", published_gz=False)
 
 
-def _images(part: str, count: int, sha256: str, md5: str) -> SourceFile:
-    digests = (("sha256", sha256), ("md5", md5))
-    return SourceFile(f"{part}-images-idx3-ubyte", "idx", (count, 28, 28), digests)
-
-
-def _labels(part: str, count: int, sha256: str, md5: str) -> SourceFile:
-    digests = (("sha256", sha256), ("md5", md5))
-    return SourceFile(f"{part}-labels-idx1-ubyte", "idx", (count,), digests)
+def _idx(**sha256: str) -> dict[str, SourceFile]:
+    """The four files of a data set in MNIST's format; role -> SHA-256."""
+    files = {}
+    for role, digest in sha256.items():
+        part, _, kind = role.partition("_")
+        prefix, count = {"train": ("train", 60000), "test": ("t10k", 10000)}[part]
+        shape = (count, 28, 28) if kind == "images" else (count,)
+        name = f"{prefix}-{kind}-idx{len(shape)}-ubyte"
+        files[role] = SourceFile(name, "idx", shape, f"sha256:{digest}")
+    return files
 
 
 DATA_SETS: dict[str, DataSet] = {
     "binarized_mnist": DataSet(
         name="binarized_mnist",
+        title="Binarized MNIST",
         files={
             "train": _amat(
-                "train",
-                50000,
-                "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
-                "cf70514ec5f481e54ad3eb0e6c03c83326ff96f8",
+                "train", 50000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"
             ),
             "valid": _amat(
-                "valid",
-                10000,
-                "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
-                "13418487742e6ea6d48db7b5187353a20b1b1f8c",
+                "valid", 10000, "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"
             ),
             "test": _amat(
-                "test",
-                10000,
-                "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
-                "ca70bd7775e182596dec148d4dc1bc6bd6c4c5f4",
+                "test", 10000, "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"
             ),
         },
         mirrors=("http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",),
@@ -180,32 +155,13 @@ DATA_SETS: dict[str, DataSet] = {
     ),
     "mnist": DataSet(
         name="mnist",
-        files={
-            "train_images": _images(
-                "train",
-                60000,
-                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-                "6bbc9ace898e44ae57da46a324031adb",
-            ),
-            "train_labels": _labels(
-                "train",
-                60000,
-                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-                "a25bea736e30d166cdddb491f175f624",
-            ),
-            "test_images": _images(
-                "t10k",
-                10000,
-                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-                "2646ac647ad5339dbf082846283269ea",
-            ),
-            "test_labels": _labels(
-                "t10k",
-                10000,
-                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-                "27ae3e4e09519cfbb04c329615203637",
-            ),
-        },
+        title="MNIST",
+        files=_idx(
+            train_images="ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            train_labels="65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            test_images="0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            test_labels="ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
         mirrors=(
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -214,15 +170,13 @@ DATA_SETS: dict[str, DataSet] = {
     ),
     "omniglot": DataSet(
         name="omniglot",
+        title="OMNIGLOT",
         files={
             "chardata": SourceFile(
                 name="chardata.mat",
                 layout="mat",
                 shape=((_PIXELS, 24345), (_PIXELS, 8070)),
-                digests=(
-                    ("git-blob-sha1", "016a3536ffe5e1d38e42563a18d7a78bfaf643ec"),
-                    ("md5", "21ecaf34373511aa7691cf2e0802aa3d"),
-                ),
+                checksum="git-blob-sha1:016a3536ffe5e1d38e42563a18d7a78bfaf643ec",
                 published_gz=False,
                 other_content_allowed=True,
             )
@@ -235,32 +189,13 @@ DATA_SETS: dict[str, DataSet] = {
     ),
     "fashion_mnist": DataSet(
         name="fashion_mnist",
-        files={
-            "train_images": _images(
-                "train",
-                60000,
-                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-                "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            ),
-            "train_labels": _labels(
-                "train",
-                60000,
-                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-                "9018921c3c673c538a1fc5bad174d6f9",
-            ),
-            "test_images": _images(
-                "t10k",
-                10000,
-                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-                "8181f5470baa50b63fa0f6fddb340f0a",
-            ),
-            "test_labels": _labels(
-                "t10k",
-                10000,
-                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-                "15d484375f8d13e6eb1aabb0c3f46965",
-            ),
-        },
+        title="Fashion-MNIST",
+        files=_idx(
+            train_images="c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            train_labels="bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            test_images="5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            test_labels="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
         mirrors=(
             "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -268,7 +203,7 @@ DATA_SETS: dict[str, DataSet] = {
         url_flag="fashion_url",
         n_valid=10000,
     ),
-    "digits": DataSet(name="digits", files={}),
+    "digits": DataSet("digits", "scikit-learn's 8x8 digits", files={}, n_valid=250),
 }
 
 

@@ -1,4 +1,4 @@
-"""A small catalogue of synthetic data sets, and a real HTTP server on loopback that misbehaves."""
+"""A small catalogue of synthetic data sets, and an HTTP server on loopback."""
 
 import dataclasses
 import gzip
@@ -6,7 +6,6 @@ import http.server
 import io
 import struct
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -34,9 +33,9 @@ def mat_bytes(compress=True, **variables):
 
 
 def with_content(file, content):
-    """The catalogue entry `file`, with the digests of `content`."""
-    digests = tuple((name, files.digest(name, content)) for name, _ in file.digests)
-    return dataclasses.replace(file, digests=digests)
+    """The catalogue entry `file`, with the checksum of `content`."""
+    algorithm = file.checksum.partition(":")[0]
+    return dataclasses.replace(file, checksum=f"{algorithm}:{files.digest(algorithm, content)}")
 
 
 @dataclasses.dataclass
@@ -80,6 +79,7 @@ def _small_file(file, role, rng):
 
 @pytest.fixture
 def small(monkeypatch):
+    monkeypatch.delenv("REBAR_DATA_SOURCE", raising=False)
     rng = np.random.default_rng(0)
     result = Small({}, {})
     for name, data_set in list(sources.DATA_SETS.items()):
@@ -95,77 +95,35 @@ def small(monkeypatch):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
     def log_message(self, *args):
         pass
 
     def do_GET(self):
         server = self.server
-        server.requests.append((self.path, self.headers.get("Range")))
-        plan = server.plans.get(self.path)
-        fault = plan.pop(0) if plan else None
+        server.requests.append(self.path)
+        fault = server.faults.pop(0) if server.faults else None
         content = server.files.get(self.path)
-        if isinstance(fault, int):
-            return self._status(fault)
-        if fault and fault.startswith("redirect "):
-            return self._status(302, fault.removeprefix("redirect "))
-        if content is None:
-            return self._status(404)
-        start = self._start(fault)
-        if start >= len(content):
-            return self._status(416)
-        body = content if fault == "wrong range" else content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            shown = 0 if fault == "wrong range" else start
-            self.send_header("Content-Range", f"bytes {shown}-{len(content) - 1}/{len(content)}")
-        if fault == "no length":
-            self.send_header("Connection", "close")
-        else:
-            self.send_header("Content-Length", str(len(body)))
+        if content is None or isinstance(fault, int):
+            self.send_error(fault or 404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        return self._send(body, fault)
-
-    def _start(self, fault):
-        asked = self.headers.get("Range")
-        return int(asked[len("bytes=") : -1]) if asked and fault != "ignore range" else 0
-
-    def _send(self, body, fault):
-        half = len(body) // 2
-        self.close_connection = True
-        if fault == "truncate":
-            self.wfile.write(body[:half])
-        elif fault == "stall":
-            self.wfile.write(body[:half])
-            self.wfile.flush()
-            self.server.released.wait(5)
-        elif fault == "drip":
-            end = time.monotonic() + 5
-            while time.monotonic() < end and not self.server.released.wait(0.05):
-                self.wfile.write(b"x")
-                self.wfile.flush()
-        elif fault == "slow":
-            for start in range(0, len(body), len(body) // 20 + 1):
-                self.wfile.write(body[start : start + len(body) // 20 + 1])
-                self.server.released.wait(0.01)
-        else:
-            self.wfile.write(body)
-
-    def _status(self, code, location=None):
-        self.send_response(code)
-        if location:
-            self.send_header("Location", location)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        if fault is None:
+            self.wfile.write(content)
+            return
+        self.wfile.write(content[: len(content) // 2])
+        self.wfile.flush()
+        if fault == "stall":
+            server.released.wait(10)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`; `plans` lists, by path, the faults of the next requests, in order."""
+    """Serves `files`; `faults` of the next requests: a status, "truncate" or "stall"."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files, self.plans, self.requests = {}, {}, []
+        self.files, self.faults, self.requests = {}, [], []
         self.released = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -206,8 +164,7 @@ def lines():
 @pytest.fixture
 def get(tmp_path, lines):
     def get(name="mnist", **kwargs):
-        options = {"timeout": 0.4, "retries": 2, "backoff": 0.01, "log": lines.append}
-        return ensure(name, tmp_path, **{**options, **kwargs})
+        return ensure(name, tmp_path, **{"timeout": 0.5, "log": lines.append, **kwargs})
 
     return get
 

@@ -1,20 +1,15 @@
 """Loading tasks: from small synthetic files, from damaged ones, and the digits exactly."""
 
-import dataclasses
 import gzip
 import hashlib
-import struct
-import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
-import scipy.io
 
-from rebar.data import TASKS, files, load, sources
+from rebar.data import TASKS, files, load
 from rebar.errors import RebarError
 
-from .conftest import amat_text, idx_bytes, mat_bytes, with_content
+from .conftest import amat_text, mat_bytes
 
 DIGITS = ["19e0d2df0f239551", "06159aa7a659e757", "5e97cc59b19f0381"]
 """Digests of the digits' training, validation and test images."""
@@ -178,54 +173,29 @@ def test_a_missing_file_is_named_with_the_command(tmp_path):
     assert command in str(error.value)
 
 
-def change_file(monkeypatch, data_set, role, content):
-    """Make `content` the published one, so that only its form can be found fault with."""
-    owner = sources.DATA_SETS[data_set]
-    changed = {**owner.files, role: with_content(owner.files[role], content)}
-    monkeypatch.setitem(sources.DATA_SETS, data_set, dataclasses.replace(owner, files=changed))
-
-
 AMAT = np.random.default_rng(1).integers(0, 2, (6, 784))
-IMAGES = np.random.default_rng(2).integers(0, 256, (30, 28, 28))
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (amat_text(AMAT).replace(b"1", b"2", 1), "other values than 0 and 1"),
-        (amat_text(AMAT).replace(b" ", b",", 1), "not a table of numbers"),
-        (amat_text(AMAT)[:-800], "is cut short"),
-        (amat_text(AMAT[:, :-1]) + b" " * 12, r"table of shape \(6, 783\), not \(6, 784\)"),
-        (amat_text(AMAT).replace(b"1", b"x", 1), "not a table of numbers|other values"),
-        (amat_text(AMAT).replace(b"\n", b" \n").replace(b"1", b"x", 1), "not a table of numbers"),
-        (amat_text(AMAT).replace(b"\n", b" \n").replace(b"1", b"3", 1), "other values than"),
-        (amat_text(AMAT).replace(b"\n", b" ", 1), r"not a table of numbers|table of shape"),
-        (b"", "is cut short"),
-        (b" " * 9408, "is blank"),
-        (b"0" * 20000, "is too big"),
-        (gzip.compress(amat_text(AMAT))[:-9], "is a broken gzip"),
-        (gzip.compress(bytes(10**6)), "decompresses to more than"),
+        (amat_text(AMAT), "is not the published file: wrong sha256"),
+        (amat_text(AMAT)[:-2], "9406 bytes instead of 9408"),
+        (b"", "0 bytes instead of 9408"),
+        (b"<html>log in first</html>", "25 bytes instead of 9408"),
+        (gzip.compress(amat_text(AMAT))[:-9], "is a damaged gzip"),
+        (b"\x1f\x8bjunk", "is a damaged gzip"),
+        (gzip.compress(bytes(10**6)), "10000 bytes instead of 9408"),
     ],
 )
-def test_damaged_amat(laid_out, tmp_path, monkeypatch, content, reason):
-    change_file(monkeypatch, "binarized_mnist", "valid", content)
+def test_damaged_files(laid_out, tmp_path, monkeypatch, content, reason):
+    monkeypatch.setattr(files, "_MAX_BYTES", 10_000)
     path = tmp_path / "binarized_mnist" / "binarized_mnist_valid.amat"
     path.write_bytes(content)
     with pytest.raises(RebarError, match=reason) as error:
         load("sbn", tmp_path)
     assert str(path) in str(error.value)
     assert "--datasets=binarized_mnist" in str(error.value)
-
-
-def test_a_zip_bomb_is_not_expanded_in_memory(tmp_path):
-    path = tmp_path / "bomb.gz"
-    path.write_bytes(gzip.compress(bytes(2**26)))
-    tracemalloc.start()
-    with pytest.raises(files.BadFile, match="decompresses to more than"):
-        files.read_content(path, max_bytes=2**17)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**22
 
 
 @pytest.mark.parametrize(
@@ -248,7 +218,7 @@ def test_one_wrong_pixel_is_noticed(laid_out, tmp_path):
     path = tmp_path / "binarized_mnist" / "binarized_mnist_test.amat"
     content = path.read_bytes()
     path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
-    with pytest.raises(RebarError, match="well-formed, but is not the published file"):
+    with pytest.raises(RebarError, match="is not the published file: wrong sha256"):
         load("sbn", tmp_path)
 
 
@@ -261,74 +231,29 @@ def test_the_sound_one_of_two_copies_is_read(laid_out, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (idx_bytes(IMAGES)[:-1], "holds 23535 bytes, not 23536"),
-        (idx_bytes(IMAGES[:29]), r"shape \(29, 28, 28\), not \(30, 28, 28\)"),
-        (idx_bytes(IMAGES[0]), "does not start like an IDX file of 3 dimensions"),
-        (b"\x00\x00\x08\x03\x00", "holds an array of shape"),
-        (b"", "does not start like an IDX file"),
-    ],
-)
-def test_damaged_idx(laid_out, tmp_path, monkeypatch, content, reason):
-    change_file(monkeypatch, "fashion_mnist", "train_images", content)
-    (tmp_path / "fashion_mnist" / "train-images-idx3-ubyte").write_bytes(content)
-    with pytest.raises(RebarError, match=reason):
-        load("fashion", tmp_path)
-
-
-def test_labels_above_nine_are_refused(small):
-    file = sources.DATA_SETS["mnist"].files["test_labels"]
-    labels = np.arange(30) % 10
-    np.testing.assert_array_equal(files.parse(file, idx_bytes(labels)), labels)
-    with pytest.raises(files.BadFile, match="labels above 9"):
-        files.parse(file, idx_bytes(labels + 1))
-
-
 GREY = np.random.default_rng(3).random((784, 18))
 GREY_TEST = np.random.default_rng(4).random((784, 9))
 NAN = np.where(np.arange(18) == 3, np.nan, GREY)
 
 
-def bomb():
-    """A variable that expands a thousand times."""
-    packed = zlib.compress(bytes(2**24), 9)
-    return mat_bytes(data=GREY)[:128] + struct.pack("<II", 15, len(packed)) + packed
-
-
 @pytest.mark.parametrize(
-    ("make", "reason"),
+    ("content", "reason"),
     [
-        (lambda: mat_bytes(data=GREY, testdata=GREY_TEST)[:-100], "cut short in the middle"),
-        (lambda: mat_bytes(data=GREY), "'testdata' of shape .* has none of that name"),
-        (lambda: mat_bytes(data=GREY[:-1], testdata=GREY_TEST), r"has \(\(783, 18\), 'double'\)"),
-        (lambda: mat_bytes(data=GREY.astype(int), testdata=GREY_TEST), "'int64'"),
-        (lambda: mat_bytes(data=GREY * 1.5, testdata=GREY_TEST), r"outside \[0, 1\] in 'data'"),
-        (lambda: mat_bytes(data=GREY, testdata=-GREY_TEST), r"outside \[0, 1\] in 'testdata'"),
-        (lambda: mat_bytes(data=NAN, testdata=GREY_TEST), r"outside \[0, 1\]"),
-        (lambda: mat_bytes(data=GREY * 1j, testdata=GREY_TEST), "complex"),
-        (lambda: b"MATLAB 7.3 MAT-file" + bytes(200), "does not start like a MATLAB 5 file"),
-        (lambda: mat_bytes(data=GREY)[:300] + b"?" + mat_bytes(data=GREY)[301:], "broken variable"),
-        (bomb, "expands to more than"),
+        (mat_bytes(data=GREY, testdata=GREY_TEST)[:-100], "not a readable MATLAB 5 file"),
+        (mat_bytes(data=GREY), r"real matrix 'testdata' of shape \(784, 9\)"),
+        (mat_bytes(data=GREY[:-1], testdata=GREY_TEST), r"real matrix 'data'"),
+        (mat_bytes(data=GREY.astype(int), testdata=GREY_TEST), "real matrix 'data'"),
+        (mat_bytes(data=GREY * 1j, testdata=GREY_TEST), "real matrix 'data'"),
+        (mat_bytes(data=GREY * 1.5, testdata=GREY_TEST), r"outside \[0, 1\] in 'data'"),
+        (mat_bytes(data=GREY, testdata=-GREY_TEST), r"outside \[0, 1\] in 'testdata'"),
+        (mat_bytes(data=NAN, testdata=GREY_TEST), r"outside \[0, 1\]"),
+        (b"MATLAB 7.3 MAT-file" + bytes(200), "not a readable MATLAB 5 file"),
     ],
 )
-def test_damaged_mat(laid_out, tmp_path, monkeypatch, make, reason):
-    content = make()
-    monkeypatch.setattr(files, "_MAX_MAT_VARIABLES_BYTES", 2**20)
-    monkeypatch.setattr(files, "_MAT_BLOCK_BYTES", 2**16)
-    change_file(monkeypatch, "omniglot", "chardata", content)
+def test_damaged_mat(laid_out, tmp_path, content, reason):
     (tmp_path / "omniglot" / "chardata.mat").write_bytes(content)
     with pytest.raises(RebarError, match=reason):
         load("omni", tmp_path)
-
-
-def test_a_variable_whose_stream_ends_early_is_noticed_before_scipy_reads_it(monkeypatch):
-    packed = zlib.compress(GREY.tobytes())[:-50]
-    content = mat_bytes(data=GREY)[:128] + struct.pack("<II", 15, len(packed)) + packed
-    monkeypatch.setattr(scipy.io, "whosmat", None)
-    with pytest.raises(files.BadFile, match="variable that is cut short"):
-        files.parse(sources.DATA_SETS["omniglot"].files["chardata"], content)
 
 
 def test_another_omniglot_is_used_and_said_so(laid_out, tmp_path):

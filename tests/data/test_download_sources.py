@@ -35,11 +35,23 @@ def test_http_sources_are_searched_like_folders(small, server, get, prefix):
 def test_urls_replace_the_mirrors_of_one_data_set(one_file, server, get):
     server.files[f"/mine/{NAME}"] = one_file
     (path,) = get(urls={"mnist": f"{server.url}/mine/{NAME}"}, source="/not/used")
-    assert server.requests == [(f"/mine/{NAME}", None)]
+    assert server.requests == [f"/mine/{NAME}"]
     path.unlink()
     server.requests.clear()
     get(urls={"mnist": f"{server.url}/mine/"})
-    assert [path for path, _ in server.requests] == [f"/mine/{NAME}.gz", f"/mine/{NAME}"]
+    assert server.requests == [f"/mine/{NAME}.gz", f"/mine/{NAME}"]
+
+
+def test_the_environment_variable_replaces_the_mirrors_but_not_the_argument(
+    one_file, server, get, monkeypatch
+):
+    server.files[f"/variable/{NAME}"] = one_file
+    server.files[f"/argument/{NAME}"] = one_file
+    monkeypatch.setenv("REBAR_DATA_SOURCE", f"{server.url}/variable")
+    get()[0].unlink()
+    assert server.requests[-1] == f"/variable/{NAME}"
+    get(source=f"{server.url}/argument")
+    assert server.requests[-1] == f"/argument/{NAME}"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +65,7 @@ def test_urls_replace_the_mirrors_of_one_data_set(one_file, server, get):
         ({"name": "minst"}, "unknown data set 'minst'; known data sets: binarized_mnist, mnist"),
     ],
 )
-def test_mistakes_are_told(one_file, get, kwargs, message):
+def test_invalid_arguments(one_file, get, kwargs, message):
     with pytest.raises(RebarError, match=message):
         get(**kwargs)
 
@@ -68,16 +80,14 @@ def test_other_omniglot_only_from_a_chosen_source_and_with_a_notice(
     small, server, get, lines, monkeypatch, tmp_path
 ):
     omniglot = sources.DATA_SETS["omniglot"]
-    changed = dataclasses.replace(
-        omniglot.files["chardata"], digests=(("git-blob-sha1", "0" * 40),)
-    )
+    changed = dataclasses.replace(omniglot.files["chardata"], checksum="git-blob-sha1:" + "0" * 40)
     monkeypatch.setitem(
         sources.DATA_SETS,
         "omniglot",
         dataclasses.replace(omniglot, files={"chardata": changed}, mirrors=(server.url + "/o",)),
     )
     server.files["/o/chardata.mat"] = small.contents["omniglot", "chardata.mat"]
-    with pytest.raises(RebarError, match="what came is not the published file"):
+    with pytest.raises(RebarError, match="is not the published file"):
         get("omniglot")
     assert not any("NOTE" in line for line in lines)
     get("omniglot", source=server.url + "/o")
@@ -87,7 +97,7 @@ def test_other_omniglot_only_from_a_chosen_source_and_with_a_notice(
     assert "not comparable with published" in lines[-1]
     (tmp_path / "omniglot" / "chardata.mat").unlink()
     server.files["/o/chardata.mat"] = b"MATLAB 5.0 MAT-file".ljust(200)
-    with pytest.raises(RebarError, match="does not start like a MATLAB 5 file"):
+    with pytest.raises(RebarError, match="is not a readable MATLAB 5 file"):
         get("omniglot", source=server.url + "/o")
 
 

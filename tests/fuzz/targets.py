@@ -3,9 +3,6 @@
 They are called by the tests beside, and by the coverage-guided run (`tests.fuzz.run`).
 """
 
-import dataclasses
-import functools
-import gzip
 import json
 import re
 import shutil
@@ -16,7 +13,6 @@ import numpy as np
 
 from rebar.compare import facts, figures, reading, stdout, tables
 from rebar.compare.groups import comparisons
-from rebar.data import files, sources
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
 from rebar.runs import records
@@ -29,11 +25,11 @@ def _text(data):
     return data.decode(errors="replace")
 
 
-def _tried(function, *arguments, refusal=RebarError):
-    """What a function returns, and the text of its refusal, None where there was none."""
+def _tried(function, *arguments):
+    """What a function returns, and the text of its RebarError or None."""
     try:
         return function(*arguments), None
-    except refusal as error:
+    except RebarError as error:
         return None, str(error)
 
 
@@ -147,58 +143,6 @@ def sweep_manifest(data: bytes) -> None:
         assert manifest.read(root)["runs"] == []
 
 
-@functools.cache
-def small_files() -> dict[str, tuple[sources.SourceFile, bytes]]:
-    """Layout -> catalogue entry of a few images, and the content that it has on record."""
-    import io
-
-    import scipy.io
-
-    random = np.random.default_rng(0)
-    bits = random.integers(0, 2, (3, 5))
-    matrix = io.BytesIO()
-    scipy.io.savemat(matrix, {"data": bits.T / 2, "testdata": bits.T / 4}, do_compression=True)
-    contents = {
-        "amat": ("".join(" ".join(map(str, row)) + "\n" for row in bits).encode(), (3, 5)),
-        "idx": (b"\0\0\x08\2\0\0\0\3\0\0\0\5" + bytes(range(15)), (3, 5)),
-        "mat": (matrix.getvalue(), ((5, 3), (5, 3))),
-    }
-    return {
-        layout: (
-            sources.SourceFile(
-                layout,
-                layout,
-                shape,
-                (("sha256", files.digest("sha256", content)),),
-                other_content_allowed=layout == "mat",
-            ),
-            content,
-        )
-        for layout, (content, shape) in contents.items()
-    }
-
-
-def data_file(data: bytes) -> None:
-    """A data file, its layout in the first byte, is the one on record or there is a reason."""
-    layout = ("amat", "idx", "mat")[data[0] % 3] if data else "amat"
-    file, content = small_files()[layout]
-    for given in (data[1:], gzip.compress(data[1:])):
-        with _scratch() as root:
-            path = root / file.name
-            path.write_bytes(given)
-            found, unusable = files.find(file, [root])
-            if found is None:
-                assert str(unusable[path])
-            elif found.published and layout != "amat":
-                assert found.content == content
-            else:
-                arrays = files.parse(file, found.content)
-                assert all(np.isfinite(array).all() for array in arrays)
-        bare = dataclasses.replace(file, digests=())  # any content is the one on record: parse it
-        assert files.has_digests(bare, data)
-        _tried(files.parse, bare, given, refusal=files.BadFile)
-
-
 class _scratch:
     """An empty folder, in memory where there is such a place."""
 
@@ -222,7 +166,6 @@ TARGETS = {
         folder,
         metrics,
         sweep_manifest,
-        data_file,
     )
 }
 """Name -> function."""
