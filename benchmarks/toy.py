@@ -23,7 +23,7 @@ import tensorflow as tf
 import rebar
 from rebar import noise
 from rebar.errors import RebarError
-from rebar.functional.methods import METHODS
+from rebar.functional.bernoulli import METHODS
 
 TARGET = 0.499
 BEST, WORST = TARGET**2, (1 - TARGET) ** 2

@@ -8,10 +8,10 @@ import importlib
 import pkgutil
 
 _HOMES = {
-    "BernoulliEstimate": "rebar.functional.estimate:BernoulliEstimate",
     "Estimate": "rebar.types:Estimate",
     "Estimator": "rebar.estimators.base:Estimator",
     "FreeForm": "rebar.functional.free_form:FreeForm",
+    "GradientEstimate": "rebar.functional.estimate:GradientEstimate",
     "HParams": "rebar.hparams:HParams",
     "Noise": "rebar.noise:Noise",
     "RebarError": "rebar.errors:RebarError",
@@ -22,6 +22,7 @@ _HOMES = {
     "load_model": "rebar.experiment:load_model",
     "preset": "rebar.hparams.presets:preset",
     "register": "rebar.registry:register",
+    "straight_through": "rebar.functional.straight_through:",
     "train": "rebar.experiment:train",
 }
 """Public name -> its home. Submodules and the classes of all models are public too."""
@@ -35,7 +36,8 @@ __version__ = "0.1.0"
 def __getattr__(name):
     if name in _HOMES:
         module, _, attribute = _HOMES[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        home = importlib.import_module(module)
+        return getattr(home, attribute) if attribute else home
     if not name.startswith("_"):
         if name in _SUBMODULES:
             return importlib.import_module(f"rebar.{name}")

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import rebar
 from rebar import noise
-from rebar.functional.methods import METHODS
+from rebar.functional.bernoulli import METHODS
 
 ROWS, UNITS = 64, 5
 

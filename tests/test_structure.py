@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "hparams": ["data.sources", "errors", "registry"],
     "runs": ["errors"],
     "functional": ["core", "errors", "initializers", "noise"],
-    "straight_through": ["core", "errors", "functional"],
+    "keras": ["functional"],
     "models": ["core", "errors", "initializers", "noise", "types"],
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
     "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "runs", "types"],

@@ -89,6 +89,14 @@ class Estimator(keras.layers.Layer):
         """
         return {}
 
+    def __reduce__(self):
+        """Refuse to be pickled and copied: Keras would lose what `setup` creates."""
+        name = type(self).__name__
+        raise RebarError(
+            f"{name}: an estimator cannot be copied or pickled; create another one, call "
+            "setup(model), and copy what it has learned with set_weights(estimator.get_weights())"
+        )
+
     def aligned(self, *pairs) -> list:
         """(variable, gradient) pairs as a list aligned with self.trainable_variables."""
         gradients = {id(variable): gradient for variable, gradient in pairs}

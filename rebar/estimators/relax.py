@@ -47,7 +47,7 @@ from rebar.initializers import FanInInitializer
 from rebar.types import Estimate
 
 
-class FreeForm(keras.layers.Layer):
+class ControlNetwork(keras.layers.Layer):
     """r(inputs, z): any function of what a layer of q sees and of its noisy logits.
 
     Args:
@@ -113,7 +113,7 @@ class RELAX(Estimator):
         self.input_mean = model.input_mean
         widths = [math.prod(model.input_mean.shape), *model.n_units]
         self.networks = [
-            FreeForm(widths[k], widths[k + 1], seed, self.hidden, name=f"{self.name}_r_{k}")
+            ControlNetwork(widths[k], widths[k + 1], seed, self.hidden, name=f"{self.name}_r_{k}")
             for k in range(len(model.n_units))
         ]
 

@@ -1,4 +1,4 @@
-"""What `estimate_gradient` is given, made into tensors of the right shape or refused."""
+"""Arguments of the functional interface: converted to tensors of the right shape, or refused."""
 
 import numbers
 from collections.abc import Callable
@@ -8,8 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise as noise_module
+from rebar.core.straight_through import FromUniforms, FromWords
 from rebar.core.validity import Validity
 from rebar.errors import RebarError
+
+_SAMPLES, _DRAWS, _FRESH = range(3)
 
 _NO_DERIVATIVE = (
     "{} has no derivative with respect to its samples: this method needs one, made of TensorFlow "
@@ -49,16 +52,22 @@ def shape_text(shape) -> str:
     return f"[{', '.join('?' if n is None else str(n) for n in dimensions)}]"
 
 
-def logits_of(value: Any) -> tf.Tensor:
-    """Logits [B, H] or [H]."""
+def logits_of(value: Any, suits: Callable[[tf.TensorShape], bool], form: str) -> tf.Tensor:
+    """Logits as a tensor of float32 or float64.
+
+    Args:
+      value: as given.
+      suits: whether a shape is accepted.
+      form: the accepted shapes in words.
+    """
     logits = tensor(value, "logits")
     if logits.dtype not in (tf.float32, tf.float64):
         raise RebarError(
             f"logits must be float32 or float64, given: {logits.dtype.name}; type "
             "tf.cast(logits, tf.float32)"
         )
-    if logits.shape.rank not in (1, 2):
-        raise RebarError(f"logits must be [B, H] or [H], given: {shape_text(logits.shape)}")
+    if not suits(logits.shape):
+        raise RebarError(f"logits must be {form}, given: {shape_text(logits.shape)}")
     return logits
 
 
@@ -104,13 +113,6 @@ def _require_shape(value: tf.Tensor, shape: tf.Tensor, name: str, validity: Vali
             lambda s: tf.equal(s, shape),
             lambda s: f"{name} has a wrong shape: {s}",
         )
-
-
-def drawn(seed: int, step: Any, n_samples: int, rows: tf.Tensor) -> tf.Tensor:
-    """Uniforms [K, B, H] for rows of logits [B, H], from two numbers."""
-    key = noise_module.fold_in(noise_module.key(seed, "latents"), step)
-    shape = tf.concat([[n_samples], tf.shape(rows)], axis=0)
-    return tf.ensure_shape(noise_module.uniforms(key, shape, rows.dtype), [n_samples, *rows.shape])
 
 
 def option_of(
@@ -199,3 +201,84 @@ def _with_checked_derivative(samples: tf.Tensor, name: str) -> tf.Tensor:
         return tf.identity(value), backward
 
     return identity(samples)
+
+
+def number_of(value: Any, name: str, logits: tf.Tensor, validity: Validity, above_0=False) -> Any:
+    """A finite number as a float, or as a scalar tensor without a gradient; see `option_of`."""
+    option = tf.stop_gradient(option_of(value, name, logits, validity, above_0=above_0))
+    return float(value) if isinstance(value, numbers.Real) else option
+
+
+def count_of(value: Any, name: str, least: int) -> int:
+    """An integer from `least`."""
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise RebarError(f"{name} must be an integer from {least}, given: {value!r}")
+    return int(value)
+
+
+def form_of(value: Any, forms) -> str:
+    """One of the forms."""
+    if value not in forms:
+        raise RebarError(f"unknown form {value!r}; known: {', '.join(forms)}")
+    return value
+
+
+class NoiseSource:
+    """Uniforms of one call: drawn from a seed and a step, or given by the user.
+
+    Args:
+      logits: [..., C], or [..., H] of binary units.
+      noise: uniforms shaped as the logits, or None; [K, ..., C] where samples are several.
+      seed, step: the numbers to draw all noise from, where none is given.
+      validity: of the call.
+    """
+
+    def __init__(self, logits, noise, seed, step, validity: Validity):
+        self.logits, self.noise, self.seed, self.step = logits, noise, seed, step
+        self._validity = validity
+        if noise is not None and not (seed is None and step is None):
+            raise RebarError("give noise, or seed and step, not both")
+
+    def samples(self, count: int | None = None) -> tf.Tensor:
+        """Uniforms [..., C] of the sample; of several [count, ..., C]."""
+        return self._uniforms(self.noise, "noise", _SAMPLES, count)
+
+    def draws(self, count: int, given: Any) -> FromUniforms | FromWords:
+        """Noise of `count` draws given the sample."""
+        if given is None and self.noise is None and self.logits.dtype == tf.float32:
+            shape = tf.concat([[(count + 1) // 2], tf.shape(self.logits)], axis=0)
+            words = noise_module.words(self._key(_DRAWS), shape)
+            return FromWords(tf.ensure_shape(words, [(count + 1) // 2, *self.logits.shape]), count)
+        return FromUniforms(self._uniforms(given, "draws_noise", _DRAWS, count))
+
+    def fresh(self, given: Any) -> tf.Tensor:
+        """Uniforms [..., C] of Gumbels drawn anew."""
+        return self._uniforms(given, "fresh_noise", _FRESH, None)
+
+    def given(self, value: Any, name: str) -> tf.Tensor:
+        """Uniforms given by the user, shaped as the logits."""
+        return self._uniforms(value, name, _SAMPLES, None)
+
+    def _key(self, purpose):
+        if self.seed is None or self.step is None:
+            raise RebarError(
+                "no noise to draw samples with; give seed=0, step=i, where i changes from call to "
+                "call, or noise=uniforms shaped as the logits"
+            )
+        position = [] if purpose == _SAMPLES else [purpose]
+        return noise_module.fold_in(noise_module.key(self.seed, "latents", *position), self.step)
+
+    def _uniforms(self, given, name, purpose, count):
+        shape, dtype = self.logits.shape, self.logits.dtype
+        leading = [] if count is None else [count]
+        if given is None and self.noise is not None:
+            raise RebarError(
+                f"with noise given, {name} is needed, too: uniforms of shape "
+                f"{shape_text([*leading, *shape])}; or give seed and step instead of both"
+            )
+        wanted = tf.concat([tf.constant(leading, tf.int32), tf.shape(self.logits)], axis=0)
+        if given is None:
+            return tf.ensure_shape(
+                noise_module.uniforms(self._key(purpose), wanted, dtype), [*leading, *shape]
+            )
+        return uniforms_of(given, name, wanted, [*leading, *shape], self._validity, dtype)

@@ -1,109 +1,151 @@
-"""What functions for categorical latents are given, made into tensors or refused; their noise."""
+"""Estimates of the gradient of E f with respect to categorical logits, for ascent.
 
-import numbers
-from typing import Any
+    exact      sum over all codes D: q(D) f(D) (D - pi)
+    reinforce  f(D) (D - pi)                                              Williams 1992
+    loo        1/K sum_k (f(D_k) - mean of the others) (D_k - pi)         Kool et al. 2019
+
+For logits [B, ..., C]; a code is one category for each latent variable of a row. These three are
+unbiased and use values of f only; exact has no noise. Every straight-through layer (`LAYERS`) is a
+method, too: f is differentiated through it, which is biased.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from rebar import noise as noise_module
-from rebar.core.straight_through import FromUniforms, FromWords
+from rebar.core import categorical, logit_gradients, straight_through
 from rebar.core.validity import Validity
 from rebar.errors import RebarError
-from rebar.functional.arguments import option_of, shape_text, tensor, uniforms_of
+from rebar.functional import arguments
+from rebar.functional.method import Method
+from rebar.functional.straight_through import LAYERS
 
-_SAMPLES, _DRAWS, _FRESH = range(3)
+
+class Problem(NamedTuple):
+    """Arguments of a method.
+
+    Attributes:
+      f: one-hot samples [B, ..., C] -> [B].
+      logits: [B, ..., C], a constant for tapes.
+      source: of uniforms.
+      options: all that the method takes.
+    """
+
+    f: Callable
+    logits: tf.Tensor
+    source: arguments.NoiseSource
+    options: dict
+
+
+MAX_CODES = 2**16
+"""The most codes that `exact` goes through, C^L for L latent variables a row."""
+
+
+def _exact(problem) -> tuple:
+    """By enumeration: one evaluation of f, on all rows, for each code.
+
+    Raises:
+      RebarError: more than MAX_CODES codes.
+    """
+    f, logits = problem.f, problem.logits
+    variables, n_categories = logits.shape[1:-1].num_elements(), logits.shape[-1]
+    if variables is None:
+        raise RebarError("exact needs to know the number of latent variables a row beforehand")
+    n_codes = n_categories**variables
+    if n_codes > MAX_CODES:
+        raise RebarError(
+            f"exact would go through {n_categories}^{variables} codes; it goes to {MAX_CODES}. "
+            "Take fewer latent variables, or loo with many samples"
+        )
+    place = tf.constant([n_categories**i for i in range(variables)], tf.int32)
+
+    def add(code, gradient, value):
+        index = tf.reshape(code // place % n_categories, logits.shape[1:-1])
+        one_hot = tf.one_hot(index, n_categories, dtype=logits.dtype) + tf.zeros_like(logits)
+        log_q = categorical.log_prob(one_hot, logits)
+        q = tf.exp(tf.reduce_sum(log_q, axis=list(range(1, log_q.shape.rank))))
+        weighted = q * f(one_hot)
+        signal = tf.stop_gradient(weighted)
+        return (
+            code + 1,
+            gradient + straight_through.reinforce(logits, one_hot, signal),
+            value + weighted,
+        )
+
+    zeros = tf.zeros_like(logits)
+    start = (0, zeros, tf.reduce_sum(zeros, axis=list(range(1, logits.shape.rank))))
+    _, gradient, value = tf.while_loop(
+        lambda code, *_: code < n_codes, add, start, maximum_iterations=n_codes
+    )
+    return gradient, value, n_codes
+
+
+def _reinforce(problem) -> tuple:
+    logits = problem.logits
+    one_hot = categorical.hard_sample(logits, categorical.gumbels(problem.source.samples()))
+    value = problem.f(one_hot)
+    return straight_through.reinforce(logits, one_hot, tf.stop_gradient(value)), value, 1
+
+
+def _leave_one_out(problem) -> tuple:
+    logits = problem.logits
+    count = arguments.count_of(problem.options["n_samples"], "n_samples", 2)
+    samples = [
+        categorical.hard_sample(logits, categorical.gumbels(u))
+        for u in tf.unstack(problem.source.samples(count))
+    ]
+    values = tf.stack([problem.f(one_hot) for one_hot in samples])
+    signals = logit_gradients.leave_one_out(tf.stop_gradient(values))
+    terms = [
+        straight_through.reinforce(logits, one_hot, signal)
+        for one_hot, signal in zip(samples, tf.unstack(signals), strict=True)
+    ]
+    return tf.add_n(terms) / len(terms), tf.reduce_mean(values, axis=0), len(terms)
+
+
+def _through(layer: Callable) -> Method:
+    """The method that differentiates f through a straight-through layer."""
+
+    def compute(problem):
+        source, logits = problem.source, problem.logits
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(logits)
+            sample = layer(
+                logits, noise=source.noise, seed=source.seed, step=source.step, **problem.options
+            )
+            value = problem.f(sample.z)
+        gradient = tape.gradient(value, logits)
+        arguments.require_derivative(gradient, "f")
+        return gradient, value, 1
+
+    options = {
+        name: parameter.default
+        for name, parameter in inspect.signature(layer).parameters.items()
+        if name not in ("logits", "noise", "seed", "step")
+    }
+    return Method(compute, False, True, "1", options)
+
+
+METHODS = {
+    "exact": Method(_exact, True, False, "C^L", {}),
+    "reinforce": Method(_reinforce, True, False, "1", {}),
+    "loo": Method(_leave_one_out, True, False, "n_samples", {"n_samples": 2}),
+    **{name: _through(layer) for name, layer in LAYERS.items()},
+}
+"""Name -> method."""
 
 
 def logits_of(value: Any) -> tf.Tensor:
-    """Logits [..., C], C at least 2."""
-    logits = tensor(value, "logits")
-    if logits.dtype not in (tf.float32, tf.float64):
-        raise RebarError(
-            f"logits must be float32 or float64, given: {logits.dtype.name}; type "
-            "tf.cast(logits, tf.float32)"
-        )
-    shape = logits.shape
-    if shape.rank in (None, 0) or shape[-1] is None or shape[-1] < 2:
-        raise RebarError(
-            "logits must be [..., C] with C categories on the last axis, a number known beforehand "
-            f"and at least 2, given: {shape_text(shape)}"
-        )
-    return logits
+    """Logits [B, ..., C]."""
+    return arguments.logits_of(
+        value,
+        lambda shape: (shape.rank or 0) >= 2 and (shape[-1] or 0) >= 2,
+        "[B, ..., C] with C >= 2 categories",
+    )
 
 
-def number_of(value: Any, name: str, logits: tf.Tensor, validity: Validity, above_0=False) -> Any:
-    """A finite number as a float, or as a scalar tensor without a gradient; see `option_of`."""
-    option = tf.stop_gradient(option_of(value, name, logits, validity, above_0=above_0))
-    return float(value) if isinstance(value, numbers.Real) else option
-
-
-def count_of(value: Any, name: str, least: int) -> int:
-    """An integer from `least`."""
-    if not isinstance(value, numbers.Integral) or value < least:
-        raise RebarError(f"{name} must be an integer from {least}, given: {value!r}")
-    return int(value)
-
-
-def form_of(value: Any, forms) -> str:
-    """One of the forms."""
-    if value not in forms:
-        raise RebarError(f"unknown form {value!r}; known: {', '.join(forms)}")
-    return value
-
-
-class NoiseSource:
-    """Where a call's uniforms come from: seed and step, or those that were given.
-
-    Args:
-      logits: [..., C].
-      noise: uniforms shaped as the logits, or None; [K, ..., C] where samples are several.
-      seed, step: the numbers to draw all noise from, where none is given.
-      validity: of the call.
-    """
-
-    def __init__(self, logits, noise, seed, step, validity: Validity):
-        self._logits, self._noise, self._seed, self._step = logits, noise, seed, step
-        self._validity = validity
-        if noise is not None:
-            if seed is not None or step is not None:
-                raise RebarError("give noise, or seed and step, not both")
-        elif seed is None or step is None:
-            raise RebarError(
-                "no noise to draw samples with; give seed=0, step=i, where i changes from call to "
-                "call, or noise=uniforms shaped as the logits"
-            )
-
-    def samples(self, count: int | None = None) -> tf.Tensor:
-        """Uniforms [..., C] of the sample; of several [count, ..., C]."""
-        return self._uniforms(self._noise, "noise", _SAMPLES, count)
-
-    def draws(self, count: int, given: Any) -> FromUniforms | FromWords:
-        """Noise of `count` draws given the sample."""
-        if given is None and self._noise is None and self._logits.dtype == tf.float32:
-            shape = tf.concat([[(count + 1) // 2], tf.shape(self._logits)], axis=0)
-            words = noise_module.words(self._key(_DRAWS), shape)
-            return FromWords(tf.ensure_shape(words, [(count + 1) // 2, *self._logits.shape]), count)
-        return FromUniforms(self._uniforms(given, "draws_noise", _DRAWS, count))
-
-    def fresh(self, given: Any) -> tf.Tensor:
-        """Uniforms [..., C] of Gumbels drawn anew."""
-        return self._uniforms(given, "fresh_noise", _FRESH, None)
-
-    def _key(self, purpose):
-        position = [] if purpose == _SAMPLES else [purpose]
-        return noise_module.fold_in(noise_module.key(self._seed, "latents", *position), self._step)
-
-    def _uniforms(self, given, name, purpose, count):
-        shape, dtype = self._logits.shape, self._logits.dtype
-        leading = [] if count is None else [count]
-        if given is None and self._noise is not None:
-            raise RebarError(
-                f"with noise given, {name} is needed, too: uniforms of shape "
-                f"{shape_text([*leading, *shape])}; or give seed and step instead of both"
-            )
-        wanted = tf.concat([tf.constant(leading, tf.int32), tf.shape(self._logits)], axis=0)
-        if given is None:
-            return tf.ensure_shape(
-                noise_module.uniforms(self._key(purpose), wanted, dtype), [*leading, *shape]
-            )
-        return uniforms_of(given, name, wanted, [*leading, *shape], self._validity, dtype)
+def problem(f, logits, source: arguments.NoiseSource, validity: Validity, options) -> Problem:
+    """Arguments of a method; straight-through layers check their options themselves."""
+    return Problem(f, logits, source, options)

@@ -1,20 +1,20 @@
-"""`estimate_gradient`: the gradient of E f by Bernoulli logits, for any f."""
+"""`estimate_gradient`: the gradient of E f with respect to logits, for any f."""
 
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from rebar.core.validity import Validity
-from rebar.errors import RebarError
-from rebar.functional import arguments, methods
+from rebar.errors import RebarError, did_you_mean
+from rebar.functional import arguments, bernoulli, categorical
+from rebar.functional.method import choose
 
-_MOST_SAMPLES = 2**20
+_FAMILIES: dict[str, Any] = {"bernoulli": bernoulli, "categorical": categorical}
 
 
-class BernoulliEstimate(NamedTuple):
-    """What `estimate_gradient` returns.
+class GradientEstimate(NamedTuple):
+    """Result of `estimate_gradient`.
 
     Attributes:
       gradient: shaped as the logits; an estimate of d E f / d logits, for ascent. A constant for
@@ -36,28 +36,34 @@ def estimate_gradient(
     f: Callable[[tf.Tensor], tf.Tensor],
     logits: Any,
     *,
+    family: str = "bernoulli",
     noise: Any = None,
     seed: int | Sequence[int] | None = None,
     step: Any = None,
     **options,
-) -> BernoulliEstimate:
-    """An estimate of d E f(b) / d logits for independent units b ~ Bernoulli(sigmoid(logits)).
+) -> GradientEstimate:
+    """Estimate d E f(b) / d logits for independent units b.
 
     A pure function: the same in eager mode, in tf.function and under XLA. f is called with samples
-    [B, H] in the logits' dtype, once for each evaluation; a row of its result must depend on the
-    same row of the samples alone. Where f depends on the logits themselves, too, as log q(b) does,
-    that derivative is no part of `gradient`; differentiating `value` adds it.
+    in the logits' dtype, once per evaluation; a row of its result must depend on the same row of
+    the samples alone. Where f depends on the logits themselves, too, as log q(b) does, that
+    derivative is not part of `gradient`; differentiating `value` adds it.
 
-    For rebar, relax and gumbel, f must be differentiable at b in (0, 1) and must not sample from b.
-    A Bernoulli draw inside f makes rebar and relax biased, which nothing detects.
+    For methods that differentiate f (rebar, relax, gumbel, and the straight-through family) f must
+    be differentiable and must not sample from b. A Bernoulli draw inside f makes rebar and relax
+    biased, which nothing detects.
 
     Args:
-      method: reinforce, loo, arm, disarm, rebar, relax or gumbel: `rebar.functional.methods` has
-        their formulas, and in METHODS whether they are unbiased and how often they evaluate f.
-      f: samples [B, H] -> values [B], to be ascended.
-      logits: [B, H] or [H], float32 or float64. With [H], f sees [1, H].
+      method: a name of METHODS in `rebar.functional.bernoulli` (reinforce, loo, arm, disarm, rebar,
+        relax, gumbel) or `rebar.functional.categorical` (exact, reinforce, loo, st, st_gumbel,
+        gumbel_rao, gst, reinmax, ...), which have their formulas, whether they are unbiased and how
+        often they evaluate f.
+      f: samples [B, H] or one-hot [B, ..., C] -> values [B], to be ascended.
+      logits: float32 or float64; [B, H] or [H] of binary units (with [H], f sees [1, H]), or
+        [B, ..., C] of variables with C categories.
+      family: "bernoulli" or "categorical".
       noise: uniforms in (0, 1) shaped as the logits, as `rebar.noise.uniforms` makes them; for loo
-        n_samples sets of them, [K, B, H] or [K, H].
+        n_samples sets of them, [K, ...] (not needed by exact).
       seed, step: instead of noise: the numbers to draw it from. `seed` is an integer or several,
         `step` an integer, or a tensor so that a compiled loop can count; the same numbers give the
         same noise, except that each replica of a tf.distribute strategy draws its own. Do not use
@@ -74,69 +80,36 @@ def estimate_gradient(
           those which make z~ = z: as valid, and an evaluation of f cheaper.
         differentiable: rebar, relax: let tapes differentiate `gradient` by temperature, scale, and
           what the network and f hold, to learn the former (False).
+        those of the straight-through layer, see `rebar.straight_through`.
 
     Raises:
       RebarError: an unknown method or option, a wrong shape or dtype, or f without a derivative
-        where the method needs one.
+        where the method needs one, or too many codes for exact.
     """
-    known = methods.named(method)
-    methods.refuse_unknown_options(method, options)
-    options = known.defaults | {name: o for name, o in options.items() if o is not None}
-    logits = arguments.logits_of(logits)
+    if family not in _FAMILIES:
+        raise RebarError(
+            f"unknown family {family!r}{did_you_mean(str(family), _FAMILIES)}; "
+            f"available: {', '.join(_FAMILIES)}"
+        )
+    known = _FAMILIES[family]
+    chosen = choose(known.METHODS, method, options)
+    options = chosen.defaults | {name: o for name, o in options.items() if o is not None}
+    logits = known.logits_of(logits)
     single = logits.shape.rank == 1
     rows = tf.stop_gradient(logits[tf.newaxis] if single else logits)
     validity = Validity()
     arguments.require_numbers(rows, validity)
-    _check(options, rows, validity)
-    n_samples = options.get("n_samples")
-
-    def uniforms(value, name, *leading):
-        shape = tf.concat([tf.constant(leading, tf.int32), tf.shape(logits)], axis=0)
-        wanted = [*leading, *logits.shape]
-        u = arguments.uniforms_of(value, name, shape, wanted, validity, rows.dtype)
-        return tf.expand_dims(u, -2) if single else u
-
-    if options.get("v") is not None:
-        options["v"] = uniforms(options["v"], "v")
-
-    if noise is not None:
-        if seed is not None or step is not None:
-            raise RebarError("give noise, or seed and step, not both")
-        u = uniforms(noise, "noise", *([] if n_samples is None else [n_samples]))
-        u = u[tf.newaxis] if n_samples is None else u
-    elif seed is None or step is None:
-        raise RebarError(
-            "no noise to draw samples with; give seed=0, step=i, where i changes from call to "
-            "call, or noise=uniforms shaped as the logits"
-        )
-    else:
-        u = arguments.drawn(seed, step, n_samples or 1, rows)
+    source = arguments.NoiseSource(tf.stop_gradient(logits), noise, seed, step, validity)
 
     def checked(samples):
         return arguments.values_of(f, "f", samples)
 
-    problem = methods.Problem(checked, rows, u, options)
-    gradient, value, evaluations = known.compute(problem)
+    gradient, value, evaluations = chosen.compute(
+        known.problem(checked, rows, source, validity, options)
+    )
     gradient, value = validity.apply(gradient), validity.apply(value)
     if not options.get("differentiable"):
         gradient = tf.stop_gradient(gradient)
     if single:
         gradient, value = gradient[0], value[0]
-    return BernoulliEstimate(gradient, value, evaluations, known.unbiased)
-
-
-def _check(options, rows, validity) -> None:
-    """Options that are numbers, made into tensors, or refused."""
-    k = options.get("n_samples", 2)
-    if not isinstance(k, numbers.Integral) or not 2 <= k <= _MOST_SAMPLES:
-        raise RebarError(f"n_samples must be an integer from 2 to {_MOST_SAMPLES}, given: {k!r}")
-    if "network" in options and not callable(options["network"]):
-        raise RebarError(
-            "relax needs network=r, a function from z [B, H] to [B], e.g. "
-            "rebar.FreeForm(n_units); without one use rebar"
-        )
-    for name, shapes in {"temperature": ([0, None], [0, 1]), "scale": ([0],)}.items():
-        if name in options:
-            options[name] = arguments.option_of(
-                options[name], name, rows, validity, *shapes, above_0=name == "temperature"
-            )
+    return GradientEstimate(gradient, value, evaluations, chosen.unbiased)

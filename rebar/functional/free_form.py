@@ -7,6 +7,7 @@ from rebar import noise
 from rebar.initializers import FanInInitializer
 
 
+@keras.saving.register_keras_serializable("rebar")
 class FreeForm(keras.layers.Layer):
     """r(z) = w . tanh(W (2 sigmoid(z) - 1) + a) + c, which is 0 until it learns.
 
@@ -19,6 +20,7 @@ class FreeForm(keras.layers.Layer):
 
     def __init__(self, n_units, n_hidden=10, seed=0, name="free_form", **kwargs):
         super().__init__(name=name, **kwargs)
+        self._config = {"n_units": n_units, "n_hidden": n_hidden, "seed": seed}
         initializer = FanInInitializer(noise.initializer_seed(seed, f"{name}_hidden"))
         self.hidden_weights = self.add_weight(
             shape=(n_units, n_hidden), initializer=initializer, name="hidden_weights"
@@ -37,3 +39,6 @@ class FreeForm(keras.layers.Layer):
         inputs = 2 * tf.sigmoid(z) - 1
         hidden = tf.tanh(tf.matmul(inputs, self.hidden_weights) + self.hidden_biases)
         return tf.linalg.matvec(hidden, tf.convert_to_tensor(self.weights_out)) + self.bias_out
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}

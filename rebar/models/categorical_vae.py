@@ -93,6 +93,10 @@ class CategoricalVAE(keras.Model):
             self._prior_logits = self.add_weight(
                 shape=self.latent_shape, initializer="zeros", name="prior_logits"
             )
+        self.build((None, self.n_input))
+
+    def build(self, input_shape):
+        """Record the input shape, for `export`; the weights exist already."""
         self.built = True
 
     def _network(self, name, widths, seed):

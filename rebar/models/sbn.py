@@ -81,6 +81,10 @@ class SigmoidBeliefNetwork(keras.Model):
         self._create_networks(
             mean, {name: self._config[name] for name in names} | {"dtype": self.dtype_policy}
         )
+        self.build((None, self.n_input))
+
+    def build(self, input_shape):
+        """Record the input shape, for `export`; the weights exist already."""
         self.built = True
 
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:

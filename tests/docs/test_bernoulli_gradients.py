@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from rebar.errors import RebarError
-from rebar.functional.methods import METHODS
+from rebar.functional.bernoulli import METHODS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "bernoulli_gradients.md").read_text()

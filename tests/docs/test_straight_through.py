@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rebar.functional.categorical_references import MAX_CODES
-from rebar.straight_through import LAYERS, REFERENCES
+from rebar.functional.categorical import MAX_CODES, METHODS
+from rebar.functional.straight_through import LAYERS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "straight_through.md").read_text()
@@ -61,7 +61,7 @@ def test_the_table(name):
 
 
 def test_references():
-    for name in REFERENCES:
+    for name in METHODS:
         assert f"`{name}`" in TEXT
     assert f"at most {MAX_CODES}" in TEXT
     assert "@@" not in TEXT

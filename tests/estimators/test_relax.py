@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.estimators.relax import RELAX, FreeForm
+from rebar.estimators.relax import RELAX, ControlNetwork
 from rebar.training.optimizers import FusedAdam
 from tests.conformance.cases import flat, hparams, images, tensor, tiny_model
 
@@ -31,7 +31,7 @@ def test_settings_and_first_values():
 
 def test_the_network():
     """By hand: one hidden unit on two inputs and one z; two copies of each example."""
-    network = FreeForm(2, 1, hidden=1)
+    network = ControlNetwork(2, 1, hidden=1)
     for v, value in zip(
         network.trainable_variables, ([[1.0], [2], [3]], [0.5], [[10.0]], [4]), strict=True
     ):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import rebar
 from rebar.errors import RebarError
-from rebar.functional.methods import METHODS
+from rebar.functional.bernoulli import METHODS
 from tests.functional import problems
 from tests.functional.test_use import LOGITS, f, settings, uniforms
 
@@ -18,9 +18,8 @@ def call(method="disarm", function=f, logits=LOGITS, noise=None, seed=0, step=0,
 
 
 MISTAKES = {
-    "unknown method 'DisARM'; known: reinforce, loo, arm, disarm, rebar, relax, gumbel": {
-        "method": "DisARM"
-    },
+    "unknown method 'DisARM'; did you mean disarm or arm.; available: reinforce, loo, arm, disarm, "
+    "rebar, relax, gumbel": {"method": "DisARM"},
     r"logits must be \[B, H\] or \[H\], given: \[2, 3, 4\]": {"logits": np.zeros((2, 3, 4))},
     r"logits must be float32 or float64, given: int64; type tf.cast\(logits, tf.float32\)": {
         "logits": np.zeros((2, 3), np.int64)
@@ -60,9 +59,9 @@ MISTAKES = {
         "step": None,
     },
     r"v must be uniforms of shape \[5, 3\]": {"method": "rebar", "v": np.full((5, 1), 0.5)},
-    "disarm has no option 'temperature'; disarm takes: no options; temperature is an option of: "
+    "disarm has no option 'temperature'; it takes: no options; temperature is an option of: "
     "rebar, relax, gumbel": {"temperature": 0.1},
-    "loo has no option 'samples'; loo takes: n_samples$": {"method": "loo", "samples": 3},
+    "loo has no option 'samples'; it takes: n_samples$": {"method": "loo", "samples": 3},
     "n_samples must be an integer from 2 to 1048576, given: 1": {"method": "loo", "n_samples": 1},
     "temperature must be above 0 and finite, given: 0": {"method": "gumbel", "temperature": 0},
     r"relax needs network=r.*rebar.FreeForm\(n_units\); without one use rebar": {"method": "relax"},
@@ -73,7 +72,7 @@ MISTAKES = {
         "method": "loo",
         "n_samples": 10**12,
     },
-    r"unknown method \['arm'\]; known": {"method": ["arm"]},
+    r"unknown method \['arm'\]; available": {"method": ["arm"]},
     "f must be a function of the samples, given: 3": {"function": 3},
     "what f returns must be real numbers, given: complex128": {
         "function": lambda b: tf.complex(f(b), f(b))

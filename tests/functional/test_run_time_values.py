@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 import rebar
-from rebar import straight_through
 from rebar.errors import RebarError
+from rebar.functional import straight_through
 
 RANDOM = np.random.default_rng(0)
 BINARY = RANDOM.normal(size=(5, 3)).astype(np.float32)
@@ -57,7 +57,7 @@ def categorical(method, logits, f=lambda z: tf.reduce_sum(z * [1.0, 2.0, 3.0], [
         options |= {"seed": 0, "step": 0}
     if method in straight_through.LAYERS and "rao" in method + "cv" * (method == "reinmax_cv"):
         options.setdefault("draws", 2)
-    estimate = straight_through.estimate_gradient(method, f, logits, **options)
+    estimate = rebar.estimate_gradient(method, f, logits, family="categorical", **options)
     return estimate.gradient, estimate.value
 
 

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 import rebar
-from rebar import straight_through
 from rebar.core import enumeration
 from rebar.errors import RebarError
+from rebar.functional import straight_through
 
 LOGITS = tf.zeros([2, 3])
 MISTAKES = {
@@ -18,8 +18,8 @@ MISTAKES = {
     "constant": lambda x: straight_through.st(x, temperature=tf.constant(-1.0), seed=0, step=0),
     "noise": lambda x: straight_through.st(x, noise=[[1.5, 0.5, 0.5]] * 2),
     "method": lambda x: rebar.estimate_gradient("nothing", lambda b: b[:, 0], x, seed=0, step=0),
-    "categorical": lambda x: straight_through.estimate_gradient(
-        "loo", lambda z: z, x, seed=0, step=0
+    "categorical": lambda x: rebar.estimate_gradient(
+        "loo", lambda z: z, x, family="categorical", seed=0, step=0
     ),
     **{
         name: lambda x, layer=layer: layer(x, seed=0, step=0.5)

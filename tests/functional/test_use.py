@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import rebar
 from rebar import noise
-from rebar.functional.methods import METHODS
+from rebar.functional.bernoulli import METHODS
 from tests.functional import problems
 
 RANDOM = np.random.default_rng(0)

@@ -15,12 +15,12 @@ softmax's own, and both add up. With pi = probs, D = z and J(p) g = p (g - <p, g
     reinmax_cv   reinmax at T = 1 + scale (that Gumbel-Rao - a second term)
     reinmax_rk2  b J(pi) g + (1 - b) (D - pi) <D - pi, g>
 
-All are biased estimates of the gradient of a mean loss. Exact in the mean, at T = 1: st and
-reinmax_rk2 for a loss linear in z, reinmax for a quadratic one. Formulas in full, with sources:
+All are biased estimates of the gradient of a mean loss. Unbiased at T = 1 are st and
+reinmax_rk2 for a loss linear in z, and reinmax for a quadratic one. Formulas in full, with sources:
 `rebar/core/straight_through.py`. All are pure functions: the same in eager mode, tf.function and
 under XLA, for float32 and float64, and finite for logits to 1e4 in size.
 
-What all take:
+All take:
     logits: [..., C], float32 or float64.
     temperature: T > 0, a number or a scalar tensor.
     seed, step: the numbers that noise is drawn from. `seed` is an integer or several, `step` an
@@ -35,12 +35,10 @@ Those with draws given D (gumbel_rao, reinmax_rao, reinmax_cv) also take
       on at a time; the largest tensor is their noise. From a seed, float32 draws have 16 bits each.
     draws_noise: uniforms [K, ..., C], needed where noise is given.
 
-All raise RebarError for what they cannot use. `estimate_gradient` takes a function of one's own and
-has unbiased methods, too.
+All raise RebarError for invalid arguments. `rebar.estimate_gradient(..., family="categorical")`
+estimates the gradient of any function of z with them, or with an unbiased method.
 """
 
-import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -48,21 +46,14 @@ import tensorflow as tf
 from rebar.core import categorical, straight_through
 from rebar.core.straight_through import FORMS
 from rebar.core.validity import Validity
-from rebar.errors import RebarError
-from rebar.functional import categorical_references
 from rebar.functional.arguments import (
-    require_derivative,
-    require_numbers,
-    shape_text,
-    tensor,
-    values_of,
-)
-from rebar.functional.categorical import (
     NoiseSource,
     count_of,
     form_of,
     logits_of,
     number_of,
+    require_numbers,
+    tensor,
 )
 
 _PUBLISHED_DRAWS = 100
@@ -195,104 +186,16 @@ LAYERS = {
 }
 """Name -> layer."""
 
-REFERENCES = {"exact": (), "reinforce": (), "loo": ("n_samples",)}
-"""Name of an unbiased method of `estimate_gradient` -> its options."""
-
-
-class CategoricalEstimate(NamedTuple):
-    """What `estimate_gradient` returns.
-
-    Attributes:
-      gradient: [B, ..., C], for ascent, of d E f / d logits; a constant for tapes.
-      value: [B] mean of f at the samples drawn; E f for exact.
-      evaluations: of f, each of B samples; one that is differentiated counts as one.
-      unbiased: whether the mean of `gradient` is d E f / d logits, whatever f.
-    """
-
-    gradient: tf.Tensor
-    value: tf.Tensor
-    evaluations: int
-    unbiased: bool
-
-
-def estimate_gradient(
-    method: str,
-    f: Callable[[tf.Tensor], tf.Tensor],
-    logits: Any,
-    *,
-    noise: Any = None,
-    seed: Any = None,
-    step: Any = None,
-    **options,
-) -> CategoricalEstimate:
-    """An estimate of d E f(z) / d logits for independent one-hot variables z.
-
-    Args:
-      method: a name of LAYERS, or exact, reinforce or loo, which use values of f only and whose
-        formulas are in `rebar/functional/categorical_references.py`.
-      f: z [B, ..., C] -> values [B]; row i must depend on row i of z alone.
-      logits: [B, ..., C].
-      noise, seed, step: as for layers; exact needs none, loo [K, B, ..., C] noise.
-      **options: those of the layer; loo: n_samples = K, at least 2 (2).
-
-    Raises:
-      RebarError: an unknown method or option, a wrong shape or dtype, f without a derivative where
-        the method needs one, or too many codes for exact.
-    """
-    _check_method(method, options)
-    logits = tf.stop_gradient(logits_of(logits))
-    if logits.shape.rank < 2:
-        raise RebarError(f"logits must be [B, ..., C], given: {shape_text(logits.shape)}")
-
-    validity = Validity()
-    require_numbers(logits, validity)
-
-    def checked(z):
-        return values_of(f, "f", z)
-
-    def estimate(gradient, value, evaluations, unbiased):
-        return CategoricalEstimate(
-            validity.apply(gradient), validity.apply(value), evaluations, unbiased
-        )
-
-    if method == "exact":
-        return estimate(*categorical_references.exact(checked, logits), True)
-    if method in LAYERS:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(logits)
-            layer = LAYERS[method](logits, noise=noise, seed=seed, step=step, **options)
-            value = checked(layer.z)
-        gradient = tape.gradient(value, logits)
-        require_derivative(gradient, "f")
-        return estimate(tf.stop_gradient(gradient), value, 1, False)
-    source = NoiseSource(logits, noise, seed, step, validity)
-    if method == "reinforce":
-        return estimate(*categorical_references.reinforce(checked, logits, source.samples()), True)
-    count = count_of(options.get("n_samples", 2), "n_samples", 2)
-    samples = source.samples(count)
-    return estimate(*categorical_references.leave_one_out(checked, logits, samples), True)
-
-
-def _check_method(method, options):
-    """Refuse unknown names of methods and options."""
-    if not isinstance(method, str) or method not in LAYERS | REFERENCES:
-        raise RebarError(f"unknown method {method!r}; known: {', '.join([*REFERENCES, *LAYERS])}")
-    takes = REFERENCES.get(method)
-    if takes is None:
-        names = inspect.signature(LAYERS[method]).parameters
-        takes = [name for name in names if name not in ("logits", "noise", "seed", "step")]
-    for option in options:
-        if option not in takes:
-            raise RebarError(
-                f"{method} has no option {option!r}; it takes: {', '.join(takes) or 'no options'}"
-            )
-
 
 class _Call:
     """Logits, temperature and noise of one call, checked."""
 
     def __init__(self, logits, temperature, noise, seed, step):
-        self.logits = logits_of(logits)
+        self.logits = logits_of(
+            logits,
+            lambda shape: shape.rank not in (None, 0) and (shape[-1] or 0) >= 2,
+            "[..., C] with C categories on the last axis, a number known beforehand and at least 2",
+        )
         self._validity = Validity()
         require_numbers(self.logits, self._validity)
         self.temperature = self.number(temperature, "temperature", above_0=True)
@@ -320,10 +223,7 @@ class _Call:
 
 __all__ = [
     "LAYERS",
-    "REFERENCES",
-    "CategoricalEstimate",
     "Sample",
-    "estimate_gradient",
     "gst",
     "gumbel_rao",
     "reinmax",

@@ -1,4 +1,4 @@
-"""Estimates of the gradient of E f by Bernoulli logits, for ascent.
+"""Estimates of the gradient of E f with respect to Bernoulli logits, for ascent.
 
 With p = sigmoid(logits), b = 1[u > 1 - p] for uniforms u, b~ the same with 1 - u, z = logits +
 logit u, z~ the same with noise drawn given b, and y = sigmoid(z / T) or another relaxation:
@@ -16,14 +16,17 @@ samples in (0, 1): f must be differentiable and must not sample from b. If f sam
 and relax are biased, and nothing detects it.
 """
 
+import numbers
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from rebar.core import bernoulli, logit_gradients
+from rebar.core.validity import Validity
 from rebar.errors import RebarError
 from rebar.functional import arguments
+from rebar.functional.method import Method
 from rebar.functional.relaxed import with_control_variate
 
 
@@ -115,24 +118,6 @@ def _gumbel(problem):
     return gradient, problem.f(problem.hard(problem.u[0])), 2
 
 
-class Method(NamedTuple):
-    """What is known of a method.
-
-    Attributes:
-      compute: problem -> gradient [B, H], value [B], number of evaluations of f.
-      unbiased: for d E f / d logits.
-      differentiates: f must have a derivative at samples in (0, 1).
-      evaluations: of f, in words.
-      defaults: the options it takes and their defaults.
-    """
-
-    compute: Callable
-    unbiased: bool
-    differentiates: bool
-    evaluations: str
-    defaults: dict
-
-
 _RELAXED = {"temperature": 0.5, "muprop_relaxation": True}
 _REBAR = {**_RELAXED, "scale": 1.0, "v": None, "differentiable": False}
 _RELAX = {**_REBAR, "muprop_relaxation": False, "network": None}
@@ -149,21 +134,35 @@ METHODS = {
 }
 """Name -> method."""
 
-
-def named(name: str) -> Method:
-    """The method of that name. Raises RebarError for an unknown one."""
-    if not isinstance(name, str) or name not in METHODS:
-        raise RebarError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
-    return METHODS[name]
+_MOST_SAMPLES = 2**20
 
 
-def refuse_unknown_options(name: str, given) -> None:
-    """Raise RebarError for an option that the method does not take."""
-    for option in given:
-        if option not in METHODS[name].defaults:
-            takes = ", ".join(METHODS[name].defaults) or "no options"
-            takers = ", ".join(n for n, m in METHODS.items() if option in m.defaults)
-            raise RebarError(
-                f"{name} has no option {option!r}; {name} takes: {takes}"
-                + (f"; {option} is an option of: {takers}" if takers else "")
+def logits_of(value: Any) -> tf.Tensor:
+    """Logits [B, H] or [H]."""
+    return arguments.logits_of(value, lambda shape: shape.rank in (1, 2), "[B, H] or [H]")
+
+
+def problem(f, logits, source: arguments.NoiseSource, validity: Validity, options) -> Problem:
+    """Checked options and uniforms, for rows of logits [B, H]."""
+    k = options.get("n_samples", 2)
+    if not isinstance(k, numbers.Integral) or not 2 <= k <= _MOST_SAMPLES:
+        raise RebarError(f"n_samples must be an integer from 2 to {_MOST_SAMPLES}, given: {k!r}")
+    if "network" in options and not callable(options["network"]):
+        raise RebarError(
+            "relax needs network=r, a function from z [B, H] to [B], e.g. "
+            "rebar.FreeForm(n_units); without one use rebar"
+        )
+    for name, shapes in {"temperature": ([0, None], [0, 1]), "scale": ([0],)}.items():
+        if name in options:
+            options[name] = arguments.option_of(
+                options[name], name, logits, validity, *shapes, above_0=name == "temperature"
             )
+    single = source.logits.shape.rank == 1
+
+    def rows(u):
+        return tf.expand_dims(u, -2) if single else u
+
+    if options.get("v") is not None:
+        options["v"] = rows(source.given(options["v"], "v"))
+    u = rows(source.samples(options.get("n_samples")))
+    return Problem(f, logits, u if "n_samples" in options else u[tf.newaxis], options)
