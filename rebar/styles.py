@@ -1,80 +1,61 @@
-"""How an estimator is drawn: one colour and one marker, by its label, in every figure.
+"""Color and marker of each estimator, the same in every figure."""
 
-The first seven colours are those of Okabe and Ito; the others were chosen one after the other as
-far as can be from all before, in CIELAB, for the worst of normal sight and three kinds of colour
-blindness (Machado et al. 2009). `tests/compare/test_styles.py` measures the distances. Markers say
-the same once more, for prints without colour.
-"""
-
-import hashlib
+import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Style(NamedTuple):
-    """A colour as #rrggbb and a marker of matplotlib."""
+    """A color as #rrggbb and a marker of matplotlib."""
 
-    colour: str
+    color: str
     marker: str
 
 
+# The first seven are those of Okabe and Ito; all are well separated, for color-blind readers too.
+_PALETTE = tuple(
+    map(
+        Style,
+        (
+            *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+            *("#8800FF", "#663311", "#112288", "#99BB66", "#BB55FF", "#DD0044", "#554455"),
+        ),
+        "os^DvPXd<*>ph8",
+    )
+)
+# Estimators for binary and for categorical latents never share a figure, so both use all of it.
+_BINARY = (
+    *("DisARM", "LOO", "RELAX", "DynamicREBAR", "ARM", "NVIL", "REINFORCE"),
+    *("REBAR", "MuProp", "VIMCO", "SimpleMuProp", "LocalDisARM", "Gumbel"),
+)
+_CATEGORICAL = (
+    *("ReinMax", "LOO", "ReinMaxRao", "ReinMaxCV", "ST-GS", "ST", "REINFORCE"),
+    *("GumbelRao", "ReinMaxRK2", "", "Exact", "", "GST"),
+)
 STYLES = {
-    "DisARM": Style("#0072B2", "o"),
-    "LOO": Style("#D55E00", "s"),
-    "RELAX": Style("#009E73", "^"),
-    "DynamicREBAR": Style("#CC79A7", "D"),
-    "ARM": Style("#56B4E9", "v"),
-    "NVIL": Style("#E69F00", "P"),
-    "REINFORCE": Style("#000000", "X"),
-    "REBAR": Style("#8800FF", "d"),
-    "MuProp": Style("#663311", "<"),
-    "VIMCO": Style("#112288", "*"),
-    "SimpleMuProp": Style("#99BB66", ">"),
-    "LocalDisARM": Style("#BB55FF", "p"),
-    "Gumbel": Style("#DD0044", "h"),
+    label: style
+    for labels in (_BINARY, _CATEGORICAL)
+    for label, style in zip(labels, _PALETTE, strict=False)
+    if label
 }
-"""Label -> style. A label that is not here gets one by its letters, see `style`."""
-
-# Estimators of categorical latents never share a figure with the others (but for LOO and REINFORCE,
-# which both have), so the colours can be used again.
-_CATEGORICAL = {
-    "ReinMax": "DisARM",
-    "ReinMaxRao": "RELAX",
-    "ReinMaxCV": "DynamicREBAR",
-    "ReinMaxRK2": "MuProp",
-    "ST": "NVIL",
-    "ST-GS": "ARM",
-    "GumbelRao": "REBAR",
-    "GST": "Gumbel",
-    "Exact": "SimpleMuProp",
-}
-
-_COLOURS = [s.colour for s in STYLES.values()] + ["#554455"]
-MARKERS = [s.marker for s in STYLES.values()]
-STYLES |= {label: STYLES[other] for label, other in _CATEGORICAL.items()}
+"""Label -> style of the built-in estimators."""
 
 
-def style(label: str) -> Style:
-    """The style of an estimator, always the same for the same label."""
-    if label in STYLES:
-        return STYLES[label]
-    digest = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big")
-    rest, colour = divmod(digest, len(_COLOURS))
-    return Style(_COLOURS[colour], MARKERS[rest % len(MARKERS)])
+def styles(labels: Sequence[str]) -> list[Style]:
+    """One style per line of a figure.
 
-
-def styles(labels: list[str]) -> list[Style]:
-    """A style for each line of a figure.
-
-    Colours are always those of `style`. Where two lines would look alike (one estimator with two
-    settings, or two labels that share a colour), the later one takes the next free marker.
+    An unknown label gets a color that no other label of the figure has, while there are any left.
+    Lines of one label have one color and several markers.
     """
-    taken: set[Style] = set()
-    result = []
+    chosen = {label: STYLES[label] for label in labels if label in STYLES}
     for label in labels:
-        colour, marker = style(label)
-        start = MARKERS.index(marker)
-        choices = [Style(colour, m) for m in MARKERS[start:] + MARKERS[:start]]
-        found = next((s for s in choices if s not in taken), choices[0])
-        taken.add(found)
-        result.append(found)
+        if label not in chosen:
+            free = [style for style in _PALETTE if style not in chosen.values()] or _PALETTE
+            chosen[label] = free[zlib.crc32(label.encode()) % len(free)]
+    result: list[Style] = []
+    for label in labels:
+        color, marker = chosen[label]
+        markers = [marker, *(style.marker for style in _PALETTE)]
+        choices = [Style(color, other) for other in markers]
+        result.append(next((style for style in choices if style not in result), choices[0]))
     return result

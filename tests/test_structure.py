@@ -1,6 +1,8 @@
 """The rooms of the package and the arrows between them: imports only point inwards."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ MAY_IMPORT = {
     ],
     "compare": [
         *("data.sources", "errors", "factory", "hparams", "registry", "styles"),
-        "runs.records",
+        *("runs.records", "sweep.manifest"),
     ],
     "cli": [
         *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
@@ -124,3 +126,11 @@ def test_imports_are_found_wherever_they_stand():
     assert not allowed_by("data.sources", "data.datasets.load")
     assert not allowed_by("noise", "noisemaker")
     assert allowed_by("estimators.base", "estimators.base.Estimator")
+
+
+def test_the_package_is_light_until_it_is_used():
+    code = (
+        "import sys, rebar; rebar.compare.read; "
+        "sys.exit(bool({'pandas', 'matplotlib', 'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0

@@ -10,11 +10,11 @@ from rebar.errors import RebarError
 
 _GRID = "#dddddd"
 _PANELS = {
-    "cosine": ("Cosine of the mean gradient\nand the exact one", False),
-    "relative_variance": ("Total variance / |exact|$^2$", True),
-    "std_to_mean": ("Mean over images of |std| / |mean|\n(as published)", True),
+    "cosine": ("Direction of the mean gradient", "cosine to the exact gradient", False),
+    "relative_variance": ("Total variance", "variance / |exact gradient|²", True),
+    "std_to_mean": ("Noise (as published)", "mean over images of |std| / |mean|", True),
 }
-"""Name of a number -> title, and whether its axis is logarithmic."""
+"""Name of a number -> title, label of its axis, and whether that is logarithmic."""
 
 
 def figure(records: list[dict], title: str = ""):
@@ -37,15 +37,17 @@ def figure(records: list[dict], title: str = ""):
     records = sorted(records, key=lambda record: record["epoch"])
     labels = list(dict.fromkeys(label for record in records for label in record["estimators"]))
     first = [next(r["estimators"][n] for r in records if n in r["estimators"]) for n in labels]
+    looks = styles.styles(labels)
     panels = [name for name in _PANELS if any(name in values for values in first)]
     made = Figure(figsize=(4.1 * len(panels), 3.9), layout="constrained")
     axes = made.subplots(1, len(panels), squeeze=False)[0]
     for axis, name in zip(axes, panels, strict=True):
-        heading, logarithmic = _PANELS[name]
-        for label, values in zip(labels, first, strict=True):
-            _draw_line(axis, records, label, name, values["unbiased"])
+        heading, unit, logarithmic = _PANELS[name]
+        for label, style, values in zip(labels, looks, first, strict=True):
+            _draw_line(axis, records, label, style, name, values["unbiased"])
         axis.set_title(heading, fontsize=10)
-        axis.set_xlabel("epoch", fontsize=9)
+        axis.set_xlabel("epochs", fontsize=9)
+        axis.set_ylabel(unit, fontsize=9)
         if logarithmic:
             axis.set_yscale("log")
         axis.grid(color=_GRID, linewidth=0.6)
@@ -58,15 +60,14 @@ def figure(records: list[dict], title: str = ""):
     return made
 
 
-def _draw_line(axis, records, label, name, unbiased):
+def _draw_line(axis, records, label, style, name, unbiased):
     found = [(r["epoch"], r["estimators"][label]) for r in records if label in r["estimators"]]
-    colour, marker = styles.style(label)
     axis.errorbar(
         [epoch for epoch, _ in found],
         [_number(values[name]) for _, values in found],
         yerr=[_number(values["standard_error"][name]) for _, values in found],
-        color=colour,
-        marker=marker,
+        color=style.color,
+        marker=style.marker,
         markersize=5,
         linestyle="-" if unbiased else "--",
         linewidth=1.5,

@@ -21,6 +21,7 @@ from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import load
+from rebar.data.sources import task_title
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.hparams.presets import preset
@@ -103,9 +104,10 @@ def _analyze(values, arguments) -> None:
     print(f"written: {output}")
     if values.figure is not None:
         first = records[0]
+        hparams = first["hparams"]
         title = (
-            f"{first['hparams']['model']}, task={first['hparams']['task']}: gradient by "
-            f"{first['by']}, {first['batch_size']} images, {first['draws']} draws"
+            f"{task_title(hparams['task'], hparams['dynamic_b'])}, {hparams['model']}: gradient "
+            f"w.r.t. {first['by']}, {first['batch_size']} images, {first['draws']} draws"
         )
         pictures.save(bias_figure.figure(records, title), values.figure)
         print(f"written: {values.figure}")

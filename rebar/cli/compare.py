@@ -21,10 +21,7 @@ from absl import flags
 from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
-from rebar.compare import figures, reading, tables
-from rebar.compare.facts import Facts
-from rebar.compare.groups import comparisons
-from rebar.compare.runs import X
+from rebar.compare import PANELS, X
 from rebar.errors import RebarError
 from rebar.runs.files import write_file
 from rebar.training.interrupt import Interrupt
@@ -52,7 +49,7 @@ def define_flags() -> flags.FlagValues:
         None,
         "Estimator that variances are compared with; if not given, the first unbiased one.",
     )
-    define("list", "panels", ",".join(figures.PANELS), _PANELS)
+    define("list", "panels", ",".join(PANELS), _PANELS)
     define("string", "part", "total", _PART)
     define(
         "float",
@@ -108,57 +105,63 @@ class _Job:
         self._arguments = arguments
         self._values = values
         self._output = Path(values.output).expanduser()
-        self._facts = Facts()
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
         self._before = None
 
     def refresh(self) -> None:
         """Read, draw and write; prints what is new. Raises RebarError if nothing can be drawn."""
+        import pandas as pd
+
+        from rebar.compare import groups, reading, tables
+        from rebar.compare.runs import frame
+
         runs, problems = reading.read(self._arguments)
-        state = [(run.path, run.records, run.notes, run.hparams) for run in runs], problems
-        if state == self._before:
-            return
-        if self._facts.incomplete(runs):
+        if any(run.needs_tensorflow for run in runs):
             with quiet_start():
                 import rebar.factory  # noqa: F401
-        found = comparisons(runs, self._facts)
+        before, self._before = self._before, (frame(runs), problems)
+        if before and before[1] == problems and before[0].equals(self._before[0]):
+            return
+        found = groups.comparisons(runs)
         tables.check_reference(self._values.reference, found)
-        drawn, table = [], []
+        drawn, parts = [], []
         for comparison in found:
             if self._draw(comparison):
                 drawn.append(comparison.slug)
             reference, notes = tables.find_reference(comparison, self._values.reference)
             comparison.notes += notes
-            table += tables.rows(comparison, reference, self._values.part)
+            parts.append(tables.rows(comparison, reference, self._values.part))
         for problem in problems:
-            self._say(f"left out: {problem}")
+            self._print(f"left out: {problem}")
         for comparison in found:
             for note in comparison.notes:
-                self._say(f"{comparison.slug}: {note}")
+                self._print(f"{comparison.slug}: {note}")
         if not drawn:
             raise RebarError(
-                "nothing can be drawn: none of the panels asked for, "
-                f"{', '.join(self._values.panels)}, is in the logs"
+                f"--panels={','.join(self._values.panels)}: none of them is in the logs; choose "
+                "others"
             )
-        self._write("compare.csv", tables.to_csv(found, table))
+        table = pd.concat(parts)
+        self._write("compare.csv", tables.to_csv(table))
         self._write("compare.md", tables.to_markdown(found, table, drawn, problems))
         furthest = max(run.last for run in runs)
         names = ", ".join(f"{slug}.png" for slug in drawn)
         count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
         print(f"{count}, up to step {furthest}: {self._output}/compare.md, {names}", flush=True)
-        self._before = state
         self.written = True
 
     def _draw(self, comparison) -> bool:
         """Draw and write the figure of a comparison, if there is anything to draw."""
+        from rebar.compare import figures
+
         part = self._values.part
         panels, notes = figures.choose_panels(comparison, self._values.panels, part)
         axis, reasons = figures.choose_axis(comparison, self._values.x)
         comparison.notes += notes + reasons
         if not panels:
             return False
-        made = figures.figure(comparison, panels, axis, part)
-        for suffix, content in figures.render(made).items():
+        drawing = figures.figure(comparison, panels, axis, part)
+        for suffix, content in figures.render(drawing).items():
             self._write(comparison.slug + suffix, content)
         return True
 
@@ -172,11 +175,11 @@ class _Job:
                 f"cannot write {path}: {error.__cause__}; give another --output"
             ) from error
 
-    def _say(self, sentence):
-        # A run that goes on is told once, not at each step.
+    def _print(self, sentence):
+        # An unfinished run is reported once, not at each step.
         known = re.sub(r"\bstep \d+", "step", sentence)
-        if known not in self._said:
-            self._said.add(known)
+        if known not in self._printed:
+            self._printed.add(known)
             print(sentence, flush=True)
 
 

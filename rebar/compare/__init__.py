@@ -1,1 +1,45 @@
-"""From the logs of many runs to a figure and a table, without TensorFlow."""
+"""Figures and tables from the logs of many runs, without TensorFlow.
+
+frame = rebar.compare.read("runs")
+elbo = frame[frame.quantity == "elbo"]
+elbo.groupby(["model", "step"]).value.agg(["mean", "sem"])
+"""
+
+import os
+import warnings
+from collections.abc import Iterable
+
+X = ("steps", "epochs", "seconds", "evaluations")
+"""Units of the horizontal axis of a figure."""
+
+PANELS = ("variance", "elbo", "test", "estimator_variance")
+"""Panels that are drawn by default."""
+
+
+def read(paths: str | os.PathLike | Iterable[str | os.PathLike]):
+    """Read runs as one tidy pandas data frame.
+
+    Args:
+      paths: folders of runs, folders that contain these, globs, or files with captured output.
+
+    Returns:
+      One row per run, step, estimator and quantity. Columns: run, step, estimator, quantity,
+      value, then origin ("folder", "stdout" or "2017"), seed, data, unbiased and evaluations (per
+      training step) of the estimator, and all hyperparameters. Quantities are named as in
+      metrics.jsonl, except: "variance" and "variance_q" are not logarithms, and the parts of
+      estimator_variance are "estimator_variance/total", "estimator_variance/q" and so on. A value
+      that was not finite is NaN.
+
+    Raises:
+      RebarError: no run can be read.
+
+    Warns:
+      UserWarning: a path is not a run.
+    """
+    from rebar.compare import reading, runs
+
+    paths = [paths] if isinstance(paths, str | os.PathLike) else paths
+    found, problems = reading.read(map(os.fspath, paths))
+    for problem in problems:
+        warnings.warn(f"left out: {problem}", stacklevel=2)
+    return runs.frame(found)

@@ -1,37 +1,35 @@
-"""Which runs belong together.
+"""Grouping of runs.
 
     comparison    runs of one task and architecture: a figure and a table; a tracking run is one of
                   its own, since its variances are all on the trajectory of the estimator followed
-    line          runs of one estimator with the same settings, over seeds: a mean and its error
+    line          runs of one estimator with the same settings and data, over seeds
 
-Seed and trial are what seeds of a line differ in. Anything else that differs makes another line,
-and is in its name.
+Seed and trial are what the runs of a line differ in. Anything else that differs makes another line
+and is part of its name.
 """
 
 import collections
 import dataclasses
 from typing import Any
 
-from rebar import registry
 from rebar.compare import names
-from rebar.compare.facts import Facts
-from rebar.compare.names import architecture, frozen, settings
-from rebar.compare.runs import RunLog
+from rebar.compare.names import architecture, settings, written
+from rebar.compare.runs import Run
 
 _LEAST_PART = 0.5
-"""Where no run of a line is finished, those that got this far beside the furthest make its mean."""
+"""Where no run of a line is finished, those that got this far of the furthest make its mean."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Line:
     """One estimator with one set of settings.
 
     Attributes:
       label: of the estimator.
       name: label, and the settings in which it differs from other lines of the comparison.
-      settings: name -> value of all of them.
-      runs: those that the mean is of, one a seed.
-      short: those that ended, or are, before the others.
+      settings: name -> value as typed.
+      runs: those that the mean is of, one per seed.
+      short: those that ended, or are, before the others, or diverged.
       unbiased, evaluations: see `Facts`.
       trains: whether the model was trained by it (not: only its variance tracked).
     """
@@ -39,29 +37,29 @@ class Line:
     label: str
     name: str
     settings: dict[str, Any]
-    runs: list[RunLog]
-    short: list[RunLog]
+    runs: list[Run]
+    short: list[Run]
     unbiased: bool | None = None
     evaluations: float | None = None
     trains: bool = True
 
     @property
     def seeds(self) -> int:
-        """How many runs the mean is of."""
+        """Number of runs that the mean is of."""
         return len(self.runs)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Comparison:
-    """What is drawn in one figure.
+    """Content of one figure.
 
     Attributes:
       slug: name of its files.
-      task: of all runs; "" if it is not known.
-      title: task and architecture.
+      task: of all runs; "" if unknown.
+      title: data set and architecture.
       follow: label of the estimator that trains, in a tracking run; else None.
-      lines: in the order of the registry.
-      notes: a sentence for each thing a reader must know.
+      lines: in the order in which their runs were given.
+      notes: one sentence for each thing that a reader must know.
     """
 
     slug: str
@@ -72,88 +70,66 @@ class Comparison:
     notes: list[str]
 
 
-def comparisons(runs: list[RunLog], facts: Facts) -> list[Comparison]:
+def comparisons(runs: list[Run]) -> list[Comparison]:
     """Group runs; see the module. Sorted by task and architecture, then tracking runs."""
-    figures = collections.defaultdict(list)
-    for run in runs:
-        figures[frozen(_figure_key(run))].append(run)
     result = []
-    for key in sorted(figures):
+    figures = _grouped(runs, _figure_key)
+    for key in sorted(figures, key=str):
         members = figures[key]
-        comparison = Comparison(names.slug(members[0]), *names.heading(members[0]), [], [])
-        for run in members:
-            comparison.notes += [f"{run.path}: {note}" for note in [*run.notes, *run.nonfinite()]]
-        by_line = _by_line(members, comparison.notes)
-        _warn_of_surroundings(members, comparison.notes)
-        for known, group in by_line:
-            comparison.lines += _lines(known, group, members, comparison.notes, facts)
-        comparison.lines.sort(key=_order)
+        first = members[0]
+        comparison = Comparison(
+            names.slug(first),
+            first.hparams.get("task", ""),
+            names.title(first),
+            first.label if first.tracked else None,
+            [],
+            [f"{run.path}: {note}" for run in members for note in [*run.notes, *run.nonfinite()]],
+        )
+        for group in _grouped(
+            members, lambda run: (run.label, *sorted(settings(run).items()))
+        ).values():
+            kept = _without_repeats(group, comparison.notes)
+            comparison.lines += _lines(kept, members, comparison.notes)
+        _warn_of_environment(members, comparison.notes)
         if all(run.origin == "2017" for run in members):
             comparison.title += ", 2017 code"
         names.name_lines(comparison)
         result.append(comparison)
     names.tell_apart(result)
-    taken: collections.Counter = collections.Counter()
+    count: collections.Counter = collections.Counter()
     for comparison in result:
-        taken[comparison.slug] += 1
-        if taken[comparison.slug] > 1:
-            comparison.slug += f"-{taken[comparison.slug]}"
+        count[comparison.slug] += 1
+        if count[comparison.slug] > 1:
+            comparison.slug += f"-{count[comparison.slug]}"
     return result
+
+
+def _grouped(runs, key):
+    """Runs by key, both in the order of the runs."""
+    groups = collections.defaultdict(list)
+    for run in runs:
+        groups[key(run)].append(run)
+    return groups
 
 
 def _figure_key(run):
-    key: dict[str, Any] = {"known": bool(run.hparams), **architecture(run)}
-    if run.tracked:
-        key |= {"tracked": True, **settings(run)}
-    return key
+    key = {name: written(value) for name, value in architecture(run).items()}
+    return (*key.items(), *(sorted(settings(run).items()) if run.tracked else ()))
 
 
-def _by_line(members, notes):
-    """(settings, runs) of each line, repeats left out."""
-    groups = collections.defaultdict(list)
-    for run in members:
-        groups[(run.label, frozen(settings(run)))].append(run)
-    result = []
-    for runs in groups.values():
-        # What not every log says must not differ among those that say it.
-        parts = [(settings(runs[0]), runs)]
-        for name, value in zip(names.OPTIONAL, (lambda r: r.eval_samples, _data), strict=True):
-            parts = [part for s, group in parts for part in _split(s, group, name, value)]
-        result += [(s, _without_repeats(group, notes)) for s, group in parts]
-    return result
-
-
-def _split(known, runs, name, value):
-    """Cut runs by a value that may be None; those without one go with the first."""
-    values = list(dict.fromkeys(value(run) for run in runs if value(run) is not None))
-    if not values:
-        return [(known, runs)]
-    return [
-        (
-            {**known, name: one},
-            [r for r in runs if value(r) == one or (value(r) is None and one == values[0])],
-        )
-        for one in values
-    ]
-
-
-def _data(run):
-    return run.about.get("data")
-
-
-def _warn_of_surroundings(members, notes):
-    """Name what may differ beside hyperparameters: images, machines."""
-    data = {_data(run) for run in members} - {None}
+def _warn_of_environment(members, notes):
+    """Name what may differ besides hyperparameters: images, machines."""
+    data = dict.fromkeys(run.about["data"] for run in members if "data" in run.about)
     if len(data) > 1:
-        notes.append("the data differ: " + "; ".join(sorted(data)))
+        notes.append(f"the data differ: {'; '.join(data)}")
     for name in ("threads", "versions"):
-        if len({frozen(run.about[name]) for run in members if name in run.about}) > 1:
+        if len({str(run.about[name]) for run in members if name in run.about}) > 1:
             notes.append(f"{name} of the runs differ: their seconds cannot be compared")
 
 
 def _without_repeats(runs, notes):
     """One run of each seed and trial: the longest, a folder rather than captured output."""
-    kept: list[RunLog] = []
+    kept: list[Run] = []
     for run in sorted(runs, key=lambda r: (-r.last, r.origin != "folder", r.path)):
         same = next((k for k in kept if _same(k, run)), None)
         if same is None:
@@ -168,65 +144,54 @@ def _same(a, b):
     """Whether two logs are of one run; without a seed, whether one begins like the other."""
     if None not in (a.seed, b.seed):
         return a.replicate == b.replicate
-    values = [[(r["step"], _short(r.get("elbo"))) for r in run.records] for run in (a, b)]
-    n = min(map(len, values))
-    return values[0][:n] == values[1][:n]
+    heads = [run.series("elbo").round(4).iloc[: min(len(a.steps), len(b.steps))] for run in (a, b)]
+    return heads[0].equals(heads[1])
 
 
-def _short(value):
-    return round(value, 4) if isinstance(value, float) else value
-
-
-def _lines(known, runs, members, notes, facts):
+def _lines(runs, members, notes):
     """The line of some runs, or one for each method that they track."""
-    sound = [run for run in runs if not run.diverged] or runs
-    whole, short = _finished(sound, members)
-    notes += [_why_short(run, members) for run in short]
-    for run in whole:
-        if run.planned and run.last < run.planned:
-            notes.append(f"{run.path}: at step {run.last} of {run.planned}, unfinished")
-    if len(sound) < len(runs):
-        broken = [run for run in runs if run.diverged]
+    broken = [run for run in runs if run.diverged]
+    finite = [run for run in runs if not run.diverged] or runs
+    reached = [run.last for run in finite if _done(run, members)]
+    # Without a finished run, those that got far enough.
+    least = max(reached, default=_LEAST_PART * max(run.last for run in finite))
+    complete = [run for run in finite if run.last >= least]
+    short = [run for run in finite if run not in complete]
+    furthest = max(run.last for run in members)
+    for run in short:
+        notes.append(
+            f"{run.path}: unfinished or cut short, step {run.last}{_of(run)}, where others reach "
+            f"{furthest}; shown as a thin line and excluded from the mean"
+        )
+    for run in complete:
+        if _of(run):
+            notes.append(f"{run.path}: at step {run.last}{_of(run)}, unfinished")
+    if finite is not runs:
+        short += broken
         notes += [
-            f"{run.path}: its ELBO is not finite; drawn thin, not in the mean" for run in broken
+            f"{run.path}: its ELBO is not finite; shown as a thin line and excluded from the mean"
+            for run in broken
         ]
-        short = short + broken
-    first = whole[0]
-    found = facts(first)
-    labels = first.labels if first.tracked else [first.label]
-    if first.label not in labels:
-        labels = [*labels, first.label]
+    first = complete[0]
+    labels = dict.fromkeys([*first.labels, first.label] if first.tracked else [first.label])
     return [
-        Line(label, label, known, whole, short, **found[label], trains=label == first.label)
+        Line(
+            label,
+            label,
+            settings(first),
+            complete,
+            short,
+            **first.facts(label)._asdict(),
+            trains=label == first.label,
+        )
         for label in labels
     ]
 
 
-def _why_short(run, members):
-    end = f" of {run.planned}" if run.planned and run.last < run.planned else ""
-    others = max(r.last for r in members if r is not run)
-    return (
-        f"{run.path}: unfinished or cut short, step {run.last}{end}, where {others} is reached by "
-        "others; drawn thin, not in the mean"
-    )
+def _done(run, members):
+    return run.last >= (run.planned or max(other.last for other in members))
 
 
-def _finished(runs, members):
-    """(runs that make the mean, the others) of a line, given all runs of the figure."""
-
-    def done(run):
-        return run.last >= (run.planned or max(r.last for r in members))
-
-    furthest = max((r.last for r in runs if done(r)), default=None)
-    if furthest is None:
-        furthest = _LEAST_PART * max(r.last for r in runs)
-        whole = [r for r in runs if r.last >= furthest]
-    else:
-        whole = [r for r in runs if done(r) and r.last >= furthest]
-    return whole, [r for r in runs if r not in whole]
-
-
-def _order(line):
-    labels = list(registry.all_labels())
-    position = labels.index(line.label) if line.label in labels else len(labels)
-    return position, line.label, frozen(line.settings)
+def _of(run):
+    """ " of <planned steps>" if it has not reached these."""
+    return f" of {run.planned}" if run.planned and run.last < run.planned else ""

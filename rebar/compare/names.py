@@ -1,64 +1,61 @@
 """Names of comparisons and lines: titles, file names, and the settings that tell lines apart."""
 
 import collections
-import json
 import re
 from typing import Any
 
-from rebar import registry
-from rebar.compare.runs import RunLog
-from rebar.hparams import HParams
+import pandas as pd
 
-OPTIONAL = ("eval_samples", "data")
-"""Settings that not every log says: their absence is no difference."""
+from rebar import registry
+from rebar.compare.runs import Run
+from rebar.data.sources import TASKS, task_title
+from rebar.hparams import HParams, grammar
 
 _MOST_SLUG = 150
+_NAMED = ("n_layer", "n_hidden", "n_categories", "n_latents")
+"""Sizes that titles have in words."""
 
 
-def architecture(run: RunLog) -> dict[str, Any]:
+def architecture(run: Run) -> dict[str, Any]:
     """Name -> value of the settings that make another model or other images."""
     if not run.hparams:
         return {}
     hparams = run.hparams
     if _categorical(run):
-        return {
-            "task": hparams["task"],
-            "network": run.network,
-            "n_categories": hparams["n_categories"],
-            "n_latents": hparams["n_latents"],
-            "prior": hparams["prior"],
-            "conditional": run.conditional,
-            "dynamic_b": hparams["dynamic_b"],
-        }
-    sizes = {n for n in hparams if n.startswith("n_")} - {"n_samples", "n_input"}
+        names = ["n_categories", "n_latents", "prior"]
+    else:
+        sizes = {name for name in hparams if name.startswith("n_")} - {"n_samples", "n_input"}
+        names = [*sorted(sizes), "nonlinear", *["activation"] * hparams["nonlinear"]]
     return {
         "task": hparams["task"],
-        "network": run.network,
-        **{name: hparams[name] for name in sorted(sizes)},
-        "nonlinear": hparams["nonlinear"],
-        "activation": hparams["activation"] if hparams["nonlinear"] else "",
-        "conditional": run.conditional,
+        "network": run.about.get("network", "SigmoidBeliefNetwork"),
+        **{name: hparams[name] for name in names},
+        "conditional": run.effective("conditional"),
         "dynamic_b": hparams["dynamic_b"],
     }
 
 
-def settings(run: RunLog) -> dict[str, Any]:
-    """Name -> value of all that must be equal within a line, but for what figures are made by."""
+def settings(run: Run) -> dict[str, str | None]:
+    """Name -> value, as typed, of all that must be equal within a line; None where unknown."""
     if not run.hparams:
         return {"log": run.path}
-    left_out = {"model", "n_input", "trial", *architecture(run)}
+    left_out = {"model", "n_input", "trial", "activation", *architecture(run)}
     if not run.tracked:
         left_out |= {"track", "follow"}
-    kept = {name: value for name, value in run.hparams.items() if name not in left_out}
-    kept["coupling"] = run.coupling
+    known = {**run.hparams, "coupling": run.effective("coupling"), "eval_samples": run.eval_samples}
     if run.origin == "2017":
-        kept["code"] = "2017"
-    return kept
+        left_out |= {"legacy2017", "coupling"}
+        known["code"] = "2017"
+    known["data"] = run.about.get("data")
+    return {name: written(value) for name, value in known.items() if name not in left_out}
 
 
-def frozen(values):
-    """Settings as a string that can be compared and sorted."""
-    return json.dumps(values, sort_keys=True, default=str)
+def written(value: Any) -> str | None:
+    """A setting as it is typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    value = tuple(value) if isinstance(value, list) else value
+    return None if value is None else grammar.write(value)
 
 
 def _categorical(run) -> bool:
@@ -67,124 +64,102 @@ def _categorical(run) -> bool:
     return model in registry.names() and registry.entry(model).latents == "categorical"
 
 
-def heading(run):
-    """Task, title, and the estimator followed if others are only tracked."""
+def title(run: Run) -> str:
+    """Data set and architecture in words."""
     if not run.hparams:
-        return "", "task and settings not recorded", run.label if run.tracked else None
+        return "Unknown data set and settings"
     known = architecture(run)
-    categorical = _categorical(run)
-    if categorical:
-        title = f"task {known['task']}, {known['n_latents']} variables of "
-        title += f"{known['n_categories']} categories"
-        title += ", learned prior" if known["prior"] == "learned" else ""
+    if _categorical(run):
+        parts = [f"{known['n_latents']} variables of {known['n_categories']} categories"]
+        parts += ["learned prior"] * (known["prior"] == "learned")
     else:
-        layers = known.get("n_layer", 1)
-        title = f"task {known['task']}, {layers} stochastic layer{'s' * (layers > 1)}"
-        title += f" of {known.get('n_hidden')} units"
-        title += f", nonlinear ({known['activation']})" if known["nonlinear"] else ", linear"
-    if known["dynamic_b"]:
-        title += ", dynamic binarization"
-    if known["conditional"]:
-        title += f", {known['conditional']} conditional network"
+        layers = known["n_layer"]
+        parts = [f"{layers} stochastic layer{'s' * (layers > 1)} of {known['n_hidden']} units"]
+        parts += [f"nonlinear ({known['activation']})" if known["nonlinear"] else "linear"]
+    parts += [f"{known['conditional']} conditional network"] * bool(known["conditional"])
     defaults = HParams().to_dict()
-    named = ("n_layer", "n_hidden", "n_categories", "n_latents")
-    for name, value in known.items():
-        if name.startswith("n_") and name not in named and value != defaults.get(name):
-            title += f", {name}={value}"
-    if not categorical and "Belief" not in known["network"] and not known["conditional"]:
-        title += f", {known['network']}"
-    return known["task"], title, run.label if run.tracked else None
+    other = [n for n in known if n.startswith("n_") and n not in _NAMED]
+    parts += [f"{name}={known[name]}" for name in other if known[name] != defaults.get(name)]
+    parts += [known["network"]] * _unusual_network(run, known)
+    task = known["task"]
+    name = task_title(task, known["dynamic_b"]) if task in TASKS else f"task {task}"
+    return ", ".join([name, *parts])
 
 
-def slug(run):
+def _unusual_network(run, known):
+    usual = known["conditional"] or "Belief" in known["network"] or _categorical(run)
+    return not usual
+
+
+def slug(run: Run) -> str:
     """Name of the files of a comparison, of characters that any file system takes."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", _slug(run)).lstrip(".+-")[:_MOST_SLUG] or "_"
-
-
-def _slug(run):
     if not run.hparams:
         return "unknown"
     known = architecture(run)
     if _categorical(run):
         shape = f"{known['n_categories']}x{known['n_latents']}"
         parts = [known["task"], shape, *["learned"] * (known["prior"] == "learned")]
-        return "-".join([*parts, *(["tracked", run.label] if run.tracked else [])])
-    parts = [known["task"], f"{known.get('n_layer', 1)}x{known.get('n_hidden')}"]
-    if "Belief" not in known["network"] and not known["conditional"]:
-        parts.insert(1, known["network"])
-    parts += [word for word in ("nonlinear", "dynamic_b") if known[word]]
+    else:
+        parts = [known["task"], *[known["network"]] * _unusual_network(run, known)]
+        parts += [f"{known['n_layer']}x{known['n_hidden']}", *["nonlinear"] * known["nonlinear"]]
+    parts += ["dynamic"] * known["dynamic_b"]
     parts += ["tracked", run.label] if run.tracked else []
-    return "-".join(parts).replace("dynamic_b", "dynamic")
+    safe = re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
+    return safe.lstrip(".+-")[:_MOST_SLUG] or "_"
 
 
-def tell_apart(comparisons):
-    """Add to titles that occur twice, of tracking runs, the settings in which they differ."""
+def tell_apart(comparisons) -> None:
+    """Add to equal titles, of tracking runs, the settings in which they differ."""
     by_title = collections.defaultdict(list)
     for comparison in comparisons:
         by_title[(comparison.title, comparison.follow)].append(comparison)
     for group in by_title.values():
-        known = [comparison.lines[0].settings for comparison in group]
-        for name in sorted({name for one in known for name in one}):
-            if len({frozen(one.get(name)) for one in known}) > 1:
-                for comparison, one in zip(group, known, strict=True):
-                    comparison.title += f", {_setting(name, one.get(name))}"
+        table = pd.DataFrame([comparison.lines[0].settings for comparison in group])
+        for name in _differing(table):
+            for comparison, value in zip(group, table[name], strict=True):
+                comparison.title += f", {_setting(name, value)}"
 
 
-def name_lines(comparison):
-    """Give lines their names: the label, and what sets a line apart from most others."""
+def name_lines(comparison) -> None:
+    """Name lines by their label and what sets them apart from most others; add notes."""
     lines = comparison.lines
-    names = sorted({name for line in lines for name in line.settings})
-    values = {n: [frozen(line.settings.get(n)) for line in lines] for n in names}
-    unsaid = {name: {frozen(None)} if name in OPTIONAL else set() for name in names}
-    differing = [name for name in names if len(set(values[name]) - unsaid[name]) > 1]
-    labels = collections.Counter(line.label for line in lines)
-    for i, line in enumerate(lines):
-        own = []
-        for name in differing:
-            if values[name][i] in unsaid[name] or name == "log" or _implied(name, line):
-                continue
-            compared = [j for j, other in enumerate(lines) if not _implied(name, other)]
-            usual = collections.Counter(values[name][j] for j in compared).most_common(1)[0][0]
-            if name == "code":
-                usual = frozen(None)
-            namesakes = {values[name][j] for j in compared if lines[j].label == line.label}
-            if len(namesakes) > 1 or values[name][i] != usual:
-                own.append(_setting(name, line.settings.get(name)))
-        line.name = ", ".join([line.label, *own])
-        if own and labels[line.label] > 1:
+    labels = pd.Series([line.label for line in lines])
+    table = pd.DataFrame([line.settings for line in lines])
+    differing = _differing(table.drop(columns="log", errors="ignore"))
+    parts = [[line.label] for line in lines]
+    mixed_code = "code" in table and table.code.isna().any()
+    for name in [*differing, *["code"] * bool(mixed_code)]:
+        values = table[name]
+        usual = values.value_counts(sort=True).index[0] if name != "code" else None
+        ambiguous = values.groupby(labels).nunique() > 1
+        for i, value in values.dropna().items():
+            if value != usual or ambiguous[labels[i]]:
+                parts[i].append(_setting(name, value))
+    for line, label, words in zip(lines, labels, parts, strict=True):
+        line.name = ", ".join(words)
+        if len(words) > 1 and (labels == label).sum() > 1:
             comparison.notes.append(f"{line.name}: a line of its own, since its settings differ")
-    told = [name for name in differing if name not in ("log", "data")]
-    if told and len(labels) > 1:
-        comparison.notes.append(
-            "not only the estimators differ: "
-            + "; ".join(f"{name} ({_who(lines, name)})" for name in told)
-        )
+    others = [name for name in differing if name != "data"]
+    if others and labels.nunique() > 1:
+        words = []
+        for name in others:
+            who = labels.groupby(table[name].fillna("unknown"), sort=False).unique()
+            texts = [f"{value}: {' '.join(names)}" for value, names in who.items()]
+            words.append(f"{name} ({', '.join(texts)})")
+        comparison.notes.append(f"not only the estimators differ: {'; '.join(words)}")
     reached = {line.name: line.runs[0].last for line in lines if line.trains}
     if len(set(reached.values())) > 1:
-        told = ", ".join(f"{name} {steps}" for name, steps in reached.items())
-        comparison.notes.append(f"the lines do not reach the same step: {told}")
+        words = ", ".join(f"{name} {steps}" for name, steps in reached.items())
+        comparison.notes.append(f"the lines do not reach the same step: {words}")
 
 
-def _implied(name, line):
-    """Whether a setting is what the 2017 code does anyway."""
-    return "code" in line.settings and name in ("legacy2017", "coupling")
-
-
-def _who(lines, name):
-    by_value = collections.defaultdict(list)
-    for line in lines:
-        by_value[_written(line.settings.get(name))].append(line.label)
-    return ", ".join(f"{value}: {' '.join(dict.fromkeys(who))}" for value, who in by_value.items())
+def _differing(table: pd.DataFrame) -> list[str]:
+    """Settings with several known values."""
+    return [name for name in sorted(table) if table[name].nunique() > 1]
 
 
 def _setting(name, value):
     if name == "code":
-        return f"{value} code" if value else "this code"
-    text = _written(value)
+        return f"{value} code"
+    text = str(value)
     return f"{name}={text if len(text) < 24 else text[:20] + '...'}"
-
-
-def _written(value):
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(str, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,66 +1,65 @@
-"""From what a user names (run folders, folders of these, globs, captured output) to runs.
+"""Runs from what a user names: run folders, folders of these, globs, captured output.
 
-What cannot be used is named and passed over; a comparison is made of the rest.
+What cannot be used is reported and left out; the comparison is made of the rest.
 """
 
 import codecs
 import glob
 import gzip
+import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from rebar.compare import sound, stdout
-from rebar.compare.runs import RunLog, fill, listed
+from rebar.compare import stdout
+from rebar.compare.runs import Run, make_run
 from rebar.errors import RebarError
+from rebar.runs.records import MetricsFile
+from rebar.sweep import manifest
 
 HPARAMS, METRICS = "hparams.json", "metrics.jsonl"
 _MOST_BYTES = 2**30
 
 
-def read(arguments: Iterable[str]) -> tuple[list[RunLog], list[str]]:
-    """The runs that arguments name, each once, and a sentence for each thing that is no run.
+def read(arguments: Iterable[str]) -> tuple[list[Run], list[str]]:
+    """Read the runs that arguments name, each once, in the order given.
+
+    Runs of a sweep are in the order of its manifest, those of other folders in that of their names.
+
+    Returns:
+      The runs, and one sentence for each path that is not a run.
 
     Raises:
-      RebarError: an argument does not exist or matches nothing, and no other one helps either.
+      RebarError: there is no run.
     """
-    runs: list[RunLog] = []
     problems: list[str] = []
-    seen: set[Path] = set()
+    runs: list[Run] = []
+    paths: dict[str, Path] = {}
     for path in _paths(arguments, problems):
-        if path.resolve() in seen:
-            continue
-        seen.add(path.resolve())
+        paths.setdefault(os.path.realpath(path), path)
+    for path in paths.values():
         try:
-            found = [_folder(path)] if path.is_dir() else _file(path)
+            runs += [_folder(path)] if path.is_dir() else _file(path)
         except (RebarError, OSError) as error:
             problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
-            continue
-        runs += found
     if not runs:
-        told = "".join(f"\n  - {problem}" for problem in problems)
+        details = "".join(f"\n  - {problem}" for problem in problems) or " no path was given"
         raise RebarError(
-            "no run can be read from what was given; give folders of runs (WORKING_DIR/<run>), "
-            f"folders that hold these, or files with what a run printed:{told or ' nothing given'}"
+            "no run can be read; give folders of runs (WORKING_DIR/<run>), folders that contain "
+            f"these, or files with the output of runs:{details}"
         )
     return runs, problems
 
 
-def _paths(arguments, problems):
+def _paths(arguments, problems) -> Iterator[Path]:
     """Run folders and files, in order."""
     for argument in arguments:
         path = Path(argument).expanduser()
-        if path.exists():
-            found = [path]
-        elif glob.has_magic(str(path)):
-            found = sorted(map(Path, glob.glob(str(path), recursive=True)))
-            if not found:
-                problems.append(f"{argument}: nothing matches")
-        else:
-            found = []
-            problems.append(f"{argument}: does not exist")
+        found = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        if not found:
+            missing = "nothing matches" if glob.has_magic(str(path)) else "does not exist"
+            problems.append(f"{argument}: {missing}")
         for one in found:
             yield from _runs_at(one, problems)
 
@@ -69,69 +68,41 @@ def _runs_at(path, problems):
     if path.is_file():
         yield path.parent if path.name in (HPARAMS, METRICS) else path
         return
-    folders = sorted(
-        Path(parent) for parent, _, names in os.walk(path) if HPARAMS in names or METRICS in names
-    )
+    folders = [Path(parent) for parent, _, names in os.walk(path) if {HPARAMS, METRICS} & {*names}]
+    order: dict[str, int] = {}
+    try:
+        for record in (manifest.read(path) or {"runs": []})["runs"]:
+            order[record["folder"]] = len(order)
+    except RebarError as error:
+        problems.append(f"{error}; its runs are in alphabetical order")
+    yield from sorted(folders, key=lambda folder: (order.get(folder.name, len(order)), folder))
     if not folders:
         problems.append(f"{path}: no folder of a run in it")
-    yield from folders
 
 
-def _folder(folder: Path) -> RunLog:
-    """A run from its folder. Raises RebarError where it has no record."""
-    records, notes = _records(folder / METRICS)
-    about: dict[str, Any] = {}
-    hparams: dict[str, Any] = {}
+def _folder(folder: Path) -> Run:
+    """A run from its folder. Raises RebarError or OSError."""
+    records = MetricsFile(folder / METRICS).read()
     try:
-        about = sound.from_json((folder / HPARAMS).read_bytes())
-        hparams = fill(about["hparams"], HPARAMS)
+        about = json.loads((folder / HPARAMS).read_bytes())
+        hparams, seed = about.pop("hparams"), about.pop("seed", None)
     except FileNotFoundError:
-        notes.append(f"no {HPARAMS}: task, estimator and seed are not known")
-    except (ValueError, LookupError, TypeError) as error:
-        about = {}
-        notes.append(f"{HPARAMS} cannot be read ({error}): task, estimator and seed are not known")
-    if not records:
+        raise RebarError(f"no {HPARAMS} in it") from None
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise RebarError(f"{HPARAMS}: invalid ({error})") from error
+    run = make_run(str(folder), "folder", hparams, about, seed, records)
+    if run.values.empty:
         raise RebarError(f"no record of an epoch yet in {METRICS}: just started, or crashed")
-    known = {name: value for name, value in about.items() if name not in ("hparams", "seed")}
-    rest, left_out = sound.about(known)
-    if left_out:
-        notes.append(f"{HPARAMS}: {', '.join(left_out)} cannot be read and were passed over")
-    seed = sound.seed(about.get("seed"))
-    return RunLog(str(folder), "folder", hparams, rest, seed, records, notes)
+    return run
 
 
-def _records(path: Path):
-    """The records of metrics.jsonl by step, and what is odd; a later one of a step stands."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return [], []
-    found: dict[int, dict[str, Any]] = {}
-    notes, bad = [], []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = sound.record(sound.from_json(line))
-        except ValueError:
-            record = None
-        if record:
-            found[record["step"]] = record
-        elif number < len(lines):
-            bad.append(number)
-        elif line:
-            notes.append(f"the last line of {METRICS} is cut off (a crash, or being written)")
-    if bad:
-        word = "line" if len(bad) == 1 else "lines"
-        notes.append(f"{METRICS}: {word} {listed(bad)} cannot be read and were passed over")
-    return [found[step] for step in sorted(found)], notes
-
-
-def _file(path: Path) -> list[RunLog]:
+def _file(path: Path) -> list[Run]:
     """Runs from captured output. Raises RebarError where there is none in it."""
     found = stdout.read(_text(path), str(path))
     if not found:
         raise RebarError(
-            'no line of a run in it: must have lines such as "Step 2084: [-231.0 ...]", whatever '
-            "is in front of them"
+            'no line of a run in it; expected lines such as "Step 2084: [-231.0 ...]", with or '
+            "without a prefix per line"
         )
     return found
 
@@ -144,7 +115,7 @@ def _text(path: Path) -> str:
         with gzip.open(path) if zipped else path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RebarError(f"a damaged gzip file: {error}") from None
+        raise RebarError(f"damaged gzip file: {error}") from None
     if len(content) > _MOST_BYTES:
         raise RebarError("too large for the output of a run")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -1,38 +1,56 @@
-"""One run as it was logged, whichever way."""
+"""One run as it was logged: its settings, its estimators, and a data frame of its values."""
 
 import dataclasses
+import functools
+import json
 import math
-import statistics
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
 
 from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
-from rebar.hparams import HParams
+from rebar.hparams import HParams, grammar
 
-X = ("steps", "epochs", "seconds", "evaluations")
-"""What a run can be drawn against."""
-
-_ENDLESS = 2_000_000
-"""The end of the 2017 script, which is also the default: no plan of a user's."""
-
+_NO_LIMIT = 2_000_000
+"""Default of --training_steps, as in 2017: not a length that a user chose."""
 
 _MOST = 1e150
+"""Numbers from here on have no finite square; they count as infinite."""
+
+_USUAL = ("elbo", "variance", "valid", "test", "estimator_variance/total")
+"""Quantities of which non-finite values are reported."""
 
 
-@dataclasses.dataclass
-class RunLog:
-    """What is known of a run.
+class Facts(NamedTuple):
+    """Properties of an estimator in a run; None where unknown.
 
     Attributes:
-      path: of its folder or file, as messages say it.
+      unbiased: whether its gradient is unbiased for its objective.
+      evaluations: evaluations of f per training step.
+    """
+
+    unbiased: bool | None = None
+    evaluations: float | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+    """What is known about a run.
+
+    Attributes:
+      path: folder or file, as in messages.
       origin: "folder", "stdout", or "2017" for captured output of the 2017 script.
-      hparams: all hyperparameters, defaults filled in; {} where they are not known.
+      hparams: all hyperparameters, with defaults; {} where unknown.
       about: the other fields of hparams.json.
-      seed: None where it is not known.
-      records: by step, as in metrics.jsonl.
-      notes: what is odd about it.
+      seed: None where unknown.
+      values: data frame with columns estimator, step, quantity, value; sorted by step.
+      tracked: whether the variances of several methods were recorded.
+      label: of the estimator that trains the model; the path where it is unknown.
+      notes: what is unusual about it.
     """
 
     path: str
@@ -40,223 +58,249 @@ class RunLog:
     hparams: dict[str, Any]
     about: dict[str, Any]
     seed: int | None
-    records: list[dict[str, Any]]
-    notes: list[str] = dataclasses.field(default_factory=list)
+    values: pd.DataFrame
+    tracked: bool
+    label: str
+    notes: list[str]
+
+    @functools.cached_property
+    def steps(self) -> np.ndarray:
+        """Steps of its records."""
+        return self.values.step.unique()
 
     @property
     def last(self) -> int:
-        """Steps of the last record."""
-        return self.records[-1]["step"]
-
-    @property
-    def tracked(self) -> bool:
-        """Whether it has the variances of several methods."""
-        return any(isinstance(r.get("log_variance"), Mapping) for r in self.records)
-
-    @property
-    def label(self) -> str:
-        """Of the estimator that trains the model; the path where that is not known."""
-        if self.tracked and "follow" in self.hparams:
-            return self.hparams["follow"]
-        if "label" in self.about:
-            return self.about["label"]
-        model = self.hparams.get("model", self.path)
-        return registry.entry(model).label if model in registry.names() else model
+        """Step of its last record."""
+        return int(self.steps[-1])
 
     @property
     def labels(self) -> list[str]:
-        """Of the methods whose variances it has."""
+        """Labels of the methods whose variances it has, in the order of `track`."""
         if not self.tracked:
             return [self.label]
-        logged = [v for r in self.records if isinstance(v := r.get("log_variance"), Mapping)]
-        return list(dict.fromkeys(label for variances in logged for label in variances))
+        logged = self.values[self.values.quantity == "variance"].estimator.unique()
+        order = list(self.about.get("estimators", ()))
+        return sorted(logged, key=lambda label: order.index(label) if label in order else -1)
+
+    def facts(self, label: str) -> Facts:
+        """Facts of an estimator: as recorded, or for output of the 2017 script derived."""
+        known = _derive(json.dumps(self.hparams)) if self.needs_tensorflow else self.about
+        return known.get("estimators", {}).get(label, Facts())
+
+    @property
+    def needs_tensorflow(self) -> bool:
+        """Whether `facts` must build the estimators."""
+        return bool(self.hparams) and "estimators" not in self.about
 
     @property
     def planned(self) -> int | None:
-        """Steps that it was started for, None if that is not known or without end."""
-        schedule = self.about.get("schedule") or {}
-        steps = schedule.get("training_steps") or _ENDLESS
-        if schedule.get("epochs"):
-            first = self.records[0]
-            if is_number(first.get("epoch")) and first["epoch"] > 0:
-                planned = schedule["epochs"] * first["step"] / first["epoch"]
-                steps = round(planned) if planned < steps else steps
-        return None if steps >= _ENDLESS else steps
+        """Steps that it was started for; None if unknown or unlimited."""
+        schedule = self.about.get("schedule", {})
+        steps = schedule.get("training_steps") or _NO_LIMIT
+        epochs = self.series("epoch")
+        if schedule.get("epochs") and len(epochs) and epochs.iloc[0] > 0:
+            steps_per_epoch = epochs.index[0] / epochs.iloc[0]
+            steps = min(steps, round(schedule["epochs"] * steps_per_epoch))
+        return None if steps >= _NO_LIMIT else steps
 
     @property
     def replicate(self) -> tuple:
-        """What tells repeats of a run apart; runs that share it are one run, logged twice."""
-        if self.seed is None:
-            return (self.path,)
-        return (self.seed, self.hparams.get("trial"))
+        """Identity within a line: two logs that share it are of one run."""
+        return (self.path,) if self.seed is None else (self.seed, self.hparams.get("trial"))
 
-    @property
-    def network(self) -> str:
-        """The class of the model; runs from before it was recorded are sigmoid belief networks."""
-        if "network" in self.about:
-            return self.about["network"]
-        task = TASKS.get(self.hparams.get("task"))
-        if task is None or not task.conditional:
-            return "SigmoidBeliefNetwork"
-        return "SingleLayerConditional" if self.conditional == "2017" else "ConditionalSBN"
-
-    @property
-    def conditional(self) -> str:
-        """hparams.effective_conditional; "" for tasks that are not conditional."""
-        task = TASKS.get(self.hparams.get("task"))
-        return self._effective("conditional") if task and task.conditional else ""
-
-    @property
-    def coupling(self) -> str:
-        """hparams.effective_coupling."""
-        return self.about.get("coupling") or self._effective("coupling")
-
-    def _effective(self, name):
+    def effective(self, name: str) -> str:
+        """hparams.effective_conditional ("" for tasks that are not) or effective_coupling."""
+        task = TASKS.get(self.hparams["task"])
+        if name == "conditional" and not (task and task.conditional):
+            return ""
         names = ("n_layer", "legacy2017", name)
-        return getattr(HParams(**{n: self.hparams[n] for n in names}), f"effective_{name}")
+        hparams = HParams(**{n: self.hparams[n] for n in names})
+        return self.about.get(name) or getattr(hparams, f"effective_{name}")
 
     @property
     def eval_samples(self) -> int | None:
-        """S of the evaluated bound."""
-        found = [r["eval_samples"] for r in self.records if r.get("eval_samples")]
-        return found[-1] if found else (self.about.get("schedule") or {}).get("eval_samples")
+        """Samples of the evaluated bound."""
+        found = self.series("eval_samples")
+        recorded = self.about.get("schedule", {}).get("eval_samples")
+        return int(found.iloc[-1]) if len(found) else recorded
 
     @property
     def seconds_per_step(self) -> float | None:
-        """The median over records, of which the first, with its compiling, does not count."""
-        pairs = zip(self.records, self.records[1:], strict=False)
-        times = [
-            b["seconds"] / (b["step"] - a["step"]) for a, b in pairs if is_number(b.get("seconds"))
-        ]
-        return statistics.median(times) if times else None
+        """Median over records, without the first, which includes compilation."""
+        times = (self.series("seconds") / pd.Series(self.steps, self.steps).diff()).dropna()
+        return times.median() if len(times) else None
 
     @property
     def diverged(self) -> bool:
         """Whether its ELBO is not finite somewhere."""
-        return any("elbo" in r and not is_number(r["elbo"]) for r in self.records)
+        return bool(self.series("elbo").isna().any())
 
     def nonfinite(self) -> list[str]:
-        """A sentence for each column of a usual panel that is not finite somewhere."""
-        found: dict[str, list[int]] = {}
-        for record in self.records:
-            for column in ("elbo", "log_variance", "valid", "test", "estimator_variance"):
-                for name in _not_finite(record.get(column, 0), column):
-                    found.setdefault(name, []).append(record["step"])
-        return [f"{name} is not finite at step {listed(s)}" for name, s in found.items()]
+        """One sentence per usual quantity that is not finite somewhere."""
+        bad = self.values[self.values.value.isna() & self.values.quantity.isin(_USUAL)]
+        groups = bad.groupby(["quantity", "estimator"], sort=False).step
+        return [
+            f"{quantity}{f' of {estimator}' if self.tracked else ''} is not finite at step "
+            + ", ".join(map(str, steps[:5]))
+            + (f" and {len(steps) - 5} more" if len(steps) > 5 else "")
+            for (quantity, estimator), steps in groups
+        ]
 
-    def x(self, kind: str, evaluations: float | None = None) -> dict[int, float] | None:
-        """Step -> where it lies on an axis of `X`; None if the log does not say.
+    def series(self, quantity: str, label: str | None = None) -> pd.Series:
+        """Values of a quantity by step, NaN where they were not finite.
 
         Args:
-          kind: one of `X`.
-          evaluations: of f a step.
+          quantity: see `rebar.compare.read`.
+          label: of an estimator; by default the one that trains.
         """
-        steps = [r["step"] for r in self.records]
+        values = self.values
+        rows = (values.quantity == quantity) & (values.estimator == (label or self.label))
+        return values[rows].set_index("step").value
+
+    def x(self, kind: str, evaluations: float | None = None) -> pd.Series | None:
+        """Position on the horizontal axis by step; None if the log does not have it.
+
+        Args:
+          kind: one of `rebar.compare.X`.
+          evaluations: of f per step.
+        """
+        steps = pd.Series(self.steps.astype(float), self.steps)
         if kind == "steps":
-            return dict(zip(steps, map(float, steps), strict=True))
+            return steps
         if kind == "evaluations":
-            return evaluations and {step: step * evaluations for step in steps}
-        values = [r.get("epoch" if kind == "epochs" else "seconds") for r in self.records]
-        if not all(map(is_number, values)):
+            return steps * evaluations if evaluations else None
+        found = self.series("epoch" if kind == "epochs" else "seconds").reindex(self.steps)
+        if found.isna().any():
             return None
-        if kind == "seconds":
-            total, values = 0.0, list(values)
-            for i, value in enumerate(values):
-                total += value
-                values[i] = total
-        return dict(zip(steps, values, strict=True))
-
-    def series(self, column: str, label: str, part: str = "total") -> dict[int, float]:
-        """Step -> value of the records that have a column, NaN where it was not finite.
-
-        Args:
-          column: "variance" (not its logarithm), "estimator_variance", or a name in the records.
-          label: the method whose variance it is.
-          part: of the estimator's variance.
-        """
-        found = {r["step"]: _value(r, column, label, part) for r in self.records}
-        return {step: value for step, value in found.items() if value is not None}
+        return found if kind == "epochs" else found.cumsum()
 
 
-def listed(numbers: list[int], most: int = 5) -> str:
-    """ "1, 2, 3 and 7 more"."""
-    told = ", ".join(map(str, numbers[:most]))
-    return f"{told} and {len(numbers) - most} more" if len(numbers) > most else told
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a number, no bool, and finite; so is its square."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and -_MOST < value < _MOST
-
-
-def _not_finite(value, name):
-    """Names of what is not a finite number in a value, which may be nested."""
-    if isinstance(value, Mapping):
-        for inner, one in value.items():
-            yield from _not_finite(one, f"{name}.{inner}")
-    elif not is_number(value):
-        yield name
-
-
-def _value(record, column, label, part):
-    """A number, NaN for one that is not finite, None for nothing."""
-    if column == "estimator_variance":
-        table = record.get(column) or {}
-        if label not in table and len(table) == 1:
-            label = next(iter(table))
-        return _number(table.get(label) or {}, part)
-    if column != "variance":
-        return _number(record, column)
-    value = record.get("log_variance")
-    holder = value if isinstance(value, Mapping) else {label: value}
-    if "log_variance" not in record or label not in holder:
-        return None
-    log = _number(holder, label)
-    return math.nan if log is None or log > 700 else math.exp(log)
-
-
-def _number(holder, name):
-    if name not in holder:
-        return None
-    value = holder[name]
-    if is_number(value):
-        return float(value)
-    return math.nan if value is None or isinstance(value, float) else None
-
-
-def fill(hparams: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Logged hyperparameters with the defaults of those that came later.
+def make_run(
+    path: str,
+    origin: str,
+    hparams: Mapping[str, Any],
+    about: Mapping[str, Any],
+    seed: int | None,
+    records: Sequence[Mapping[str, Any]],
+    notes: Iterable[str] = (),
+) -> Run:
+    """A run from what was logged.
 
     Args:
-      hparams: name -> value.
-      source: what holds them, for the message.
+      path, origin, seed, notes: see `Run`.
+      hparams, about: as in hparams.json; {} where unknown.
+      records: as in metrics.jsonl; of two records of one step the later one counts.
 
     Raises:
-      RebarError: they are no hyperparameters, or some are of another type than ours.
+      RebarError: they are not what a run logs.
     """
-    if not isinstance(hparams, Mapping) or not isinstance(hparams.get("model"), str):
-        raise RebarError(f"{source} holds no hyperparameters of a run")
-    if not all(isinstance(name, str) and name.isprintable() for name in hparams):
-        raise RebarError(f"{source} holds hyperparameters without proper names")
-    filled = {**HParams().to_dict(), **hparams}
-    for name, value in HParams().to_dict().items():
-        if not _alike(filled[name], value):
-            raise RebarError(f"{source}: {name}={filled[name]!r:.99} cannot be of a run")
-    HParams(**{name: filled[name] for name in _DEPTH})
-    return filled
+    try:
+        if hparams:
+            known = {n: hparams.get(n, default) for n, default in HParams().to_dict().items()}
+            typed = {n: grammar.typed(known[n], v) for n, v in HParams().values().items()}
+            hparams = {**hparams, **{n: known[n] for n in typed}}
+            _check_text(*hparams, hparams["model"], hparams["task"], *typed["track"])
+        about = _typed(about)
+        tracked = any(isinstance(record.get("log_variance"), Mapping) for record in records)
+        model = hparams.get("model", path)
+        label = about.get("label") or (
+            registry.entry(model).label if model in registry.names() else model
+        )
+        if tracked and hparams:
+            label = hparams["follow"]
+        rows = [row for record in records for row in _rows(record, label)]
+        values = pd.DataFrame(rows, columns=["estimator", "step", "quantity", "value"])
+        keys = ["estimator", "step", "quantity"]
+        values = values.drop_duplicates(keys, keep="last").sort_values("step", kind="stable")
+        seed = seed if type(seed) is int else None
+        return Run(path, origin, hparams, about, seed, values, tracked, label, list(notes))
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        raise RebarError(f"not the log of a run: {error}") from error
 
 
-_DEPTH = ("n_layer", "legacy2017", "coupling", "conditional")
-"""What `RunLog.coupling` and `RunLog.conditional` follow from."""
+def _typed(about):
+    """The fields of hparams.json that are used here. Raises ValueError or TypeError."""
+    about = {name: value for name, value in about.items() if value is not None}
+    _check_text(*(about.get(name, "-") for name in ("label", "network", "coupling", "data")))
+    if "estimators" in about:
+        about["estimators"] = {
+            label: Facts(facts.get("unbiased"), facts.get("evaluations"))
+            for label, facts in about["estimators"].items()
+        }
+        _check_text(*about["estimators"])
+    for name in ("training_steps", "epochs", "eval_samples"):
+        if not isinstance(about.get("schedule", {}).get(name, 0), int | None):
+            raise ValueError(f"schedule: {name} is not a whole number")
+    return about
 
 
-def _alike(value, default):
-    """Whether a hyperparameter's value is of the type of its default."""
-    if isinstance(default, list):
-        return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-    if isinstance(default, bool | str):
-        return isinstance(value, type(default)) and str(value).isprintable()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return False
-    return isinstance(default, float) or isinstance(value, int)
+def _check_text(*texts):
+    for text in texts:
+        if not isinstance(text, str) or not text or not text.isprintable():
+            raise ValueError(f"{text!r:.99} is not a name")
+
+
+def _rows(record, label) -> Iterator[tuple]:
+    """(estimator, step, quantity, value) of a record's numbers."""
+    for name, value in record.items():
+        found: dict[tuple, Any] = {}
+        if name in ("log_variance", "log_variance_q"):
+            logs = value if isinstance(value, Mapping) else {label: value}
+            quantity = name.removeprefix("log_")
+            found = {(e, quantity): _exp(v) for e, v in logs.items()}
+        elif name == "estimator_variance":
+            found = {
+                (estimator, f"{name}/{part}"): _number(number)
+                for estimator, table in (value or {}).items()
+                for part, number in table.items()
+                if not isinstance(number, Mapping)
+            }
+        elif name != "step" and not isinstance(value, bool | str | list | Mapping):
+            found = {(label, name): _number(value)}
+        for (estimator, quantity), number in found.items():
+            _check_text(*({estimator, quantity} - {label}))
+            yield estimator, record["step"], quantity, number
+
+
+def _exp(log) -> float:
+    return _number(math.exp(min(_number(log), 700)))
+
+
+def _number(value) -> float:
+    """A number, NaN if it is not finite."""
+    number = math.nan if value is None else float(value)
+    return number if abs(number) < _MOST else math.nan
+
+
+@functools.cache
+def _derive(hparams: str) -> dict[str, dict[str, Facts]]:
+    """As hparams.json has it under "estimators", from a tiny model of the same depth.
+
+    Only this imports TensorFlow.
+    """
+    from rebar import factory
+
+    known = {n: v for n, v in json.loads(hparams).items() if n in HParams().values()}
+    try:
+        settings = HParams.from_dict(known | {"n_hidden": 2, "n_input": 0})
+        conditional = TASKS[settings.task].conditional
+        learner = factory.make_learner(settings, np.full(4, 0.5, np.float32), conditional)
+        label = registry.entry(settings.model).label
+        facts = factory.estimator_facts(settings, learner, label)
+    except RebarError:
+        return {}
+    return {"estimators": {label: Facts(**values) for label, values in facts.items()}}
+
+
+def frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """All values of some runs, see `rebar.compare.read`."""
+    tables = []
+    for run in runs:
+        settings = {n: str(v) if isinstance(v, list) else v for n, v in run.hparams.items()}
+        settings |= {"origin": run.origin, "seed": run.seed, "data": run.about.get("data")}
+        for label, values in run.values.groupby("estimator", sort=False):
+            more = {**run.facts(label)._asdict(), **settings}
+            tables.append(values.assign(run=run.path, **more))
+    table = pd.concat(tables, ignore_index=True)
+    first = ["run", "step", "estimator", "quantity", "value", "origin", "seed", "data"]
+    return table[[*first, *(name for name in table if name not in first)]]

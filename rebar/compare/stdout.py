@@ -1,46 +1,49 @@
-"""Runs from captured standard output: of our train command, or of the 2017 script.
+"""Runs from captured standard output: of the train command, or of the 2017 script.
 
-Both print the hyperparameters as a dict first and the same lines after it; ours say more between
-the dict and "run: <folder>". A file may hold several runs, and a run that was resumed prints its
-dict again.
+Both print the hyperparameters as a dict first and the same lines after it; the train command prints
+more fields between the dict and "run: <folder>". A file may contain several runs, and a run that
+was resumed prints its dict again.
 """
 
+import ast
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from rebar.compare import sound
-from rebar.compare.runs import RunLog, fill, is_number
+from rebar.compare.runs import Run, make_run
 from rebar.runs import records
 
 # No pattern looks at a line more than a few times: a file may have one line of 2**28 characters.
 _BRACES = re.compile(r"^\{.+\}[ \t]*$", re.MULTILINE)
 _MODEL = re.compile(r"['\"]model['\"]: ")
-_ABOUT = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
+_FIELD = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
+_RUN = re.compile(r"^run: (.*)$", re.MULTILINE)
 _SEED = re.compile(r"-s([0-9]{1,18})-[0-9a-f]{10}/?$")
 _TORN = re.compile(r"\n(?:Step|Valid|Test) \d+:")
-_MEASURED = re.compile(r"^Variance ([0-9]{1,15}) (.+)$", re.MULTILINE)
-_PRICE = re.compile(r"(\S+) evaluations of f, \S+ ms")
+_MEASURED = re.compile(
+    r"^Variance ([0-9]{1,15}) (.{1,200}?): ([^;\n]+); \S+ evaluations of f, ", re.M
+)
 _PART = re.compile(r"(\w+) (\S+) \+- \S+")
 _RECORD = re.compile(r"^Step [0-9]{1,15}: \[", re.MULTILINE)
 _PREFIXED = re.compile(r"^(.{1,200}?)Step [0-9]{1,15}: \[", re.MULTILINE)
 _TOKEN = re.compile(r"(?P<d>\d+)|(?P<w>[A-Za-z]+)|(?P<s>\s+)|.")
 SAMPLES_2017 = 100
-"""S of the bound that the 2017 script evaluates."""
+"""Samples of the bound that the 2017 script evaluates."""
 
 
-def read(text: str, path: str) -> list[RunLog]:
+def read(text: str, path: str) -> list[Run]:
     """The runs in captured output.
 
     Args:
-      text: all of it.
+      text: the content of the file.
       path: of the file, for names and messages.
 
     Returns:
-      A run for each dict of hyperparameters, or a single one without any; [] without records.
+      One run per dict of hyperparameters, or a single one without any; [] without records.
 
     Raises:
-      RebarError: an array holds something that is not a number, the dict something that is no
+      RebarError: an array contains something that is not a number, the dict something that is not a
         hyperparameter.
     """
     text = _without_prefix(text.replace("\r\n", "\n"))
@@ -48,14 +51,14 @@ def read(text: str, path: str) -> list[RunLog]:
     starts = [match for match in _BRACES.finditer(text) if _MODEL.search(match[0])]
     ends = [match.start() for match in starts[1:]] + [len(text)]
     for match, end in zip(starts, ends, strict=False):
-        given = sound.literal(match[0].strip())
+        hparams = _literal(match[0].strip())
         piece = text[match.end() : end]
-        if isinstance(given, dict):
-            if pieces and pieces[-1][0] == given and _seed(pieces[-1][1]) == _seed(piece):
+        if isinstance(hparams, dict):
+            if pieces and pieces[-1][0] == hparams and _seed(pieces[-1][1]) == _seed(piece):
                 piece = pieces.pop()[1] + piece
-            pieces.append((given, piece))
-    found = [_run(given, piece, path) for given, piece in pieces or [({}, text)]]
-    found = [run for run in found if run.records]
+            pieces.append((hparams, piece))
+    found = [_run(hparams, piece, path) for hparams, piece in pieces or [({}, text)]]
+    found = [run for run in found if len(run.values)]
     for i, run in enumerate(found):
         if len(found) > 1:
             run.path = f"{path} (run {i + 1})"
@@ -79,48 +82,45 @@ def _without_prefix(text: str) -> str:
     return re.sub(f"^{pattern}", "", text, flags=re.MULTILINE)
 
 
-def _run(given, text, path) -> RunLog:
-    printed = {
-        match[1]: sound.literal(match[2])
-        for match in _ABOUT.finditer(text.partition("\nrun: ")[0] if "\nrun: " in text else "")
-    }
-    about, left_out = sound.about(printed)
-    ours = "legacy2017" in given
-    hparams = fill(given, path) if given else {}
-    if given and not ours:
-        hparams |= {"legacy2017": True}
-    # What is cut off comes after the last array that is whole.
-    notes = ["the last line is cut off"] if _TORN.search(("\n" + text).rpartition("]")[2]) else []
-    if left_out:
-        notes.append(f"{', '.join(left_out)} cannot be read and were passed over")
-    if not given:
-        notes.append("no hyperparameters in it: task, estimator and seed are not known")
-    origin = "stdout" if ours or not given else "2017"
-    return RunLog(
-        path,
-        origin,
-        hparams,
-        about,
-        sound.seed(about.pop("seed", _seed(text))),
-        _records(text, not ours),
-        notes,
-    )
+def _run(hparams, text, path) -> Run:
+    head = text[: found.start()] if (found := _RUN.search(text)) else ""
+    about = {match[1]: _literal(match[2]) for match in _FIELD.finditer(head)}
+    of_2017 = bool(hparams) and "legacy2017" not in hparams
+    if of_2017:
+        hparams = {**hparams, "legacy2017": True}
+    notes = [] if hparams else ["no hyperparameters in it: task, estimator and seed are unknown"]
+    # What is cut off comes after the last complete array.
+    if _TORN.search(("\n" + text).rpartition("]")[2]):
+        notes.append("the last line is cut off")
+    seed = about.pop("seed", _seed(text))
+    found = _records(text, of_2017 or not hparams)
+    return make_run(path, "2017" if of_2017 else "stdout", hparams, about, seed, found, notes)
+
+
+def _literal(text: str) -> Any:
+    """The value of a Python literal, or the text itself."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about invalid escapes
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 
 def _seed(text):
     """From the name of the run's folder."""
-    match = re.search(r"^run: (.*)$", text, re.MULTILINE)
+    match = _RUN.search(text)
     seed = _SEED.search(match[1]) if match else None
     return int(seed[1]) if seed else None
 
 
-def _records(text, of_2017):
+def _records(text, of_2017) -> list[dict]:
     """As in metrics.jsonl, as far as they were printed."""
-    parsed = [r for r in records.parse_log(text) if r["values"] or r["valid"] or r["test"]]
+    parsed = [r for r in records.parse_log(text) if r["step"] > 0]
     steps_per_epoch = next((r["step"] for r in parsed if r["values"]), None)
-    result = []
+    result: dict[int, dict[str, Any]] = {}
     for one in parsed:
-        record: dict[str, Any] = {"step": one["step"]}
+        record = result[one["step"]] = {"step": one["step"]}
         if steps_per_epoch:
             record["epoch"] = one["step"] / steps_per_epoch
         if one["values"]:
@@ -130,29 +130,16 @@ def _records(text, of_2017):
         for name in ("valid", "test"):
             if one[name]:
                 record[name] = one[name][0]
-                if of_2017:
-                    record["eval_samples"] = SAMPLES_2017
-        result.append(record)
-    by_step = {record["step"]: record for record in result}
+                record |= {"eval_samples": SAMPLES_2017} if of_2017 else {}
     for step, label, numbers in _measured(text):
-        if step in by_step:
-            by_step[step].setdefault("estimator_variance", {})[label] = numbers
-    return [record for record in map(sound.record, result) if record]
+        if step in result:
+            result[step].setdefault("estimator_variance", {})[label] = numbers
+    return [record for record in result.values() if len(record) > 1]
 
 
 def _measured(text) -> Iterator[tuple[int, str, dict[str, float]]]:
-    """Step, label and numbers of each line "Variance ..." that is whole."""
+    """Step, label and numbers of each complete line "Variance ..."."""
     for match in _MEASURED.finditer(text):
-        label, _, rest = match[2].partition(": ")
-        parts, _, price = rest.partition("; ")
-        found = [_PART.fullmatch(part) for part in parts.split(", ")]
-        priced = _PRICE.match(price)
-        if not (sound.is_name(label) and priced and all(found)):
-            continue
-        try:
-            numbers = {part[1]: float(part[2]) for part in found}
-            evaluations = float(priced[1])
-        except ValueError:
-            continue
-        if is_number(evaluations):
-            yield int(match[1]), label, {**numbers, "evaluations": evaluations}
+        parts = [_PART.fullmatch(part) for part in match[3].split(", ")]
+        if all(parts):
+            yield int(match[1]), match[2], {part[1]: part[2] for part in parts}

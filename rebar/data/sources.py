@@ -118,6 +118,28 @@ TASKS: dict[str, Task] = {
 }
 
 
+_TITLES = {
+    "binarized_mnist": "MNIST",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "omniglot": "Omniglot",
+    "digits": "digits (8x8)",
+}
+
+
+def task_title(task: str, dynamic: bool = False) -> str:
+    """Common name of a task's data set, such as "Binarized MNIST".
+
+    Args:
+      task: one of TASKS.
+      dynamic: whether images are binarized anew at each use.
+    """
+    name, conditional, gray = TASKS[task]
+    kind = "Grayscale" if gray else "Dynamically binarized" if dynamic else "Binarized"
+    half = ", lower half given upper half" if conditional else ""
+    return f"{kind} {_TITLES[name]}{half}"
+
+
 def _amat(part: str, rows: int, sha256: str) -> SourceFile:
     name = f"binarized_mnist_{part}.amat"
     return SourceFile(name, "amat", (rows, _PIXELS), f"sha256:{sha256}", published_gz=False)

@@ -44,7 +44,7 @@ def test_mixed_tasks_and_captured_output(runs, tmp_path, capsys):
     pictures = sorted(path.name for path in output.glob("*.png"))
     assert pictures == ["digits-1x200.png", "omni-1x200.png", "sbn-2x200.png"]
     out = capsys.readouterr().out
-    assert "sbn-2x200: not drawn against seconds but against steps" in out
+    assert "sbn-2x200: drawn against steps instead of seconds" in out
     text = (output / "compare.md").read_text()
     assert all(f"]({name})" in text for name in pictures)
     assert "DynamicREBAR **(biased)**" in text
@@ -53,7 +53,7 @@ def test_mixed_tasks_and_captured_output(runs, tmp_path, capsys):
 def test_what_is_odd_is_printed_and_in_the_table(runs, tmp_path, capsys):
     cut = write_run(runs, "SBNDisARM", 7, [record(100)])
     torn = write_run(runs, "SBNDisARM", 8)
-    (torn / "metrics.jsonl").write_text((torn / "metrics.jsonl").read_text()[:-20])
+    (torn / "metrics.jsonl").write_text((torn / "metrics.jsonl").read_text()[20:])
     nan = write_run(runs, "SBNDisARM", 9, [record(s, None) for s in (100, 200, 300)])
     other = write_run(runs, "SBNDisARM", 0, learning_rate=0.5)
     (runs / "crashed").mkdir()
@@ -63,8 +63,8 @@ def test_what_is_odd_is_printed_and_in_the_table(runs, tmp_path, capsys):
     text = (tmp_path / "out" / "compare.md").read_text()
     for sentence in (
         f"{cut}: unfinished or cut short, step 100 of 300",
-        f"{torn}: the last line of metrics.jsonl is cut off",
         f"{nan}: elbo is not finite at step 100, 200, 300",
+        f"{torn}: {torn}/metrics.jsonl, line 1 is not a record",
         "DisARM, learning_rate=0.5: a line of its own",
         f"{runs}/crashed: no record of an epoch yet",
     ):
@@ -81,7 +81,7 @@ def test_what_is_odd_is_printed_and_in_the_table(runs, tmp_path, capsys):
         (["nowhere", "--output=out"], "nowhere: does not exist"),
         (["nothing/*", "--output=out"], "nothing/*: nothing matches"),
         (["RUNS", "--output=out", "--x=weeks"], "<steps|epochs|seconds|evaluations>"),
-        (["RUNS", "--output=out", "--panels=typo"], "nothing can be drawn"),
+        (["RUNS", "--output=out", "--panels=typo"], "--panels=typo: none of them is in the logs"),
         (["RUNS", "--output=out", "--reference=ARM"], "reference=ARM: choose from DisARM, Gumbel"),
         (["RUNS", "--output=RUNS/FILE/x"], "cannot write"),
         (["RUNS", "--output=out", "--live=0"], "live"),
@@ -166,6 +166,21 @@ def test_live_keeps_what_was_written_when_runs_vanish(runs, tmp_path, monkeypatc
     assert (output / "compare.md").exists()
 
 
+@pytest.mark.parametrize("model", ["SBNDisARM", "CatReinMax"])
+def test_files_stay_in_the_output_folder_whatever_a_log_names(tmp_path, model):
+    lines = [record(step, variance={"../a": 1.0, "$b$$": 2.0}) for step in (100, 200)]
+    folder = write_run(tmp_path, model, records=lines, about={"label": r"$\frac$ ../../label"})
+    content = json.loads((folder / "hparams.json").read_text())
+    content["hparams"] |= {"task": r"../../../evil$\x$"}
+    (folder / "hparams.json").write_text(json.dumps(content))
+    before = set(tmp_path.rglob("*"))
+    output = tmp_path / "deep" / "deeper" / "output"
+    assert run(folder, f"--output={output}") == 0
+    new = set(tmp_path.rglob("*")) - before - {*output.parents, output}
+    assert {path.parent for path in new} == {output}
+    assert sorted(path.suffix for path in new) == [".csv", ".md", ".pdf", ".png"]
+
+
 def test_help(capsys):
     assert run("--help") == 0
     out = capsys.readouterr().out
@@ -173,13 +188,14 @@ def test_help(capsys):
     assert "--live" in out
 
 
-def test_what_the_train_command_records(tmp_path):
-    """A real run of one epoch, with the fields that comparisons live on."""
+def test_what_the_train_command_records_and_prints(tmp_path, capsys):
+    """A real run of one epoch, with the fields that comparisons use."""
     from rebar.cli import train
 
     flags = ["--hparams=model=SBNTrackGradVariances,task=digits,n_hidden=3,n_layer=2", "--epochs=1"]
     tracked = ["--hparams=track=[NVIL,Gumbel,DisARM],follow=DisARM", "--eval_freq=0", "--jit=off"]
     assert train.main(["train", *flags, *tracked, f"--working_dir={tmp_path / 'runs'}"]) == 0
+    printed = capsys.readouterr().out
     (path,) = (tmp_path / "runs").glob("*/hparams.json")
     about = json.loads(path.read_text())
     assert about["network"] == "SigmoidBeliefNetwork"
@@ -193,3 +209,10 @@ def test_what_the_train_command_records(tmp_path):
     text = (tmp_path / "out" / "compare.md").read_text()
     assert "Variances along the trajectory of DisARM" in text
     assert "Gumbel **(biased)**" in text
+    log = tmp_path / "captured.log"
+    log.write_text(printed)
+    assert run(log, f"--output={tmp_path / 'captured'}") == 0
+    table = (tmp_path / "captured" / "compare.md").read_text()
+    assert "Variances along the trajectory of DisARM" in table
+    assert "| DisARM | 1 | 55 |" in table
+    assert "unknown" not in table

@@ -18,21 +18,21 @@ def test_the_band_is_the_standard_error_of_the_mean(tmp_path):
     for seed, elbo in enumerate((-10.0, -12.0, -17.0)):
         write_run(tmp_path, seed=seed, records=[record(300, elbo)])
     found = curves.curve(lines(tmp_path)["DisARM"], "elbo")
-    assert found.mean == pytest.approx([-13])
+    assert found["mean"].tolist() == pytest.approx([-13])
     # Deviations 3, 1, -4: variance 26 / 2, over three runs.
-    assert found.error == pytest.approx([math.sqrt(13 / 3)])
-    middle, low, high = curves.drawn(found, log=False)
-    assert high - middle == pytest.approx(found.error)
-    assert middle - low == pytest.approx(found.error)
+    assert found["error"].tolist() == pytest.approx([math.sqrt(13 / 3)])
+    middle, low, high = curves.edges(found, log=False)
+    assert high - middle == pytest.approx(found["error"].to_numpy())
+    assert middle - low == pytest.approx(found["error"].to_numpy())
 
 
 def test_variances_are_averaged_before_the_logarithm(tmp_path):
     for seed, variance in enumerate((1.0, 9.0)):
         write_run(tmp_path, seed=seed, records=[record(300, variance=variance)])
     found = curves.curve(lines(tmp_path)["DisARM"], "variance")
-    assert found.mean == pytest.approx([5])
-    assert found.error == pytest.approx([4])
-    middle, low, high = curves.drawn(found, log=True)
+    assert found["mean"].tolist() == pytest.approx([5])
+    assert found["error"].tolist() == pytest.approx([4])
+    middle, low, high = curves.edges(found, log=True)
     assert middle == pytest.approx([math.log(5)])
     assert middle != pytest.approx([(math.log(1) + math.log(9)) / 2])
     assert (low[0], high[0]) == pytest.approx((math.log(1), math.log(9)))
@@ -41,8 +41,8 @@ def test_variances_are_averaged_before_the_logarithm(tmp_path):
 def test_one_run_has_no_error(tmp_path):
     write_run(tmp_path)
     found = curves.curve(lines(tmp_path)["DisARM"], "elbo")
-    assert np.all(np.isnan(found.error))
-    assert np.all(np.isnan(curves.drawn(found, log=False)[1]))
+    assert np.all(np.isnan(found["error"]))
+    assert np.all(np.isnan(curves.edges(found, log=False)[1]))
 
 
 def test_the_axes(tmp_path):
@@ -57,21 +57,21 @@ def test_the_axes(tmp_path):
         ("evaluations", [2400, 4800, 7200]),
     ):
         found = curves.curve(line, "elbo", kind=kind, cost=line.evaluations)
-        assert found.x == pytest.approx(expected), kind
+        assert found.x.tolist() == pytest.approx(expected), kind
 
 
 def test_only_steps_that_all_runs_have(tmp_path):
     write_run(tmp_path, seed=0, records=[record(s) for s in (100, 200, 300)])
     write_run(tmp_path, seed=1, records=[record(s) for s in (100, 150, 300)])
-    assert curves.curve(lines(tmp_path)["DisARM"], "elbo").steps.tolist() == [100, 300]
+    assert curves.curve(lines(tmp_path)["DisARM"], "elbo").index.tolist() == [100, 300]
 
 
-def test_what_is_not_finite_is_a_gap(tmp_path):
+def test_non_finite_values_are_a_gap(tmp_path):
     records = [record(100), record(200) | {"log_variance": None}, record(300)]
     write_run(tmp_path, seed=0, records=records)
     write_run(tmp_path, seed=1)
     found = curves.curve(lines(tmp_path)["DisARM"], "variance")
-    assert np.isnan(found.mean).tolist() == [False, True, False]
+    assert np.isnan(found["mean"]).tolist() == [False, True, False]
 
 
 def test_best_and_the_test_bound_at_the_best_valid_one(tmp_path):

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from rebar import styles
-from rebar.compare import figures
+from rebar.compare import PANELS, figures
 from rebar.errors import RebarError
 from tests.compare.synthetic import compare, record, write_run
 
 STEPS = range(100, 2001, 100)
 
 
-def drawn(parent, kind="steps", panels=figures.PANELS, part="total"):
+def drawn(parent, kind="steps", panels=PANELS, part="total"):
     """The comparison of a folder, its figure, and all that was said."""
     (comparison,) = compare(parent)
     chosen, notes = figures.choose_panels(comparison, panels, part)
@@ -33,7 +33,7 @@ def runs(tmp_path):
     return tmp_path
 
 
-def test_lines_bands_colours_and_dashes(runs):
+def test_lines_bands_colors_and_dashes(runs):
     _, made, _ = drawn(runs)
     variance, elbo = made.axes
     assert [place.get_title() for place in made.axes] == [
@@ -41,24 +41,35 @@ def test_lines_bands_colours_and_dashes(runs):
         "Train ELBO",
     ]
     for place in (variance, elbo):
-        colours = [line.get_color() for line in place.lines]
-        gumbel, disarm = (styles.style(label).colour for label in ("Gumbel", "DisARM"))
+        colors = [line.get_color() for line in place.lines]
+        gumbel, disarm = (styles.STYLES[label].color for label in ("Gumbel", "DisARM"))
         # The cut run is thin, below its line.
-        assert colours == [gumbel, disarm, disarm]
+        assert colors == [disarm, disarm, gumbel]
         widths = [line.get_linewidth() for line in place.lines]
-        assert widths[1] < widths[0] == widths[2]
-        assert [line.is_dashed() for line in place.lines] == [True, False, False]
+        assert widths[0] < widths[1] == widths[2]
+        assert [line.is_dashed() for line in place.lines] == [False, False, True]
         assert len(place.collections) == 2
-    assert variance.lines[2].get_ydata() == pytest.approx(np.full(20, np.log(1.5)))
-    band = variance.collections[1].get_paths()[0].vertices[:, 1]
+    assert variance.lines[1].get_ydata() == pytest.approx(np.full(20, np.log(1.5)))
+    band = variance.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == pytest.approx((np.log(1), np.log(2)))
     (legend,) = made.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["Gumbel (biased)", "DisARM"]
+    assert [text.get_text() for text in legend.get_texts()] == ["DisARM", "Gumbel (biased)"]
     said = legend.get_title().get_text()
     assert said == "Mean and standard error over 2 seeds. Thin: unfinished runs. Dashed: biased."
-    assert "digits" in made.get_suptitle()
-    assert "1 stochastic layer of 200 units" in made.get_suptitle()
-    assert elbo.get_ylabel() == "ELBO (nats)"
+    assert made.get_suptitle().startswith("Binarized digits (8x8), 1 stochastic layer")
+    assert elbo.get_ylabel() == "ELBO (nats per image)"
+
+
+def test_the_legend_reads_along_its_rows_in_the_order_given(tmp_path):
+    rates = [0.5, 0.25, 0.125, 0.0625, 0.75]
+    paths = [write_run(tmp_path, learning_rate=rate) for rate in rates]
+    (comparison,) = compare(*paths)
+    drawing = figures.figure(comparison, ["elbo"], figures.choose_axis(comparison, "steps")[0])
+    drawing.draw_without_rendering()
+    texts = drawing.legends[0].get_texts()
+    places = [(-text.get_window_extent().y0, text.get_window_extent().x0) for text in texts]
+    read = [text.get_text() for _, text in sorted(zip(places, texts, strict=True))]
+    assert read == [f"DisARM, learning_rate={rate}" for rate in rates]
 
 
 def test_one_seed_has_no_band_and_says_so(tmp_path):
@@ -73,7 +84,7 @@ def test_counts_of_seeds_that_differ_are_told(tmp_path):
     write_run(tmp_path, seed=1)
     write_run(tmp_path, "SBNNVIL")
     _, made, _ = drawn(tmp_path)
-    assert "(NVIL: 1, DisARM: 2; one seed has no band)" in made.legends[0].get_title().get_text()
+    assert "(DisARM: 2, NVIL: 1; one seed has no band)" in made.legends[0].get_title().get_text()
 
 
 def test_limits_leave_out_the_beginning(runs):
@@ -93,7 +104,7 @@ def test_the_legend_is_beside_the_panels(runs):
 @pytest.mark.parametrize(
     ("kind", "label", "last"),
     [
-        ("steps", "steps", 2000),
+        ("steps", "training steps", 2000),
         ("epochs", "epochs", 20),
         ("seconds", "training time (seconds)", 40),
         ("evaluations", "evaluations of f", 48000),
@@ -103,7 +114,7 @@ def test_axes(runs, kind, label, last):
     _, made, notes = drawn(runs, kind)
     assert made.axes[0].get_xlabel() == label
     assert made.axes[0].lines[-1].get_xdata()[-1] == pytest.approx(last)
-    assert not [note for note in notes if "against" in note]
+    assert not [note for note in notes if "drawn against" in note]
 
 
 def test_long_times_are_in_minutes_or_hours(tmp_path):
@@ -117,8 +128,8 @@ def test_an_axis_that_some_logs_do_not_have(runs):
     records = [{k: v for k, v in one.items() if k != "seconds"} for one in curve(0, 1)]
     bare = write_run(runs, "SBNNVIL", records=records, planned=2000)
     _, made, notes = drawn(runs, "seconds")
-    assert made.axes[0].get_xlabel() == "steps"
-    said = f"not drawn against seconds but against steps, since these logs do not say: {bare}"
+    assert made.axes[0].get_xlabel() == "training steps"
+    said = f"drawn against steps instead of seconds, which these logs lack: {bare}"
     assert said in notes
 
 
@@ -132,14 +143,14 @@ def test_panels_of_other_columns_and_unknown_ones(tmp_path):
     write_run(tmp_path, records=[record(s, temperature=0.5) for s in (100, 200)], planned=200)
     _, made, notes = drawn(tmp_path, panels=["temperature", "typo"])
     assert [place.get_title() for place in made.axes] == ["temperature"]
-    assert notes[0].startswith(
-        "no typo in the logs: no such panel; there are variance, elbo, seconds, temp"
-    )
-    assert "test" not in notes[0].split()
+    assert notes == [
+        "no typo in the logs: no such panel; choose from epoch, elbo, variance, seconds, "
+        "temperature"
+    ]
     (comparison,) = compare(tmp_path)
-    panels, notes = figures.choose_panels(comparison, figures.PANELS)
+    panels, notes = figures.choose_panels(comparison, PANELS)
     assert panels == ["variance", "elbo"]
-    assert any("no run measured the variance of the estimator alone" in note for note in notes)
+    assert any("no estimator_variance/total in the logs: no such panel" in note for note in notes)
 
 
 def test_all_panels_and_parts_of_the_variance(tmp_path):
@@ -149,10 +160,11 @@ def test_all_panels_and_parts_of_the_variance(tmp_path):
     _, made, notes = drawn(tmp_path, part="q")
     assert notes == []
     titles = [place.get_title() for place in made.axes]
-    assert titles[2:] == ["Test: 7-sample bound", "Variance of the estimator alone, q"]
+    assert titles[2:] == ["Test: 7-sample bound", "Conditional gradient variance, q"]
     assert made.axes[3].lines[0].get_ydata() == pytest.approx(np.full(3, np.log(2)))
     _, _, notes = drawn(tmp_path, part="q_7")
-    assert notes == ["part=q_7: no such part of the estimator's variance; there are q, total"]
+    assert notes[0].startswith("no estimator_variance/q_7 in the logs: no such panel; choose from ")
+    assert "estimator_variance/q," in notes[0]
 
 
 def test_tracked_methods_are_in_the_panels_of_variances_only(tmp_path):
@@ -166,10 +178,10 @@ def test_tracked_methods_are_in_the_panels_of_variances_only(tmp_path):
     _, made, _ = drawn(tmp_path)
     variance, elbo = made.axes
     assert [line.get_color() for line in variance.lines] == [
-        styles.style("NVIL").colour,
-        styles.style("DisARM").colour,
+        styles.STYLES["NVIL"].color,
+        styles.STYLES["DisARM"].color,
     ]
-    assert [line.get_color() for line in elbo.lines] == [styles.style("DisARM").colour]
+    assert [line.get_color() for line in elbo.lines] == [styles.STYLES["DisARM"].color]
     assert "All on the trajectory of DisARM." in made.legends[0].get_title().get_text()
 
 

@@ -1,14 +1,18 @@
 """Folders, globs and captured output, whole and broken."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+import rebar
 from rebar.compare import stdout
 from rebar.compare.reading import read
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.runs import records as printed
+from rebar.sweep import grid, manifest
 from tests.compare.synthetic import DICT_2017, LOG_2017, record, write_run
 
 
@@ -47,39 +51,95 @@ def test_what_is_no_run_is_named(tmp_path):
         read([f"{tmp_path}/x*"])
 
 
-def test_a_torn_last_line_and_bad_ones(tmp_path):
+def test_a_torn_last_line_and_a_broken_one(tmp_path):
     folder = write_run(tmp_path)
     lines = [json.dumps(record(step)) for step in (100, 200, 300)]
-    (folder / "metrics.jsonl").write_text("\n".join([lines[0], "{rubbish", lines[1], lines[2][:9]]))
+    (folder / "metrics.jsonl").write_text("\n".join([*lines[:2], lines[2][:9]]))
     ((run,), _) = read([str(folder)])
-    assert [r["step"] for r in run.records] == [100, 200]
-    assert "the last line of metrics.jsonl is cut off" in run.notes[0]
-    assert "metrics.jsonl: line 2 cannot be read" in run.notes[1]
+    assert run.steps.tolist() == [100, 200]
+    (folder / "metrics.jsonl").write_text("\n".join([lines[0], "{rubbish", lines[1]]))
+    with pytest.raises(RebarError, match=r"metrics\.jsonl, line 2"):
+        read([str(folder)])
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"hparams": 3}', '{"seed": 1}'])
-def test_settings_that_cannot_be_read(tmp_path, content):
-    folder = write_run(tmp_path)
-    (folder / "hparams.json").unlink()
-    if content is not None:
-        (folder / "hparams.json").write_text(content)
-    ((run,), _) = read([str(folder)])
-    assert (run.hparams, run.seed, run.label) == ({}, None, str(folder))
-    assert "task, estimator and seed are not known" in run.notes[0]
+BROKEN = {
+    "no file": None,
+    **{text: text for text in ("{", "[]", '{"hparams": 3}', '{"seed": 1}', "[" * 100_000)},
+    **{
+        f"{name}={value}": {name: value}
+        for name, value in [
+            ("schedule", {"epochs": "many"}),
+            ("estimators", {"DisARM": 3}),
+            ("label", "two\nlines"),
+            ("data", 7),
+        ]
+    },
+    **{
+        f"hparams {changes}": {"hparams": changes}
+        for changes in ({"n_layer": "two"}, {"task": 3}, {"model": "a\nb"})
+    },
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_run_is_left_out_and_named(tmp_path, name):
+    good, bad = write_run(tmp_path, name="good"), write_run(tmp_path, name="bad")
+    changes = BROKEN[name]
+    if isinstance(changes, dict):
+        content = json.loads((bad / "hparams.json").read_text())
+        content |= {**changes, "hparams": content["hparams"] | changes.get("hparams", {})}
+        changes = json.dumps(content)
+    (bad / "hparams.json").unlink()
+    if changes is not None:
+        (bad / "hparams.json").write_text(changes)
+    runs, problems = read([str(tmp_path)])
+    assert [run.path for run in runs] == [str(good)]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{bad}: ")
+
+
+def test_runs_of_a_sweep_are_in_the_order_of_its_manifest(tmp_path):
+    points = grid.points(["task=digits,model={SBNRelax,SBNARM}"])
+    planned = manifest.plan(points, [1, 0], tmp_path, [])
+    manifest.write(tmp_path, planned, {}, {}, None, {})
+    for run in reversed(planned):
+        write_run(tmp_path, name=run.folder)
+    found, _ = read([str(tmp_path)])
+    assert [Path(run.path).name for run in found] == [run.folder for run in planned]
+
+
+def test_the_data_frame(tmp_path):
+    variance = {"DisARM": {"total": 2.0, "q": 1.0, "standard_error": {"total": 0.1}}}
+    rows = [record(100, -9.0, 4.0, estimator_variance=variance), record(200) | {"elbo": None}]
+    disarm = write_run(tmp_path, records=rows, seed=3)
+    nvil = write_run(tmp_path, "SBNNVIL")
+    frame = rebar.compare.read([disarm, nvil])
+    assert list(frame)[:5] == ["run", "step", "estimator", "quantity", "value"]
+    assert set(HParams().to_dict()) <= set(frame)
+    values = frame[frame.seed == 3].pivot(index="step", columns="quantity", values="value")
+    assert values.loc[100, ["elbo", "epoch"]].tolist() == [-9.0, 1.0]
+    assert values.loc[100, "variance"] == pytest.approx(4.0)
+    assert values.loc[100, ["estimator_variance/total", "estimator_variance/q"]].tolist() == [2, 1]
+    assert np.isnan(values.loc[200, "elbo"])
+    means = frame[frame.quantity == "elbo"].groupby(["model", "task"]).value.mean()
+    assert means["SBNNVIL", "digits"] == -100
+    assert frame.groupby("run").data.unique().explode().tolist() == ["digits", "digits"]
+    with pytest.warns(UserWarning, match="left out: .*nowhere: does not exist"):
+        assert rebar.compare.read([disarm, tmp_path / "nowhere"]).seed.unique() == [3]
 
 
 def test_output_of_the_2017_script():
     (run,) = stdout.read(DICT_2017 + LOG_2017, "old.log")
     assert (run.origin, run.label, run.seed, run.notes) == ("2017", "DynamicREBAR", None, [])
     assert run.hparams["legacy2017"] is True
-    assert [r["step"] for r in run.records] == [2084, 4168]
-    assert [r["epoch"] for r in run.records] == [1, 2]
-    assert run.series("elbo", "") == {2084: -231.026474, 4168: -156.86795044}
-    assert run.series("test", "") == {4168: -146.5}
+    assert run.steps.tolist() == [2084, 4168]
+    assert run.series("epoch").tolist() == [1, 2]
+    assert run.series("elbo").to_dict() == {2084: -231.026474, 4168: -156.86795044}
+    assert run.series("test").to_dict() == {4168: -146.5}
     assert run.series("variance", "DynamicREBAR")[2084] == pytest.approx(0.02608, rel=1e-3)
     assert run.eval_samples == 100
     assert run.x("seconds") is None
-    assert run.x("evaluations", 72) == {2084: 2084 * 72, 4168: 4168 * 72}
+    assert run.x("evaluations", 72).to_dict() == {2084: 2084 * 72, 4168: 4168 * 72}
 
 
 def test_tracked_variances_of_the_2017_script():
@@ -94,7 +154,7 @@ def test_tracked_variances_of_the_2017_script():
 @pytest.mark.parametrize("length", [len(LOG_2017) - 60, 250, 120])
 def test_truncated_output(length):
     (run,) = stdout.read(DICT_2017 + LOG_2017 + LOG_2017[:length].replace("4168", "6252"), "x")
-    assert run.records[0]["step"] == 2084
+    assert run.steps[0] == 2084
     (cut,) = stdout.read(DICT_2017 + LOG_2017 + "Step 6252: [-143.6  0.2\n   1.", "x")
     assert cut.last == 4168
     assert cut.notes == ["the last line is cut off"]
@@ -134,8 +194,8 @@ def ours(seed, elbo, step=55, model="SBNDisARM"):
 def test_our_output():
     (run,) = stdout.read(ours(3, -40.0), "run.log")
     assert (run.origin, run.seed, run.label, run.planned) == ("stdout", 3, "DisARM", 110)
-    assert run.about["estimators"]["DisARM"]["evaluations"] == 48
-    assert run.series("estimator_variance", "DisARM", "q") == {55: 1.0}
+    assert run.facts("DisARM").evaluations == 48
+    assert run.series("estimator_variance/q").to_dict() == {55: 1.0}
     assert run.eval_samples == 5
 
 
@@ -144,7 +204,7 @@ def test_several_runs_in_a_file_and_a_resumed_one():
     assert [run.path for run in (one, two)] == ["all.log (run 1)", "all.log (run 2)"]
     assert (one.seed, two.seed) == (0, 1)
     (whole,) = stdout.read(ours(0, -40.0) + ours(0, -30.0, step=110), "run.log")
-    assert [r["step"] for r in whole.records] == [55, 110]
+    assert whole.steps.tolist() == [55, 110]
 
 
 def test_numbers_that_are_none(tmp_path):

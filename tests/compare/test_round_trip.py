@@ -9,6 +9,7 @@ import pytest
 
 from rebar import registry
 from rebar.compare.reading import read
+from rebar.compare.runs import Facts
 from rebar.data import load
 from rebar.data.sources import TASKS
 from rebar.hparams import HParams
@@ -58,9 +59,10 @@ def assert_unchanged(run, hparams, about, seed=3):
     assert run.notes == []
     assert HParams.from_dict(run.hparams) == hparams
     assert run.seed == seed
-    assert {name: run.about[name] for name in about} == about
-    assert [r["step"] for r in run.records] == list(STEPS)
-    assert [r["elbo"] for r in run.records] == [-9.0, -9.0]
+    expected = {**about, "estimators": {k: Facts(**v) for k, v in about["estimators"].items()}}
+    assert {name: run.about[name] for name in about} == expected
+    assert run.steps.tolist() == list(STEPS)
+    assert run.series("elbo").tolist() == [-9.0, -9.0]
 
 
 def settings():

@@ -14,6 +14,7 @@ from tests.compare.synthetic import compare, record, write_run
 def found(tmp_path):
     """NVIL of half the cost and twice the variance of DisARM; Gumbel, one seed."""
     measured = {"q": 1.0, "evaluations": 1}
+    paths = []
     for seed in range(2):
         for model, variance, cost in (("SBNNVIL", 8.0, 24), ("SBNDisARM", 4.0, 48)):
             label = {"SBNNVIL": "NVIL", "SBNDisARM": "DisARM"}[model]
@@ -21,9 +22,8 @@ def found(tmp_path):
             more["estimator_variance"] = {label: {**measured, "total": variance / 8}}
             records = [record(s, -100 + seed, variance, **more) for s in (100, 200, 300)]
             about = {"estimators": {label: {"unbiased": True, "evaluations": cost}}}
-            write_run(tmp_path, model, seed, records, about=about)
-    write_run(tmp_path, "SBNGumbel")
-    return compare(tmp_path)
+            paths.append(write_run(tmp_path, model, seed, records, about=about))
+    return compare(*paths, write_run(tmp_path, "SBNGumbel"))
 
 
 def table(found, label=None):
@@ -33,13 +33,13 @@ def table(found, label=None):
 
 
 def rows_of_csv(found, label=None):
-    text = tables.to_csv(found, table(found, label)).decode()
+    text = tables.to_csv(table(found, label)).decode()
     return {row["estimator"]: row for row in csv.DictReader(io.StringIO(text))}
 
 
 def test_csv(found):
     rows = rows_of_csv(found)
-    assert list(rows) == ["NVIL", "Gumbel", "DisARM"]
+    assert list(rows) == ["NVIL", "DisARM", "Gumbel"]
     disarm = rows["DisARM"]
     assert (disarm["seeds"], disarm["steps"], disarm["unbiased"]) == ("2", "300", "yes")
     assert float(disarm["train_elbo_final"]) == -99.5
@@ -64,10 +64,9 @@ def test_another_reference(found):
 
 
 def test_the_default_reference_is_the_first_unbiased_one(tmp_path):
-    write_run(tmp_path, "SBNGumbel")
-    write_run(tmp_path, "SBNDisARM")
-    (comparison,) = compare(tmp_path)
-    assert [line.label for line in comparison.lines] == ["Gumbel", "DisARM"]
+    paths = [write_run(tmp_path, model) for model in ("SBNGumbel", "SBNDisARM", "SBNARM")]
+    (comparison,) = compare(*paths)
+    assert [line.label for line in comparison.lines] == ["Gumbel", "DisARM", "ARM"]
     assert tables.find_reference(comparison, None)[0].label == "DisARM"
 
 
@@ -76,7 +75,7 @@ def test_a_reference_that_is_not_there(found):
     reference, notes = tables.find_reference(comparison, "ARM")
     assert reference.label == "NVIL"
     assert notes == [
-        "no line ARM as reference: NVIL instead; there are NVIL, Gumbel, DisARM",
+        "reference=ARM: not available, NVIL is used; have NVIL, DisARM, Gumbel",
     ]
     with pytest.raises(RebarError, match="reference=ARM: choose from DisARM, Gumbel, NVIL"):
         tables.check_reference("ARM", found)

@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 def test_every_block_is_of_commands():
     assert len(COMMANDS) == 6
-    assert set(re.findall(r"^```(\w+)", TEXT, re.MULTILINE)) == {"sh"}
+    assert set(re.findall(r"^```(\w+)", TEXT, re.MULTILINE)) == {"sh", "python"}
 
 
 def test_the_files_that_it_names_are_written(folder):

@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from rebar.compare import facts, figures, reading, stdout, tables
+from rebar.compare import PANELS, X, figures, reading, runs, stdout, tables
 from rebar.compare.groups import comparisons
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
@@ -81,8 +82,8 @@ def log(data: bytes) -> None:
 
 def captured(data: bytes) -> None:
     """Captured output is compared, or a RebarError says why not."""
-    runs, _ = _tried(stdout.read, _text(data), "captured.log")
-    _compare(runs or ())
+    found, _ = _tried(stdout.read, _text(data), "captured.log")
+    _compare(found or ())
 
 
 def folder(data: bytes) -> None:
@@ -96,20 +97,24 @@ def folder(data: bytes) -> None:
         _compare(found[0] if found else ())
 
 
-def _compare(runs):
-    # Facts as they are recorded, so that no estimator is built.
-    found = comparisons([run for run in runs if run.records], facts._recorded)
+def _compare(read):
+    for run in read:
+        run.about.setdefault("estimators", {})  # so that no estimator is built
+    if read:
+        assert len(runs.frame(read))
+    found = comparisons(read)
     rows = []
     for comparison in found:
         assert _SAFE.fullmatch(comparison.slug), comparison.slug
-        figures.choose_panels(comparison, figures.columns(comparison))
-        for kind in ("steps", "epochs", "seconds", "evaluations"):
+        figures.choose_panels(comparison, PANELS)
+        for kind in X:
             figures.choose_axis(comparison, kind)
         reference, _ = tables.find_reference(comparison, None)
-        rows += tables.rows(comparison, reference)
+        rows.append(tables.rows(comparison, reference))
     if rows:
-        assert tables.to_csv(found, rows).decode()
-        text = tables.to_markdown(found, rows, [], []).decode()
+        table = pd.concat(rows)
+        assert tables.to_csv(table).decode()
+        text = tables.to_markdown(found, table, [], []).decode()
         for line in text.splitlines():
             assert line.isprintable(), line
 
