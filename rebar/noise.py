@@ -44,7 +44,7 @@ class Noise(NamedTuple):
         N = S * B rows, sample-major.
       n_samples: S, the number of samples an example.
       branches: what estimators with `branches = True` continue a chain with that leaves the main
-        one at layer l: branches[l][i] is [N, H] of layer l + 1 + i. Empty for the others.
+        one at layer l: `branches[l][i]` is [N, H] of layer l + 1 + i. Empty for the others.
       key: [2], what estimators that need still more numbers draw them from, see `further_key`.
     """
 

@@ -28,9 +28,9 @@ PLUGIN_MODELS = ("MyLeaveOneOut",)
 def commands():
     """(page, command) of every line of a fenced block that starts as a command does."""
     for page in PAGES:
-        for block in re.findall(r"^```(?:sh)?\n(.*?)^```", page.read_text(), re.DOTALL | re.M):
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M):
             for line in re.sub(r"\\\n", " ", block).splitlines():
-                if line.startswith(HEADS):
+                if language in ("", "sh") and line.startswith(HEADS):
                     yield page.name, line.partition("  # ")[0].strip()
 
 

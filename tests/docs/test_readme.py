@@ -1,33 +1,105 @@
-"""README.md: its table of hyperparameters is the program's, its Python example runs."""
+"""README.md and the pages it leads to: programs run, output and tables are the program's."""
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rebar.hparams import describe
-from tests.digits_run import train
+from rebar import registry
+from rebar.cli import train
+from rebar.experiment import Settings
+from rebar.functional import bernoulli, categorical
+from rebar.hparams import HParams, describe
 
-TEXT = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
+HYPERPARAMETERS = (ROOT / "docs" / "hyperparameters.md").read_text()
+ROW = re.compile(r"^\| `(\w+)` \| ([\w-]+) \|(?: `(\w+)`)? \| (yes|\*\*no\*\*) \|", re.MULTILINE)
+ESTIMATORS = {name: row for name, *row in ROW.findall(README)}
+
+
+def programs(text):
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_length():
+    assert len(README.splitlines()) <= 150
 
 
 @pytest.mark.parametrize("row", describe(), ids=lambda row: row.name)
 def test_the_table_of_hparams(row):
-    assert f"| `{row.name}` | `{row.default}` | {row.help}" in TEXT
+    assert f"| `{row.name}` | `{row.default}` | {row.help}" in HYPERPARAMETERS
 
 
-def test_the_python_examples_run(tmp_path):
-    example, loading = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+@pytest.mark.parametrize("name", registry.names())
+def test_the_table_of_estimators(name):
+    entry = registry.entry(name)
+    if entry.tracks:
+        assert f"`{name}`" in README
+        return
+    label, function, unbiased = ESTIMATORS[name]
+    assert label == entry.label
+    estimator = registry.make_estimator(name, HParams(model=name, n_samples=2))
+    assert (unbiased == "yes") == estimator.unbiased
+    functions = (bernoulli if entry.latents == "binary" else categorical).METHODS
+    assert not function or functions[function].unbiased == estimator.unbiased
+
+
+def test_every_function_has_a_model():
+    functions = {row[1] for row in ESTIMATORS.values()}
+    assert functions - {""} == {*bernoulli.METHODS, *categorical.METHODS}
+
+
+def test_every_flag_of_training_is_described():
+    rows = dict(re.findall(r"^\| `--(\w+)` \|(?: `(.*?)`)? \|", TRAINING, re.MULTILINE))
+    flags = train.define_flags()
+    assert set(rows) == set(flags) - {"help", "h"}
+    for name in {"epochs", "eval_freq", "eval_samples", "variance_draws", "training_steps"}:
+        assert rows[name] == str(getattr(Settings(), name))
+
+
+def test_every_model_is_in_the_table_of_printed_numbers():
+    described = set(re.findall(r"`(\w+)`", TRAINING.partition("## The printed numbers")[2]))
+    assert {name for name in registry.names("binary") if name != "SBN"} <= described
+
+
+def test_the_output_of_the_first_command(tmp_path, monkeypatch, capsys):
+    """One epoch of it; another processor may round otherwise."""
+    (command,) = re.findall(r"&& (python rebar_train\.py .*)$", README, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*shlex.split(command)[1:], "--epochs=1"]) == 0
+    pattern = r"^Step 55: \[(.*)\]\n(\S+)$"
+    stated, printed = (
+        np.array([float(n) for n in " ".join(re.search(pattern, text, re.M).groups()).split()])
+        for text in (README, capsys.readouterr().out)
+    )
+    np.testing.assert_allclose(printed, stated, rtol=0.01)
+
+
+def test_the_function_example(capsys):
+    example, _ = programs(README)
+    exec(example, {})
+    assert capsys.readouterr().out.strip() == re.search(r"# (\[.*\])", example)[1]
+
+
+def test_the_training_examples(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     names = {}
-    exec(example, names)
+    _, example = programs(README)
+    exec(example.replace("epochs=20", "epochs=1, eval_freq=1"), names)
+    assert names["trained"].step == 55
+    assert re.search(r"^0 +55 +-\d+\.\d+ +-\d+\.\d+ +-\d+\.\d+$", capsys.readouterr().out, re.M)
+    for example in programs(TRAINING):
+        exec(example, names)
+    assert len(names["run"].history) == 2
     assert names["step"] == 1
     assert names["temperature"] == pytest.approx(0.5)
     assert names["grad_variance"] == 0
     assert -300 < names["bound"] < 0
-    _, _, folder = train(tmp_path, "digits", 2, model="SBNDynamicRebar")
-    exec(re.sub(r'"runs/.*?"', repr(str(folder)), loading), names)
-    assert names["trained"].step == 2
 
 
 def test_no_placeholder_is_left():
-    assert "@@" not in TEXT
+    assert "@@" not in README
