@@ -17,7 +17,7 @@ _HOMES = {
     "RebarError": "rebar.errors:RebarError",
     "Rollout": "rebar.types:Rollout",
     "estimate_gradient": "rebar.functional.estimate:estimate_gradient",
-    "estimator_variance": "rebar.training.estimator_variance:estimator_variance",
+    "estimator_variance": "rebar.analysis.variance:estimator_variance",
     "load_data": "rebar.data:load",
     "load_model": "rebar.experiment:load_model",
     "preset": "rebar.hparams.presets:preset",

@@ -23,7 +23,23 @@ MAY_IMPORT = {
     "keras": ["functional"],
     "models": ["core", "errors", "initializers", "noise", "types"],
     "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
-    "training": ["core", "data.datasets", "errors", "estimators.base", "noise", "runs", "types"],
+    "styles": [],
+    "analysis": [
+        *(
+            "core",
+            "errors",
+            "estimators.base",
+            "noise",
+            "registry",
+            "runs.files",
+            "styles",
+            "types",
+        ),
+    ],
+    "training": [
+        *("analysis.variance", "core", "data.datasets", "errors", "estimators.base", "noise"),
+        *("runs", "types"),
+    ],
     "factory": [
         "errors",
         "hparams",
@@ -38,8 +54,6 @@ MAY_IMPORT = {
         *("noise", "registry"),
         *("training.evaluate", "training.moments"),
     ],
-    "styles": [],
-    "analysis": ["core", "errors", "noise", "registry", "styles", "runs.files", "types"],
     "experiment": [
         *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams", "models"),
         *("registry", "runs", "training.run", "training.schedule", "training.threads"),

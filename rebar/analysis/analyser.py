@@ -4,9 +4,11 @@ import dataclasses
 import time
 
 from rebar import registry
-from rebar.analysis import bias_variance, chosen, reference, report
-from rebar.analysis.exact import MAX_TUPLES
+from rebar.analysis import bias_variance, chosen, meter, reference, report
 from rebar.core import enumeration
+from rebar.errors import RebarError
+
+LEAST_DRAWS = 2 * meter.GROUPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +50,15 @@ class Analyser:
     """
 
     def __init__(self, model, x, hparams, wanted=(), trained=None, settings=Settings()):
-        self._model = model
+        if min(settings.draws, settings.reference_draws) < LEAST_DRAWS:
+            raise RebarError(
+                f"draws={settings.draws}, reference_draws={settings.reference_draws}: too few for "
+                f"standard errors; give {LEAST_DRAWS} or more"
+            )
+        self._model, self._x = model, x
         self._settings = settings
-        target = bias_variance.by_logits if settings.by == "logits" else bias_variance.by_weights
-        self._target = target(model, x)
+        by_logits = settings.by == "logits"
+        self._target = meter.by_logits(model, x) if by_logits else meter.by_weights(model)
         self._chosen = chosen.choose(
             wanted, hparams, self._target.model, trained, settings.seed, self._has_bound
         )
@@ -68,10 +75,10 @@ class Analyser:
     def _has_bound(self, n_samples):
         """Whether the bound's gradient can be enumerated."""
         tuples = enumeration.count(self._model) ** n_samples
-        return self._settings.reference == "exact" and tuples <= MAX_TUPLES
+        return self._settings.reference == "exact" and tuples <= enumeration.MAX_TUPLES
 
     def _meter(self, estimator, n_samples):
-        return bias_variance.Meter(self._target, estimator, n_samples, self._settings.jit)
+        return meter.Meter(self._target, estimator, n_samples, self._settings.jit)
 
     def __call__(self) -> dict:
         """Measure.
@@ -86,24 +93,25 @@ class Analyser:
           RebarError: too many states for an exact reference.
         """
         settings, target = self._settings, self._target
-        if target.by_image:
+        if target.images:
             target.model.refresh()
         if self._reference_meter is None:
-            truth = reference.exact(target, self._model)
+            truth = reference.exact(target, self._model, self._x)
         else:
             truth = reference.leave_one_out(
                 self._reference_meter,
                 target,
+                self._x,
                 settings.reference_draws,
                 settings.reference_samples,
                 settings.seed,
             )
         truths = {0: truth}
         for bound in {c.bound for c in self._chosen.values()} - {0}:
-            truths[bound] = reference.exact_bound(target, bound)
+            truths[bound] = reference.exact_bound(target, self._x, bound)
         return {
             "by": settings.by,
-            "batch_size": len(target.x),
+            "batch_size": len(self._x),
             "draws": settings.draws,
             "seed": settings.seed,
             "jit": settings.jit,
@@ -119,16 +127,16 @@ class Analyser:
         bound = self._chosen[label].bound
         start = time.perf_counter()
         groups, milliseconds = self._meters[label](
-            truth.gradient, self._settings.draws, self._settings.seed
+            self._x, self._settings.draws, self._settings.seed, ("analysis", 0), c=truth.gradient
         )
         return {
-            **bias_variance.measure(groups, truth),
+            **bias_variance.measure(groups, truth, bool(self._target.images)),
             "unbiased": estimator.unbiased,
             "objective": f"{bound}-sample bound" if bound else "elbo",
             "control": control,
             "n_samples": n_samples,
             "evaluations": estimator.evaluations(len(self._target.model.n_units), n_samples)
-            * len(self._target.x),
+            * len(self._x),
             "milliseconds": milliseconds,
             "seconds": time.perf_counter() - start,
         }

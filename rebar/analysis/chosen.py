@@ -7,7 +7,7 @@ enumeration only, so with another reference its estimators are left out.
 from typing import NamedTuple
 
 from rebar import registry
-from rebar.analysis.exact import MAX_TUPLES
+from rebar.core.enumeration import MAX_TUPLES
 from rebar.errors import RebarError
 
 EXACT = "Exact"

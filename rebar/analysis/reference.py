@@ -6,20 +6,21 @@ import numpy as np
 import tensorflow as tf
 
 from rebar.analysis import at_logits
-from rebar.analysis import exact as oracle
-from rebar.analysis.bias_variance import Meter, Reference, Target, flat
+from rebar.analysis.bias_variance import Reference, flat
+from rebar.analysis.meter import Meter, Target, total
 from rebar.core import enumeration
 from rebar.errors import RebarError
 
 _enumerated = tf.function(enumeration.elbo_and_gradient, autograph=False)
 
 
-def exact(target: Target, model) -> Reference:
+def exact(target: Target, model, x) -> Reference:
     """The exact gradient, by enumeration of the states of the latents.
 
     Args:
       target: which gradient.
       model: of which it is.
+      x: [B, D].
 
     Raises:
       RebarError: there are more than `enumeration.MAX_STATES` states.
@@ -34,16 +35,16 @@ def exact(target: Target, model) -> Reference:
             "unbiased estimate instead"
         )
     start = time.perf_counter()
-    if target.by_image:
-        gradient = flat([at_logits.exact_gradient(model, target.x)])
+    if target.images:
+        gradient = flat([at_logits.exact_gradient(model, x)])
     elif hasattr(model, "latent_shape"):
-        gradient = flat(at_logits.exact_gradient_of_q(model, target.x))
+        gradient = flat(at_logits.exact_gradient_of_q(model, x))
     else:
-        _, gradients = _enumerated(model, target.x)
+        _, gradients = _enumerated(model, x)
         gradient = flat([gradients[i] for i in target.indices])
     about = {"kind": "exact", "states": states, "seconds": time.perf_counter() - start}
-    if target.by_image:
-        about["effective_images"] = effective_images(gradient.reshape(len(target.x), -1))
+    if target.images:
+        about["effective_images"] = effective_images(gradient.reshape(len(x), -1))
     return Reference(gradient, about)
 
 
@@ -57,18 +58,18 @@ def effective_images(gradient) -> float:
     return float(np.sum(squares / most) ** 2 / np.sum((squares / most) ** 2)) if most else 0.0
 
 
-def exact_bound(target: Target, n_samples: int) -> Reference:
+def exact_bound(target: Target, x, n_samples: int) -> Reference:
     """The exact gradient of the multi-sample bound of n_samples, by enumeration of all tuples.
 
     Raises:
-      RebarError: there are too many, see `exact.bound_and_gradient`.
+      RebarError: there are too many, see `enumeration.bound_and_gradient`.
     """
-    found = oracle.bound_and_gradient(target.model, target.x, n_samples)
+    found = enumeration.bound_and_gradient(target.model, x, n_samples)
     gradient = flat([found.gradients[i] for i in target.indices])
     return Reference(gradient, {"kind": "exact", "bound": n_samples})
 
 
-def leave_one_out(meter: Meter, target: Target, n_draws: int, n_samples: int, seed) -> Reference:
+def leave_one_out(meter: Meter, target: Target, x, n_draws: int, n_samples: int, seed) -> Reference:
     """The mean of leave-one-out estimates, independent of the draws that are compared with it.
 
     Args:
@@ -79,14 +80,14 @@ def leave_one_out(meter: Meter, target: Target, n_draws: int, n_samples: int, se
       seed: see `Meter`.
     """
     start = time.perf_counter()
-    size = sum(int(np.prod(v.shape)) for v in target.variables)
-    groups, _ = meter(np.zeros([size]), n_draws, seed, purpose=1)
-    total = sum(groups[1:], groups[0])
-    error = float(np.sum(total.variances)) / total.n
+    c = np.zeros([sum(target.segments)])
+    groups, _ = meter(x, n_draws, seed, ("analysis", 1), c=c)
+    complete = total(groups)
+    error = float(np.sum(complete.variances)) / complete.n
     about = {
         "kind": "loo",
         "draws": n_draws,
         "samples": n_samples,
         "seconds": time.perf_counter() - start,
     }
-    return Reference(total.mean, about, error, groups)
+    return Reference(complete.mean, about, error, groups)

@@ -151,7 +151,7 @@ class _Analyses:
         import tensorflow as tf
 
         from rebar.analysis.analyser import Analyser, Settings
-        from rebar.training.estimator_variance import fixed_batch
+        from rebar.analysis.variance import fixed_batch
 
         values, hparams = self._values, subject.hparams
         data = _load(hparams.task, values.data_dir, hparams.dynamic_b)

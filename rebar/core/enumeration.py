@@ -1,6 +1,7 @@
 """All states of a model's latent variables, and exact gradients as sums over them.
 
     E_q f = sum_z q(z | x) f(x, z),    d E_q f = sum_z q(z | x) [ f d log q(z | x) + d log_joint ]
+    E bound = sum_{z_1 ... z_K} q(z_1 | x) ... q(z_K | x) log 1/K sum_k exp f(x, z_k)
 
 States are rolled out as if they were samples, some thousand rows at a time, so that the memory does
 not grow with their number.
@@ -8,19 +9,35 @@ not grow with their number.
 
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from rebar.core import gradients, samplers
+from rebar.core import bounds, gradients, samplers
 from rebar.errors import RebarError
 
 MAX_STATES = 4096
 """The most states that are enumerated: 12 binary units in all layers together, or 4 variables of 8
 categories."""
 
+MAX_TUPLES = 2**18
+"""The most combinations of states of K samples that are enumerated."""
+
 ROWS = 2048
 """Rows (states * images) of a pass, at least one state of each image."""
+
+
+class Exact(NamedTuple):
+    """An expectation and its gradient, without noise.
+
+    Attributes:
+      value: [B] in nats.
+      gradients: of the negative mean of `value`, aligned with model.trainable_variables.
+    """
+
+    value: tf.Tensor
+    gradients: list
 
 
 def count(model) -> int:
@@ -84,19 +101,17 @@ def states_of(model) -> tuple:
     return all_states(model.n_units, model.compute_dtype)
 
 
-def elbo_and_gradient(model, x) -> tuple:
+def elbo_and_gradient(model, x) -> Exact:
     """The exact E_q f of each image and the gradient that unbiased estimators have as their mean.
 
     Args:
       model: see `rebar.types.Model`.
-      x: [B, D] in the model's type.
-
-    Returns:
-      [B] in nats; gradients of -mean_B E_q f, aligned with model.trainable_variables.
+      x: [B, D].
 
     Raises:
       RebarError: there are more than MAX_STATES states.
     """
+    x = tf.cast(x, model.compute_dtype)
     states = states_of(model)
     n_states, batch = states[0].shape[0], x.shape[0]
     size = _largest_divisor(n_states, max(1, ROWS // batch))
@@ -115,7 +130,58 @@ def elbo_and_gradient(model, x) -> tuple:
     _, elbo, gradient = tf.while_loop(
         lambda i, *_: i < n_states // size, body, start, parallel_iterations=1
     )
-    return elbo, gradient
+    return Exact(elbo, gradient)
+
+
+def bound_and_gradient(model, x, n_samples: int) -> Exact:
+    """The exact K-sample bound and the gradient that its unbiased estimators have as their mean.
+
+    The gradient follows the probabilities q(b_k | x) of all samples as well as the bound.
+
+    Args:
+      model, x: see `elbo_and_gradient`.
+      n_samples: K; for 1 the bound is the ELBO.
+
+    Raises:
+      RebarError: K < 1, more than MAX_STATES states, or more than MAX_TUPLES combinations of K.
+    """
+    states = states_of(model)[0].shape[0]
+    if n_samples < 1 or states**n_samples > MAX_TUPLES:
+        raise RebarError(
+            f"cannot enumerate n_samples={n_samples} of {states} states each: K must be at least 1 "
+            f"and {states}^K at most {MAX_TUPLES}; use fewer samples, or fewer or narrower layers"
+        )
+    index = np.stack(np.unravel_index(np.arange(states**n_samples), [states] * n_samples))
+
+    with tf.GradientTape() as tape:
+        f, log_q = (tf.gather(values, index) for values in _all_rows(model, x))
+        bound = bounds.multi_sample(tf.reshape(f, [n_samples, -1]))
+        p = tf.exp(tf.reduce_sum(log_q, axis=0))
+        mean = tf.reduce_sum(p * tf.reshape(bound, [index.shape[1], -1]), axis=0)
+        loss = -tf.reduce_mean(mean)
+    return Exact(mean, gradients.gradient_or_zero(tape, loss, model.trainable_variables))
+
+
+def log_marginal(model, x) -> tf.Tensor:
+    """log sum_b q(b | x) exp f(x, b) in nats, [B]: what the multi-sample bound tends to.
+
+    That is log p(x), or log p(lower half | upper half) for a conditional model. Arguments and
+    errors are those of `elbo_and_gradient`.
+    """
+    f, log_q = _all_rows(model, x)
+    return tf.reduce_logsumexp(f + log_q, axis=0)
+
+
+def _all_rows(model, x):
+    """f and log q(b | x) at every state: [n_states, B] each."""
+    x = tf.cast(x, model.compute_dtype)
+    states = states_of(model)
+    n_states = states[0].shape[0]
+    rollout = model.rollout(
+        x, samplers.given(tuple(tf.repeat(s, x.shape[0], axis=0) for s in states)), n_states
+    )
+    log_q = tf.add_n(list(rollout.log_q))
+    return bounds.split_samples(rollout.objective, n_states), bounds.split_samples(log_q, n_states)
 
 
 def _part(model, x, states, variables):

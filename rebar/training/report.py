@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rebar.analysis.variance import VarianceMeter, fixed_batch
 from rebar.data.datasets import Dataset
 from rebar.runs import events, records
 from rebar.runs.images import Draw, Gallery
-from rebar.training.estimator_variance import VarianceMeter, fixed_batch
 from rebar.training.evaluate import Evaluator
 from rebar.training.learner import Learner
 from rebar.training.moments import OF_PART

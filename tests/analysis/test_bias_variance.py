@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rebar.analysis import analyser, at_logits, bias_variance, reference, report
-from rebar.analysis.bias_variance import Meter, Reference, Target, measure
+from rebar.analysis import analyser, at_logits, meter, reference, report
+from rebar.analysis.bias_variance import Reference, measure
+from rebar.analysis.meter import Meter, Target
 from rebar.core import bernoulli
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
@@ -46,20 +47,22 @@ class Noisy(Estimator):
         return Estimate([tf.reshape(-g / 2, [2, 2])], [], z, {})
 
 
-TARGET = Target(Line(), tensor(np.zeros([2, 3])), [0], -2.0, True)
+X = tensor(np.zeros([2, 3]))
+TARGET = Target(Line(), [0], -2.0, images=2)
+POSITION = ("analysis", 0)
 TRUTH = Reference(EXACT, {})
 
 
 @functools.cache
-def meter(biased) -> Meter:
+def meter_of(biased) -> Meter:
     return Meter(TARGET, Noisy(OFFSET if biased else 0))
 
 
 def measured(biased, draws, seed=0, truth=TRUTH):
-    groups, milliseconds = meter(biased)(truth.gradient, draws, seed)
+    groups, milliseconds = meter_of(biased)(X, draws, seed, POSITION, c=truth.gradient)
     assert milliseconds > 0
     assert sum(group.n for group in groups) == draws
-    return measure(groups, truth)
+    return measure(groups, truth, by_image=True)
 
 
 def test_known_noise():
@@ -93,8 +96,8 @@ def test_the_numbers_are_those_of_numpy():
             tf.py_function(lambda g: collected.append(g.numpy()), [estimate.gradients[0]], [])
             return estimate
 
-    groups, _ = Meter(TARGET, Recorded(OFFSET))(EXACT, draws, 3)
-    found = measure(groups, TRUTH)
+    groups, _ = Meter(TARGET, Recorded(OFFSET))(X, draws, 3, POSITION, c=EXACT)
+    found = measure(groups, TRUTH, by_image=True)
     g = -2 * np.array(collected)[1:]  # the first one is to warm up
     assert g.shape == (draws, 2, 2)
     np.testing.assert_array_equal(g[0], -2 * collected[0])
@@ -130,8 +133,8 @@ def test_standard_errors_are_the_spread_over_seeds():
 def test_an_estimated_reference_is_corrected_for_and_adds_to_the_errors():
     squares, stated, relative = [], [], []
     for seed in range(60):
-        groups, _ = meter(False)(np.zeros(4), 100, seed, purpose=1)
-        total = sum(groups[1:], groups[0])
+        groups, _ = meter_of(False)(X, 100, seed, ("analysis", 1), c=np.zeros(4))
+        total = meter.total(groups)
         error = total.variances.sum() / total.n
         truth = Reference(total.mean, {}, error, groups)
         relative.append(np.sum((total.mean - EXACT) ** 2) / error)
@@ -145,11 +148,11 @@ def test_an_estimated_reference_is_corrected_for_and_adds_to_the_errors():
 
 
 def test_more_draws_append_and_compiling_changes_nothing():
-    few, many = (Meter(TARGET, Noisy(OFFSET))(EXACT, n, 0)[0] for n in (20, 40))
+    few, many = (Meter(TARGET, Noisy(OFFSET))(X, n, 0, POSITION, c=EXACT)[0] for n in (20, 40))
     for a, b in zip(few, many, strict=True):
         assert b.n == 2 * a.n
     np.testing.assert_allclose(sum(g.s for g in few), sum(g.s for g in many[:5]), rtol=1e-12)
-    compiled, _ = Meter(TARGET, Noisy(OFFSET), jit=True)(EXACT, 20, 0)
+    compiled, _ = Meter(TARGET, Noisy(OFFSET), jit=True)(X, 20, 0, POSITION, c=EXACT)
     for a, b in zip(few, compiled, strict=True):
         np.testing.assert_allclose(a.s, b.s, atol=1e-12)
         np.testing.assert_allclose(a.t, b.t, rtol=1e-12)
@@ -163,13 +166,13 @@ def test_effective_images():
 
 
 def test_mistakes():
-    with pytest.raises(RebarError, match=r"draws=19 .*20 or more"):
-        Meter(TARGET, Noisy(OFFSET))(EXACT, 19, 0)
+    with pytest.raises(RebarError, match=r"draws=19.*give 20 or more"):
+        analyser.Analyser(None, None, None, settings=analyser.Settings(draws=19))
     with pytest.raises(RebarError, match="no images"):
-        Meter(TARGET._replace(x=tensor(np.zeros([0, 3]))), Noisy(OFFSET))
+        Meter(TARGET, Noisy(OFFSET))(X[:0], 20, 0)
     model, x = tiny_model(7), tensor(images(3))
     with pytest.raises(RebarError, match=r"all states.*16384.*--reference=loo"):
-        reference.exact(bias_variance.by_weights(model, x), model)
+        reference.exact(meter.by_weights(model), model, x)
 
 
 def analysis(model, by, wanted, name, **settings):

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import stats
 
-from rebar.analysis import exact
+from rebar.core import enumeration
 from tests.conformance.cases import draw, flat, images, noise_keys, tensor
 
 SEED = 20170321
@@ -80,9 +80,9 @@ def truth_of(estimator, model, x, n_samples: int) -> list:
     """The exact gradient of what the estimator follows with n_samples of noise."""
     if estimator.objective == "bound":
         chains = n_samples // estimator.samples_per_chain
-        return exact.bound_and_gradient(model, x, chains).gradients
+        return enumeration.bound_and_gradient(model, x, chains).gradients
     assert estimator.objective == "elbo"
-    return exact.elbo_and_gradient(model, x).gradients
+    return enumeration.elbo_and_gradient(model, x).gradients
 
 
 def estimates(estimator, model, n_samples: int = SAMPLES, batches: int = BATCHES) -> np.ndarray:

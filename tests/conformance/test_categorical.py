@@ -9,9 +9,8 @@ import tensorflow as tf
 
 import rebar
 from rebar import noise, registry
-from rebar.analysis import exact
 from rebar.analysis.at_logits import AtLogits
-from rebar.core import categorical
+from rebar.core import categorical, enumeration
 from rebar.estimators import leave_one_out
 from rebar.models.categorical_vae import CategoricalVAE
 from tests.conformance import categories, monte_carlo
@@ -74,7 +73,7 @@ def test_fault_a_score_without_its_mean(model, monkeypatch):
 def test_exact_is_exact(model):
     x = tensor(images(3))
     estimate = categories.estimator("CatExact", model).estimate(model, x, None)
-    elbo, gradients = exact.elbo_and_gradient(model, x)
+    elbo, gradients = enumeration.elbo_and_gradient(model, x)
     np.testing.assert_allclose(estimate.objective, elbo, rtol=1e-12)
     np.testing.assert_allclose(flat(estimate.gradients), flat(gradients), atol=1e-12)
 
@@ -99,7 +98,7 @@ def test_exact_is_exact(model):
 def test_exact_for_polynomials(name, quadratic, settings, is_exact):
     toy = categories.Polynomial(quadratic)
     mean = categories.mean_over_samples(categories.estimator(name, toy, **settings), toy)
-    (truth,) = exact.elbo_and_gradient(toy, tensor([[1.0]])).gradients
+    (truth,) = enumeration.elbo_and_gradient(toy, tensor([[1.0]])).gradients
     error = np.max(np.abs(mean - truth)) / np.max(np.abs(truth))
     assert error < 1e-12 if is_exact else error > 1e-3
 

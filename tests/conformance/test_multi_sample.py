@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from rebar import registry
-from rebar.analysis import exact
-from rebar.core import samplers
+from rebar.core import enumeration, samplers
 from rebar.errors import RebarError
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.local_disarm import LocalDisARM
@@ -128,7 +127,7 @@ def test_one_pair_is_disarm(family, continuation, symmetrized):
 def test_the_symmetrized_form_varies_less(family, n_layer, continuation):
     """The squared errors of the two on the same noise, in every tensor."""
     model = tiny_model(n_layer, family)
-    gradients = exact.bound_and_gradient(model, images(monte_carlo.IMAGES), 2).gradients
+    gradients = enumeration.bound_and_gradient(model, images(monte_carlo.IMAGES), 2).gradients
     squares = [
         np.square(
             monte_carlo.estimates(

@@ -10,8 +10,7 @@ import pytest
 import tensorflow as tf
 
 from rebar import registry
-from rebar.analysis import exact
-from rebar.core import bernoulli, gradients, samplers
+from rebar.core import bernoulli, enumeration, gradients, samplers
 from rebar.estimators import leave_one_out, reinforce
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.muprop import MuProp
@@ -154,7 +153,7 @@ def mean_over_all_outcomes(estimator, model, rows, n_samples=1):
     """
     batch = images(rows // n_samples)
     x = np.tile(batch, [n_samples, 1])
-    states = exact.all_states(model.n_units, tf.float64)
+    states = enumeration.all_states(model.n_units, tf.float64)
     every = tuple(tf.repeat(s, rows, axis=0) for s in states)
     n_states = states[0].shape[0]
     log_q = tf.add_n(list(model.rollout(tensor(x), samplers.given(every), n_states).log_q))
@@ -169,7 +168,7 @@ def mean_over_all_outcomes(estimator, model, rows, n_samples=1):
         uniforms = tuple(1e-12 + (1 - 2e-12) * tf.gather(s, outcome) for s in states)
         weight = np.exp(log_q[outcome, range(rows)].sum())
         total = total + weight * flat(estimate(uniforms))
-    return total, flat(exact.elbo_and_gradient(model, batch).gradients)
+    return total, flat(enumeration.elbo_and_gradient(model, batch).gradients)
 
 
 @pytest.mark.parametrize(

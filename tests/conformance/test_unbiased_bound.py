@@ -10,8 +10,7 @@ import pytest
 import tensorflow as tf
 
 from rebar import registry
-from rebar.analysis import exact
-from rebar.core import bound_gradients, logit_gradients, samplers
+from rebar.core import bound_gradients, enumeration, logit_gradients, samplers
 from rebar.estimators import reinforce
 from rebar.noise import Noise
 from tests.conformance import monte_carlo
@@ -154,7 +153,7 @@ def test_fault_the_members_of_a_pair_swapped_in_the_signal(symmetrized, monkeypa
 def mean_over_all_outcomes(estimator, model, n_samples, examples):
     """The exact mean of an estimate that depends on its noise by way of the hard samples only."""
     x, rows = images(examples), n_samples * examples
-    states = exact.all_states(model.n_units, tf.float64)
+    states = enumeration.all_states(model.n_units, tf.float64)
     n_states = states[0].shape[0]
     every = tuple(tf.repeat(s, examples, axis=0) for s in states)
     log_q = tf.add_n(list(model.rollout(tensor(x), samplers.given(every), n_states).log_q))
@@ -191,7 +190,7 @@ def test_exactly_unbiased_at_few_examples(name, n_layer, n_samples, examples):
     model = tiny_model(n_layer)
     estimator = follower(name, model, n_samples, multi_sample=name in ("SBN", "SBNNVIL"))
     mean = mean_over_all_outcomes(estimator, model, n_samples, examples)
-    truth = flat(exact.bound_and_gradient(model, images(examples), n_samples).gradients)
+    truth = flat(enumeration.bound_and_gradient(model, images(examples), n_samples).gradients)
     np.testing.assert_allclose(mean, truth, rtol=0, atol=1e-10 * np.max(np.abs(truth)))
 
 
@@ -199,5 +198,5 @@ def test_fault_a_bound_compared_with_itself(monkeypatch):
     monkeypatch.setattr(reinforce, "centre", lambda f, share: f - tf.reduce_mean(f))
     model = tiny_model(1)
     mean = mean_over_all_outcomes(follower("SBN", model, 2, multi_sample=True), model, 2, 2)
-    truth = flat(exact.bound_and_gradient(model, images(2), 2).gradients)
+    truth = flat(enumeration.bound_and_gradient(model, images(2), 2).gradients)
     assert np.max(np.abs(mean - truth)) > 0.1 * np.max(np.abs(truth))

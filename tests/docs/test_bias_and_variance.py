@@ -8,8 +8,8 @@ import shlex
 from pathlib import Path
 
 from rebar.analysis import report
-from rebar.analysis.exact import MAX_STATES, MAX_TUPLES
 from rebar.cli import analyze
+from rebar.core.enumeration import MAX_STATES, MAX_TUPLES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "bias_and_variance.md").read_text()
 COMMANDS = [

@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 
 from rebar import noise, registry
+from rebar.analysis.variance import estimator_variance
 from rebar.core import bernoulli, categorical
 from rebar.estimators.base import checked_estimate
 from rebar.hparams import HParams
-from rebar.training.estimator_variance import estimator_variance
 from rebar.training.evaluate import Evaluator
 from rebar.training.learner import Learner
 from rebar.types import Rollout

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
+from rebar.analysis.variance import VarianceMeter, fixed_batch
 from rebar.estimators.rebar import DynamicREBAR
 from rebar.runs.records import format_estimator_variance, parse_log
-from rebar.training.estimator_variance import VarianceMeter, fixed_batch
 from rebar.training.run import Run, Schedule
 
 from . import tiny

@@ -6,26 +6,12 @@ The running variance of `moments` mixes the noise of the estimator with that of 
 follows parameters that move; this one does neither. It is measured in parts: all components, those
 of q, of each stochastic layer of q, and of p. Every estimator sees the same noise.
 
-Only the mean over components is wanted, so of n draws one vector and one number are kept:
-
-    d_i = g_i - c,    s = sum_i d_i  [P],    t = sum_i |d_i|^2,    P (n - 1) V = t - |s|^2 / n
-
-with c one more draw. This is exact for any c. As c is as far from the mean as any draw is, E t is
-2 n P V, and the subtraction costs about one bit, however large the mean is beside the deviations
-(with c = 0 float32 would lose all). Welford's recurrence is as stable, but keeps and updates
-two vectors beside the gradient. s is summed in float32 over at most CHUNK draws, all else
-in float64.
-
 The draws form groups, each with a variance of its own. The standard error is that of the mean of
 these; as the groups of all estimators have the same noise, their differences between two
 estimators are paired.
 """
 
-import functools
 import math
-import operator
-import statistics
-import time
 import warnings
 from typing import NamedTuple
 
@@ -33,14 +19,11 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise
-from rebar.core import gradients
+from rebar.analysis import meter
+from rebar.analysis.control_fit import fitted
+from rebar.analysis.meter import GROUPS, Meter, Target
 from rebar.errors import RebarError
-from rebar.training.control_fit import drawing, fitted, noise_keys
 
-CHUNK = 100
-"""Draws of a call, the most that are summed in the model's own precision."""
-
-GROUPS = 10
 LEAST_DRAWS = 4
 
 
@@ -66,8 +49,7 @@ class Measured(NamedTuple):
       parts: "total", "q", "q_0", "q_1", ..., "p" -> `Part`.
       evaluations: evaluations of f of one estimate: full passes of one row, hard or relaxed,
         `estimator.evaluations(n_layer, n_samples)` times images. Derivatives are not counted.
-      milliseconds: measured time of one estimate, its noise and the summing up included; the
-        median over calls of up to CHUNK draws, after one call to warm up.
+      milliseconds: measured time per estimate, including its noise; see `Meter`.
     """
 
     parts: dict
@@ -143,19 +125,16 @@ class VarianceMeter:
     """
 
     def __init__(self, model, estimator, n_samples=1, jit=False, label=None):
-        if n_samples < 1:
-            raise RebarError(f"n_samples={n_samples} must be at least 1")
         labels = list(getattr(estimator, "labels", ()))
         members = estimator.estimators if labels else [estimator]
         labels = labels or [label or type(estimator).__name__]
         self._model = model
         self._samples = n_samples
         self.members = dict(zip(labels, members, strict=True))
-        self._sums = {
-            label: tf.function(
-                _summing(model, member, n_samples), autograph=False, jit_compile=jit or None
-            )
-            for label, member in self.members.items()
+        self._sizes = np.array([math.prod(v.shape) for v in model.trainable_variables])
+        target = Target(model, list(range(len(self._sizes))))
+        self._meters = {
+            label: Meter(target, member, n_samples, jit) for label, member in self.members.items()
         }
 
     def warn_of_untrained(self) -> None:
@@ -191,27 +170,31 @@ class VarianceMeter:
         Raises:
           RebarError: no images, or n_draws below LEAST_DRAWS.
         """
-        if not len(x):
-            raise RebarError("the variance is measured at a batch, given: no images")
         if n_draws < LEAST_DRAWS:
             raise RebarError(
                 f"n_draws={n_draws} draws have no standard error; give {LEAST_DRAWS} or more"
             )
         x = tf.cast(x, self._model.compute_dtype)
-        variables = self._model.trainable_variables
-        parts = variables_by_part(self._model, x)
-        sizes = [math.prod(v.shape) for v in variables]
-        keys = np.stack([noise_keys(seed, *position, draw) for draw in range(n_draws + 1)])
-        draws = np.array_split(keys[1:], max(2, min(groups, n_draws // 2)))
-        zeros = [tf.zeros(v.shape, x.dtype) for v in variables]
-        result = {}
+        groups = max(2, min(groups, n_draws // 2))
+        result, parts = {}, None
         for label, member in self.members.items():
-            with np.errstate(invalid="ignore"):  # nan where an estimate is not finite
-                sums, milliseconds = _sums_of_groups(self._sums[label], zeros, x, keys[0], draws)
-                measured = {name: _part(sums, indices, sizes) for name, indices in parts.items()}
+            sums, milliseconds = self._meters[label](
+                x, n_draws, seed, ("variance", *position), groups
+            )
+            parts = parts or variables_by_part(self._model, x)
+            measured = {name: self._part(sums, indices) for name, indices in parts.items()}
             evaluations = member.evaluations(len(self._model.n_units), self._samples) * len(x)
             result[label] = Measured(measured, evaluations, milliseconds)
         return result
+
+    def _part(self, sums, indices) -> Part:
+        """`Part` of the variables at some positions."""
+        size = sum(self._sizes[indices])
+        with np.errstate(invalid="ignore"):  # nan where an estimate is not finite
+            each = [float(np.sum(group.variances[indices]) / size) for group in sums]
+            variance = float(np.sum(meter.total(sums).variances[indices]) / size)
+        error = float(np.std(each, ddof=1)) / math.sqrt(len(each))
+        return Part(variance, error, tuple(each))
 
 
 def variables_by_part(model, x) -> dict:
@@ -263,88 +246,3 @@ def fixed_batch(train, batch_size: int, dynamic: bool = False) -> np.ndarray:
     return (noise.uniforms(noise.key(0, "variance", 0), images.shape).numpy() < images).astype(
         np.uint8
     )
-
-
-def _summing(model, estimator, n_samples):
-    """The function of x, keys [CHUNK, 2, 2], how many of them count, and c that returns s and t.
-
-    s is a list aligned with the model's variables, t is given for each variable: [V].
-    """
-
-    estimate = drawing(model, estimator, n_samples)
-
-    def sums(x, keys, count, c):
-        def body(i, s, t):
-            d = [a - b for a, b in zip(estimate(x, keys[i]).gradients, c, strict=True)]
-            squares = tf.stack([gradients.sum_of_squares(v) for v in d])
-            s = [a + b for a, b in zip(s, d, strict=True)]
-            return i + 1, s, t + tf.cast(squares, tf.float64)
-
-        start = (tf.constant(0), [tf.zeros_like(v) for v in c], tf.zeros([len(c)], tf.float64))
-        return tf.while_loop(lambda i, *_: i < count, body, start)[1:]
-
-    return sums
-
-
-class _Sums(NamedTuple):
-    """n, s and t of some draws (see the module's docstring), all in float64."""
-
-    n: int
-    s: list
-    t: np.ndarray
-
-    def __add__(self, other):
-        s = [a + b for a, b in zip(self.s, other.s, strict=True)]
-        return _Sums(self.n + other.n, s, self.t + other.t)
-
-    def variance(self, indices, sizes) -> float:
-        """V of the variables at some positions; sizes are those of all variables."""
-        t = sum(self.t[i] for i in indices)
-        mean = sum(np.sum(np.square(self.s[i])) for i in indices) / self.n
-        # Rounding may leave less than nothing of a variance that is zero.
-        return float(np.maximum(t - mean, 0) / (self.n - 1) / sum(sizes[i] for i in indices))
-
-
-def _sums_of_groups(function, zeros, x, first_key, groups):
-    """`_Sums` of each group of draws, and the median time of a draw in milliseconds.
-
-    Args:
-      function: from `_summing`.
-      zeros: shaped as the gradient.
-      x: [B, D].
-      first_key: of the draw c.
-      groups: keys [n, 2, 2] of each group.
-    """
-    chunk = min(CHUNK, len(groups[0]))
-
-    def call(keys, c):
-        padded = np.zeros([chunk, 2, 2], np.int32)
-        padded[: len(keys)] = keys
-        arguments = (x, tf.constant(padded), tf.constant(len(keys)), c)
-        start = time.perf_counter()
-        s, t = function(*arguments)
-        t = t.numpy()  # waits for a device that is still at work
-        return s, t, 1000 * (time.perf_counter() - start) / len(keys)
-
-    c, *_ = call(first_key[np.newaxis], zeros)
-    sums, times = [], []
-    for keys in groups:
-        parts = []
-        for i in range(0, len(keys), chunk):
-            s, t, milliseconds = call(keys[i : i + chunk], c)
-            parts.append(_Sums(len(keys[i : i + chunk]), [_float64(v) for v in s], t))
-            times.append(milliseconds)
-        sums.append(functools.reduce(operator.add, parts))
-    return sums, statistics.median(times)
-
-
-def _float64(tensor):
-    return tensor.numpy().astype(np.float64)
-
-
-def _part(sums, indices, sizes) -> Part:
-    """`Part` from the sums of the groups of draws."""
-    total = functools.reduce(operator.add, sums)
-    each = [group.variance(indices, sizes) for group in sums]
-    error = float(np.std(each, ddof=1)) / math.sqrt(len(each))
-    return Part(total.variance(indices, sizes), error, tuple(each))

@@ -16,16 +16,15 @@ import tensorflow as tf
 
 import rebar
 from rebar import noise, registry
-from rebar.analysis import exact
-from rebar.core import samplers
+from rebar.analysis import meter as meter_module
+from rebar.analysis.variance import VarianceMeter, fixed_batch, variables_by_part
+from rebar.core import enumeration, samplers
 from rebar.errors import RebarError
 from rebar.estimators.antithetic import ARM, DisARM
 from rebar.estimators.base import Estimator
 from rebar.estimators.nvil import NVIL
 from rebar.estimators.reinforce import Reinforce
 from rebar.noise import Noise
-from rebar.training import estimator_variance
-from rebar.training.estimator_variance import VarianceMeter, fixed_batch, variables_by_part
 from rebar.types import Estimate
 from tests.conformance.cases import (
     FAMILIES,
@@ -51,7 +50,7 @@ def batch(count):
 def states_of_rows(model, x):
     """(uniforms, probability) of every outcome of the latent units of all rows together."""
     rows = len(x)
-    states = exact.all_states(model.n_units)
+    states = enumeration.all_states(model.n_units)
     every = tuple(tf.repeat(s, rows, axis=0) for s in states)
     n_states = states[0].shape[0]
     log_q = tf.add_n(list(model.rollout(x, samplers.given(every), n_states).log_q))
@@ -303,7 +302,7 @@ def test_milliseconds_are_the_median_over_calls_of_the_time_of_a_draw(monkeypatc
     """Clock: 3 s for the call to warm up, then 1, 9, 2, 2 and 7 s for five draws each."""
     lengths = iter([3, 1, 9, 2, 2, 7])
     readings = iter(t for length in lengths for t in (0.0, float(length)))
-    monkeypatch.setattr(estimator_variance.time, "perf_counter", lambda: next(readings))
+    monkeypatch.setattr(meter_module.time, "perf_counter", lambda: next(readings))
     model = tiny_model(1)
     meter = VarianceMeter(model, ARM())
     assert meter(batch(1), 25, groups=5)["ARM"].milliseconds == 2000 / 5

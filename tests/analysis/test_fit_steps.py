@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from rebar import noise
+from rebar.analysis.variance import estimator_variance
 from rebar.errors import RebarError
 from rebar.estimators.rebar import DynamicREBAR
 from rebar.factory import make_model
 from rebar.hparams import HParams
-from rebar.training.estimator_variance import estimator_variance
 from rebar.training.learner import Learner
 
 

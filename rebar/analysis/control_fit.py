@@ -1,36 +1,18 @@
-"""Estimates at a frozen model: their noise, and control variates trained before a measurement."""
+"""Control variates trained at a frozen model, before a measurement."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
+import keras
 import tensorflow as tf
 
-from rebar import noise
+from rebar.analysis.meter import drawing, noise_keys
 from rebar.errors import RebarError
-from rebar.estimators.base import Estimator, checked_estimate
-from rebar.training import optimizers
+from rebar.estimators.base import Estimator
 from rebar.types import Model
 
 FIT_RATE = 0.01
 """Adam's learning rate."""
-
-
-def noise_keys(seed, *position: int) -> np.ndarray:
-    """Keys [2, 2] of the main chain's noise and of its branches."""
-    return np.stack([noise.key(seed, "variance", *position, i) for i in range(2)])
-
-
-def drawing(model: Model, estimator: Estimator, n_samples: int) -> Callable:
-    """The function of x and keys [2, 2] that draws noise and returns an `Estimate`."""
-
-    def estimate(x, keys):
-        draws = noise.latents(keys[0], n_samples, x.shape[0], model.n_units, x.dtype)
-        if estimator.branches:
-            draws = noise.with_branches(draws, keys[1])
-        return checked_estimate(estimator, model, x, draws)
-
-    return estimate
 
 
 @contextlib.contextmanager
@@ -66,11 +48,12 @@ def fitted(
 
 
 def _fit(estimate, variables, x, steps, seed):
-    optimizer = optimizers.adam(FIT_RATE, 0.999, variables)
+    optimizer = keras.optimizers.Adam(FIT_RATE)
+    optimizer.build(variables)
 
     @tf.function(autograph=False)
     def step(keys):
         optimizer.apply(estimate(x, keys).control_gradients, variables)
 
     for i in range(steps):
-        step(tf.constant(noise_keys(seed, i, 0, 0, 0)))
+        step(tf.constant(noise_keys(seed, "variance", i, 0, 0, 0)))
