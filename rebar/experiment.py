@@ -99,7 +99,7 @@ class Trained(NamedTuple):
     hparams: HParams
     step: int
     estimator: Estimator
-    folder: Path | None = None
+    folder: Path
     signal: int | None = None
 
     @property
@@ -268,7 +268,8 @@ def load_model(folder: str | os.PathLike) -> Trained:
     with warnings.catch_warnings():
         # Damaged checkpoints were told of above.
         warnings.simplefilter("ignore", RuntimeWarning)
-        found = checkpoint.restore(folder, learner.named_variables(), expected={})
+        restored = checkpoint.restore(folder, learner.named_variables(), expected={})
+    step = (restored or found).step
     for member in getattr(learner.estimator, "estimators", [learner.estimator]):
-        member.control_trained = found.step > 0
-    return Trained(learner.model, hparams, found.step, learner.estimator, Path(folder))
+        member.control_trained = step > 0
+    return Trained(learner.model, hparams, step, learner.estimator, Path(folder))

@@ -39,8 +39,8 @@ class StraightThrough(keras.layers.Layer):
         seed: Any = 0,
         kl_weight: float = 0.0,
         options: dict[str, Any] | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         choose({name: METHODS[name] for name in LAYERS}, method, options or {})
         self.method, self.seed, self.kl_weight = method, seed, kl_weight
@@ -73,7 +73,7 @@ class StraightThrough(keras.layers.Layer):
             z = tf.one_hot(tf.argmax(inputs, axis=-1), inputs.shape[-1], dtype=inputs.dtype)
         return tf.cast(z, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ bits, folds the replica's number into it. With one replica the numbers are those
 
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -77,7 +77,7 @@ def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
     return sequence.generate_state(2).view(np.int32)
 
 
-def fold_in(key: tf.Tensor, step) -> tf.Tensor:
+def fold_in(key: tf.Tensor, step: Any) -> tf.Tensor:
     """The key [2] of one step under a key.
 
     Args:
@@ -96,7 +96,7 @@ def fold_in(key: tf.Tensor, step) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(key, tf.cast(step, tf.int32), alg="philox")
 
 
-def uniforms(key: tf.Tensor, shape, dtype=tf.float32) -> tf.Tensor:
+def uniforms(key: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
     """Uniforms in the open interval (0, 1): 23 random bits (float32) or 32 (float64).
 
     Args:
@@ -112,7 +112,7 @@ def uniforms(key: tf.Tensor, shape, dtype=tf.float32) -> tf.Tensor:
     return (tf.cast(shifted, tf.float32) + 0.5) * 2.0**-23
 
 
-def words(key: tf.Tensor, shape) -> tf.Tensor:
+def words(key: tf.Tensor, shape: Any) -> tf.Tensor:
     """Random words of 32 bits, uint32; different ones in each replica of a strategy.
 
     Inside a loop that XLA compiles they take many times as long as before it.
@@ -125,7 +125,9 @@ def words(key: tf.Tensor, shape) -> tf.Tensor:
     )
 
 
-def latents(key, n_samples: int, batch: int, widths: Sequence[int], dtype=tf.float32) -> Noise:
+def latents(
+    key: Any, n_samples: int, batch: int, widths: Sequence[int], dtype: Any = tf.float32
+) -> Noise:
     """Noise for one estimate: a [n_samples * batch, width] tensor of uniforms a layer."""
     rows = n_samples * batch
     flat = uniforms(key, [rows * sum(widths)], dtype)
@@ -164,7 +166,7 @@ def group_branches(tensors: Sequence[tf.Tensor], n_layer: int) -> tuple:
     return tuple(tuple(next(rest) for _ in range(layer + 1, n_layer)) for layer in range(n_layer))
 
 
-def with_branches(noise: Noise, key) -> Noise:
+def with_branches(noise: Noise, key: Any) -> Noise:
     """The same noise with branches.
 
     Args:
@@ -198,12 +200,12 @@ def initializer_seed(seed: int | Sequence[int], name: str) -> int:
     return int(key(seed, "initialise", zlib.crc32(name.encode()))[0].astype(np.uint32))
 
 
-def truncated_normal(seed: int, shape, deviation: float, dtype=None):
+def truncated_normal(seed: int, shape: Any, deviation: float, dtype: Any = None) -> tf.Tensor:
     """Initial weights: normal with standard deviation `deviation`, cut at two of them."""
     return keras.random.truncated_normal(shape, stddev=deviation, dtype=dtype, seed=seed)
 
 
-def centred_uniform(seed: int, shape, limit: float, dtype=None):
+def centred_uniform(seed: int, shape: Any, limit: float, dtype: Any = None) -> tf.Tensor:
     """Initial weights: uniform in (-limit, limit)."""
     return keras.random.uniform(shape, minval=-limit, maxval=limit, dtype=dtype, seed=seed)
 

@@ -47,7 +47,7 @@ class Entry:
         return self.samples * math.ceil(max(least, self.min_samples) / self.samples)
 
 
-def _categorical(target: str, label: str, **limits) -> Entry:
+def _categorical(target: str, label: str, **limits: Any) -> Entry:
     """An estimator for models with categorical latents."""
     return Entry(f"rebar.estimators.{target}", label, latents="categorical", **limits)
 

@@ -8,6 +8,8 @@ The temperature of an estimator does not occur in it: whatever it is, D is the s
 finite for logits up to 1e4 in size, as only differences of logits are ever exponentiated.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -19,7 +21,7 @@ def exponentials(u: tf.Tensor) -> tf.Tensor:
     return -tf.math.log(u)
 
 
-def halves(words: tf.Tensor, dtype) -> tuple:
+def halves(words: tf.Tensor, dtype: Any) -> tuple:
     """Two tensors of uniforms in (0, 1), 16 bits each, from one of words of 32; same shape.
 
     Words are a good part of what an average over many draws costs. -log u is from 7e-6 to 12 then.
@@ -98,7 +100,7 @@ def conditional_logits(logits: tf.Tensor, one_hot: tf.Tensor, exponentials: tf.T
 
 
 def conditional_weights(
-    log_pi: tf.Tensor, one_hot: tf.Tensor, exponentials: tf.Tensor, temperature
+    log_pi: tf.Tensor, one_hot: tf.Tensor, exponentials: tf.Tensor, temperature: Any
 ) -> tf.Tensor:
     """softmax(c / T) but for its factor, c from `conditional_logits`: 1 at D, elsewhere at most 1.
 
@@ -123,6 +125,6 @@ def conditional_weights(
     return one_hot + others * tf.exp(log_r / temperature)
 
 
-def is_one(temperature) -> bool:
+def is_one(temperature: Any) -> bool:
     """Whether it is the number 1 and not a tensor, so that a shorter formula can be chosen."""
     return isinstance(temperature, int | float) and temperature == 1

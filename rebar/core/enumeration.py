@@ -9,13 +9,15 @@ not grow with their number.
 
 import itertools
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from rebar.core import bounds, gradients, samplers
 from rebar.errors import RebarError
+from rebar.types import Model
 
 MAX_STATES = 4096
 """The most states that are enumerated: 12 binary units in all layers together, or 4 variables of 8
@@ -40,7 +42,7 @@ class Exact(NamedTuple):
     gradients: list
 
 
-def count(model) -> int:
+def count(model: Model) -> int:
     """How many states the latent variables of a model have."""
     if hasattr(model, "latent_shape"):
         n_latents, n_categories = model.latent_shape
@@ -48,7 +50,7 @@ def count(model) -> int:
     return 2 ** sum(model.n_units)
 
 
-def all_states(n_units, dtype=tf.float32) -> tuple:
+def all_states(n_units: Sequence[int], dtype: Any = tf.float32) -> tuple:
     """Every state of binary latent units: L x [n_states, H] of zeros and ones.
 
     Args:
@@ -69,7 +71,7 @@ def all_states(n_units, dtype=tf.float32) -> tuple:
     return tuple(tf.constant(part, dtype) for part in parts)
 
 
-def all_codes(latent_shape, dtype=tf.float32) -> tf.Tensor:
+def all_codes(latent_shape: Sequence[int], dtype: Any = tf.float32) -> tf.Tensor:
     """Every state of L variables of C categories as one-hot vectors: [C^L, L, C].
 
     Args:
@@ -90,7 +92,7 @@ def all_codes(latent_shape, dtype=tf.float32) -> tf.Tensor:
     return tf.one_hot(codes, n_categories, dtype=dtype)
 
 
-def states_of(model) -> tuple:
+def states_of(model: Model) -> tuple:
     """Every state of a model's latent variables, a tensor [n_states, ...] a layer.
 
     Raises:
@@ -101,7 +103,7 @@ def states_of(model) -> tuple:
     return all_states(model.n_units, model.compute_dtype)
 
 
-def elbo_and_gradient(model, x) -> Exact:
+def elbo_and_gradient(model: Model, x: tf.Tensor) -> Exact:
     """The exact E_q f of each image and the gradient that unbiased estimators have as their mean.
 
     Args:
@@ -133,7 +135,7 @@ def elbo_and_gradient(model, x) -> Exact:
     return Exact(elbo, gradient)
 
 
-def bound_and_gradient(model, x, n_samples: int) -> Exact:
+def bound_and_gradient(model: Model, x: tf.Tensor, n_samples: int) -> Exact:
     """The exact K-sample bound and the gradient that its unbiased estimators have as their mean.
 
     The gradient follows the probabilities q(b_k | x) of all samples as well as the bound.
@@ -162,7 +164,7 @@ def bound_and_gradient(model, x, n_samples: int) -> Exact:
     return Exact(mean, gradients.gradient_or_zero(tape, loss, model.trainable_variables))
 
 
-def log_marginal(model, x) -> tf.Tensor:
+def log_marginal(model: Model, x: tf.Tensor) -> tf.Tensor:
     """log sum_b q(b | x) exp f(x, b) in nats, [B]: what the multi-sample bound tends to.
 
     That is log p(x), or log p(lower half | upper half) for a conditional model. Arguments and

@@ -1,7 +1,8 @@
 """Gradients as lists of tensors: inner products, and the score-function estimator's shape."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -68,7 +69,9 @@ def logit_gradient(
     )
 
 
-def gradient_or_zero(tape: tf.GradientTape, targets, variables: Sequence, cotangents=None) -> list:
+def gradient_or_zero(
+    tape: tf.GradientTape, targets: Any, variables: Sequence, cotangents: Any = None
+) -> list:
     """tape.gradient with zeros for variables on which the targets do not depend.
 
     TensorFlow's own option for that fails on Keras variables.
@@ -80,7 +83,7 @@ def gradient_or_zero(tape: tf.GradientTape, targets, variables: Sequence, cotang
     ]
 
 
-def variable_name(variable) -> str:
+def variable_name(variable: Any) -> str:
     """The path of a Keras variable, the name of a plain one."""
     return getattr(variable, "path", None) or variable.name.removesuffix(":0")
 
@@ -101,7 +104,9 @@ def require_rank(value: tf.Tensor, rank: int, name: str) -> None:
         )
 
 
-def transpose(pullback, shapes: Sequence[tf.Tensor], tangents: Sequence[tf.Tensor]) -> list:
+def transpose(
+    pullback: Callable, shapes: Sequence[tf.Tensor], tangents: Sequence[tf.Tensor]
+) -> list:
     """J t for a Jacobian J, from the program of its products J' u: d <J' u, t> / du.
 
     What depends on u alone is never computed in a graph, since J' u is linear in u. TensorFlow's

@@ -4,6 +4,7 @@ Estimators differ mostly in the samplers they choose.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -60,7 +61,7 @@ def given(samples: Sequence[tf.Tensor]) -> Sampler:
 
 def relaxed(
     z: Sequence[tf.Tensor],
-    temperature,
+    temperature: Any,
     muprop_relaxation: bool = True,
     switch_layer: int = 0,
     below: Sequence[tf.Tensor] = (),

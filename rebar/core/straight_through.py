@@ -25,7 +25,8 @@ The temperature never changes D. Every gradient sums to zero over the categories
 from outside.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -55,7 +56,7 @@ class FromWords(NamedTuple):
     """
 
     words: tf.Tensor
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 FORMS = {"reinmax_cv": ("released", "stgs"), "reinmax_rk2": ("consistent", "released")}
@@ -183,59 +184,67 @@ def reinforce(logits, one_hot, f):
     return signal * categorical.score(one_hot, logits)
 
 
-def differentiable_sample(logits, gumbels, kernel) -> tf.Tensor:
-    """z [..., C], D in value, with kernel(logits, one_hot, g) as the gradient w.r.t. the logits."""
+def differentiable_sample(
+    logits: tf.Tensor, gumbels: tf.Tensor, kernel: Callable, *arguments: Any
+) -> tf.Tensor:
+    """z [..., C], D in value; its gradient is kernel(logits, one_hot, g, *arguments)."""
 
     @tf.custom_gradient
     def sample(logits):
         one_hot = categorical.hard_sample(logits, gumbels)
-        return tf.identity(one_hot), lambda g: kernel(logits, one_hot, g)
+        return tf.identity(one_hot), lambda g: kernel(logits, one_hot, g, *arguments)
 
     return sample(logits)
 
 
-def straight_through_sample(logits, gumbels, temperature=1) -> tf.Tensor:
+def straight_through_sample(
+    logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any = 1
+) -> tf.Tensor:
     """z [..., C] with the gradient `straight_through`."""
-    return differentiable_sample(
-        logits, gumbels, lambda *given: straight_through(*given, temperature)
-    )
+    return differentiable_sample(logits, gumbels, straight_through, temperature)
 
 
-def straight_through_gumbel_sample(logits, gumbels, temperature=1) -> tf.Tensor:
+def straight_through_gumbel_sample(
+    logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any = 1
+) -> tf.Tensor:
     """z [..., C] with the gradient `straight_through_gumbel`."""
-    return differentiable_sample(
-        logits, gumbels, lambda *given: straight_through_gumbel(*given, gumbels, temperature)
-    )
+    return differentiable_sample(logits, gumbels, straight_through_gumbel, gumbels, temperature)
 
 
-def gumbel_rao_sample(logits, gumbels, exponentials, temperature=1) -> tf.Tensor:
+def gumbel_rao_sample(
+    logits: tf.Tensor, gumbels: tf.Tensor, exponentials: tf.Tensor, temperature: Any = 1
+) -> tf.Tensor:
     """z [..., C] with the gradient `gumbel_rao`; exponentials [K, ..., C]."""
-    return differentiable_sample(
-        logits, gumbels, lambda *given: gumbel_rao(*given, exponentials, temperature)
-    )
+    return differentiable_sample(logits, gumbels, gumbel_rao, exponentials, temperature)
 
 
-def gapped_straight_through_sample(logits, gumbels, temperature=1, gap=1) -> tf.Tensor:
+def gapped_straight_through_sample(
+    logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any = 1, gap: Any = 1
+) -> tf.Tensor:
     """z [..., C] with the gradient `gapped_straight_through`."""
-    return differentiable_sample(
-        logits, gumbels, lambda *given: gapped_straight_through(*given, temperature, gap)
-    )
+    return differentiable_sample(logits, gumbels, gapped_straight_through, temperature, gap)
 
 
-def reinmax_sample(logits, gumbels, temperature=1) -> tf.Tensor:
+def reinmax_sample(logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any = 1) -> tf.Tensor:
     """z [..., C] with the gradient `reinmax`."""
-    return differentiable_sample(logits, gumbels, lambda *given: reinmax(*given, temperature))
+    return differentiable_sample(logits, gumbels, reinmax, temperature)
 
 
-def reinmax_rao_sample(logits, gumbels, exponentials, temperature=1) -> tf.Tensor:
+def reinmax_rao_sample(
+    logits: tf.Tensor, gumbels: tf.Tensor, exponentials: tf.Tensor, temperature: Any = 1
+) -> tf.Tensor:
     """z [..., C] with the gradient `reinmax_rao`; exponentials [K, ..., C]."""
-    return differentiable_sample(
-        logits, gumbels, lambda *given: reinmax_rao(*given, exponentials, temperature)
-    )
+    return differentiable_sample(logits, gumbels, reinmax_rao, exponentials, temperature)
 
 
 def reinmax_cv_sample(
-    logits, gumbels, exponentials, temperature=1, scale=1, form="released", fresh_gumbels=None
+    logits: tf.Tensor,
+    gumbels: tf.Tensor,
+    exponentials: tf.Tensor,
+    temperature: Any = 1,
+    scale: Any = 1,
+    form: str = "released",
+    fresh_gumbels: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """z [..., C] with the gradient `reinmax_cv`; exponentials [K, ..., C].
 
@@ -245,13 +254,20 @@ def reinmax_cv_sample(
     return differentiable_sample(
         logits,
         gumbels,
-        lambda *given: reinmax_cv(*given, exponentials, second, temperature, scale, form),
+        reinmax_cv,
+        exponentials,
+        second,
+        temperature,
+        scale,
+        form,
     )
 
 
-def reinmax_rk2_sample(logits, gumbels, beta=0.5, form="consistent") -> tf.Tensor:
+def reinmax_rk2_sample(
+    logits: tf.Tensor, gumbels: tf.Tensor, beta: Any = 0.5, form: str = "consistent"
+) -> tf.Tensor:
     """z [..., C] with the gradient `reinmax_rk2`."""
-    return differentiable_sample(logits, gumbels, lambda *given: reinmax_rk2(*given, beta, form))
+    return differentiable_sample(logits, gumbels, reinmax_rk2, beta, form)
 
 
 def _mean_over_draws(log_pi, one_hot, g, draws, temperature):

@@ -6,7 +6,6 @@ a plausible wrong number.
 """
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +54,7 @@ def positive(value: Any, name: str) -> Any:
     Raises:
       RebarError: it is not, and that is known; otherwise the result is NaN.
     """
-    if isinstance(value, numbers.Real):
+    if isinstance(value, int | float | np.number):
         if not 0 < value < math.inf:
             raise RebarError(f"{name}={value!r}: must be above 0 and finite; give e.g. {name}=0.5")
         return value

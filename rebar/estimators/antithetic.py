@@ -28,10 +28,13 @@ import tensorflow as tf
 from rebar.core import gradients, logit_gradients, samplers
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, hard_rollout
-from rebar.types import Estimate
+from rebar.noise import Noise
+from rebar.types import Estimate, Model, Rollout
 
 
-def antithetic_objective(model, x, noise, hard, layer: int) -> tuple:
+def antithetic_objective(
+    model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int
+) -> tuple:
     """f~ [N] and b~ [N, H] of the chain that leaves the main one at a layer; no gradient."""
     sampler = samplers.antithetic(noise, layer, hard.samples[:layer])
     rollout = model.rollout(x, sampler, noise.n_samples)
@@ -49,7 +52,7 @@ def continues_independently(continuation: str) -> bool:
     return continuation == "independent"
 
 
-def chain_noise(noise, branches: bool):
+def chain_noise(noise: Noise, branches: bool) -> Noise:
     """The noise with its branches, or without them if they are not asked for.
 
     Raises:

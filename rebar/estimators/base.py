@@ -97,13 +97,13 @@ class Estimator(keras.layers.Layer):
             "setup(model), and copy what it has learned with set_weights(estimator.get_weights())"
         )
 
-    def aligned(self, *pairs) -> list:
+    def aligned(self, *pairs: tuple) -> list:
         """(variable, gradient) pairs as a list aligned with self.trainable_variables."""
         gradients = {id(variable): gradient for variable, gradient in pairs}
         return [gradients[id(variable)] for variable in self.trainable_variables]
 
 
-def checked_estimate(estimator, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
+def checked_estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
     """estimator.estimate(model, x, noise), with every mistake of a plug-in named.
 
     Raises:
@@ -143,7 +143,9 @@ def checked_estimate(estimator, model: Model, x: tf.Tensor, noise: Noise) -> Est
     return estimate
 
 
-def checked_metrics(estimator, method: str, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+def checked_metrics(
+    estimator: Estimator, method: str, metrics: Mapping[str, Any]
+) -> Mapping[str, Any]:
     """The metrics that a method of an estimator returned; RebarError if one is not a scalar."""
     for metric, value in metrics.items():
         shape = () if isinstance(value, int | float) else getattr(value, "shape", None)
@@ -184,7 +186,7 @@ class InputBaseline(keras.layers.Layer):
         layer.build((None, n_input))
         return layer
 
-    def call(self, x, n_samples: int = 1):
+    def call(self, x: tf.Tensor, n_samples: int = 1) -> tf.Tensor:
         """x [B, D] or [B, ...] -> [N], computed once per example and repeated for its samples."""
         values = self.output_layer(self.hidden(flat_rows(x - self.input_mean)))[:, 0]
         return tf.tile(values, [n_samples])
@@ -195,7 +197,7 @@ def flat_rows(x: tf.Tensor) -> tf.Tensor:
     return x if x.shape.rank == 2 else tf.reshape(x, [tf.shape(x)[0], -1])
 
 
-def positive_scale(raw) -> tf.Tensor:
+def positive_scale(raw: Any) -> tf.Tensor:
     """2 sigmoid(raw): a scale in (0, 2) that starts at 1 for raw = 0 (2017's parameterization)."""
     return 2 * tf.sigmoid(tf.convert_to_tensor(raw))
 

@@ -100,7 +100,9 @@ class LocalDisARM(MultiSample):
                 of_p.append(of_branch.log_joint)
                 own += logit_gradients.reinforce(of_branch.log_q[layer], b_antithetic, logits)
                 own /= 2
-            cotangents.append(logit_gradients.disarm(*values, b, b_antithetic, logits) + own)
+            first, second = values
+            disarm = logit_gradients.disarm(first, second, b, b_antithetic, logits)
+            cotangents.append(disarm + own)
         targets = [*main.logits, main.log_joint]
         if self.symmetrized:
             targets += [branch.log_joint for branch in branches]
@@ -113,13 +115,13 @@ class LocalDisARM(MultiSample):
         return Estimate(gradient, [], main.objective, self.bound_metrics(f))
 
 
-def _values(f, replacement) -> list:
+def _values(f: tf.Tensor, replacement: tf.Tensor) -> list:
     """L(f) and, for each k, L with f_k replaced: [N] each, from [K, B]."""
     bound = tf.tile(bounds.multi_sample(f), [f.shape[0]])
     return [bound, tf.reshape(logit_gradients.bound_with_one_replaced(f, replacement), [-1])]
 
 
-def _first_half(noise) -> Noise:
+def _first_half(noise: Noise) -> Noise:
     """The noise of the first half of each example's samples."""
     uniforms, branches = tf.nest.map_structure(
         lambda u: tf.split(u, 2)[0], (noise.uniforms, noise.branches)

@@ -9,12 +9,14 @@ eta for each weight tensor, RELAX's is J' d, and the gradient of mean g^2 needs 
                 size of the batch, none of the size of the parameters
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from rebar.core import gradients
-from rebar.types import Rollout
+from rebar.noise import Noise
+from rebar.types import Model, Rollout
 
 
 class Products(NamedTuple):
@@ -33,7 +35,15 @@ class Products(NamedTuple):
     along_scaled_g: list
 
 
-def scaled(model, x, noise, hard: Rollout, a, c, etas) -> Products:
+def scaled(
+    model: Model,
+    x: tf.Tensor,
+    noise: Noise,
+    hard: Rollout,
+    a: Sequence[tf.Tensor],
+    c: Sequence[tf.Tensor],
+    etas: list,
+) -> Products:
     """The products with a scale for each weight tensor, by the cheaper way that the model allows.
 
     Args:
@@ -53,7 +63,7 @@ def scaled(model, x, noise, hard: Rollout, a, c, etas) -> Products:
     return Products(g, inner, *along)
 
 
-def plain(model, x, noise, hard: Rollout, d) -> tuple:
+def plain(model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, d: list) -> tuple:
     """J' d (V tensors) and J J' d (L x [N, H]), by the cheaper way that the model allows.
 
     Args:
@@ -99,7 +109,9 @@ def _through(matrix, d, product):
     return tf.matmul(matrix, product)
 
 
-def _scaled_by_inputs(inputs, a, c, etas) -> Products:
+def _scaled_by_inputs(
+    inputs: Sequence[tf.Tensor], a: Sequence[tf.Tensor], c: Sequence[tf.Tensor], etas: list
+) -> Products:
     """For layers logits_l = A_l W_l + b_l; etas of W_0, b_0, W_1, b_1, ..."""
     weighted, g = [], []
     for layer, (matrix, a_l, c_l) in enumerate(zip(inputs, a, c, strict=True)):

@@ -70,7 +70,7 @@ class ControlNetwork(keras.layers.Layer):
         self.output_bias = self.add_weight((1,), "zeros", name="output_bias")
         self.built = True
 
-    def call(self, inputs, z, copies: int = 1):
+    def call(self, inputs: tf.Tensor, z: tf.Tensor, copies: int = 1) -> tf.Tensor:
         """inputs [N / copies, n_input], repeated `copies` times, and z [N, n_units] -> [N]."""
         of_inputs, of_z = tf.split(tf.convert_to_tensor(self.hidden_kernel), self._widths)
         a = tf.tile(tf.matmul(inputs, of_inputs) + self.hidden_bias, [copies, 1])

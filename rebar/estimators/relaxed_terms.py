@@ -16,7 +16,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from rebar.core import bernoulli, gradients, samplers
-from rebar.types import Rollout
+from rebar.noise import Noise
+from rebar.types import Model, Rollout
 
 
 class Terms(NamedTuple):
@@ -36,7 +37,7 @@ def scores(hard: Rollout) -> list:
     return [b - tf.sigmoid(a) for b, a in zip(hard.samples, hard.logits, strict=True)]
 
 
-def couplings(hard: Rollout, noise) -> list:
+def couplings(hard: Rollout, noise: Noise) -> list:
     """r_l, the derivative by the logits of layer l's noise given its hard sample: L x [N, H]."""
     return [
         bernoulli.coupling_derivative(b, u, a)
@@ -45,9 +46,9 @@ def couplings(hard: Rollout, noise) -> list:
 
 
 def relaxed_objectives(
-    model,
-    x,
-    noise,
+    model: Model,
+    x: tf.Tensor,
+    noise: Noise,
     hard: Rollout,
     coupled: Mapping[int, Sequence[int]],
     log_temperature: tf.Tensor,
@@ -101,7 +102,9 @@ def cotangents(terms: Terms, scores: Sequence[tf.Tensor], couplings: Sequence[tf
     ]
 
 
-def model_gradient(tape: tf.GradientTape, hard: Rollout, model, of_q: Sequence[tf.Tensor]) -> list:
+def model_gradient(
+    tape: tf.GradientTape, hard: Rollout, model: Model, of_q: Sequence[tf.Tensor]
+) -> list:
     """- mean_n d log_joint, plus what is given for q's variables; as model.trainable_variables.
 
     Args:

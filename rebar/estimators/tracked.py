@@ -133,7 +133,7 @@ class Tracked(Estimator):
         return [(i, f"/{self.labels[i]}" if len(owners) > 1 else "") for i in owners]
 
     def _temperature_metrics(self, estimates):
-        metrics = {}
+        metrics: dict[str, tf.Tensor] = {}
         for i, end in self._temperature_owners():
             estimator = self.estimators[i]
             ids = [id(v) for v in estimator.trainable_variables]

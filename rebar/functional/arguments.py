@@ -1,7 +1,7 @@
 """Arguments of the functional interface: converted to tensors of the right shape, or refused."""
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ _NO_DERIVATIVE = (
 )
 
 
-def tensor(value: Any, name: str, dtype=None) -> tf.Tensor:
+def tensor(value: Any, name: str, dtype: Any = None) -> tf.Tensor:
     """A tensor; Python and NumPy numbers directly in that dtype, without a detour by float32.
 
     Raises:
@@ -44,7 +44,7 @@ def tensor(value: Any, name: str, dtype=None) -> tf.Tensor:
     return tf.cast(made, dtype)
 
 
-def shape_text(shape) -> str:
+def shape_text(shape: Any) -> str:
     """[4, ?, 3]."""
     dimensions = tf.TensorShape(shape)
     if dimensions.rank is None:
@@ -78,7 +78,9 @@ def require_numbers(logits: tf.Tensor, validity: Validity) -> None:
     )
 
 
-def uniforms_of(value: Any, name: str, shape: tf.Tensor, wanted, validity: Validity, dtype):
+def uniforms_of(
+    value: Any, name: str, shape: tf.Tensor, wanted: Any, validity: Validity, dtype: Any
+) -> tf.Tensor:
     """Uniforms given by the user.
 
     Args:
@@ -116,7 +118,7 @@ def _require_shape(value: tf.Tensor, shape: tf.Tensor, name: str, validity: Vali
 
 
 def option_of(
-    value: Any, name: str, rows: tf.Tensor, validity: Validity, *shapes, above_0: bool = False
+    value: Any, name: str, rows: tf.Tensor, validity: Validity, *shapes: Any, above_0: bool = False
 ) -> tf.Tensor:
     """A finite option as a tensor: a scalar, or of one of some shapes.
 
@@ -203,7 +205,9 @@ def _with_checked_derivative(samples: tf.Tensor, name: str) -> tf.Tensor:
     return identity(samples)
 
 
-def number_of(value: Any, name: str, logits: tf.Tensor, validity: Validity, above_0=False) -> Any:
+def number_of(
+    value: Any, name: str, logits: tf.Tensor, validity: Validity, above_0: bool = False
+) -> Any:
     """A finite number as a float, or as a scalar tensor without a gradient; see `option_of`."""
     option = tf.stop_gradient(option_of(value, name, logits, validity, above_0=above_0))
     return float(value) if isinstance(value, numbers.Real) else option
@@ -216,7 +220,7 @@ def count_of(value: Any, name: str, least: int) -> int:
     return int(value)
 
 
-def form_of(value: Any, forms) -> str:
+def form_of(value: Any, forms: Sequence[str]) -> str:
     """One of the forms."""
     if value not in forms:
         raise RebarError(f"unknown form {value!r}; known: {', '.join(forms)}")
@@ -233,7 +237,9 @@ class NoiseSource:
       validity: of the call.
     """
 
-    def __init__(self, logits, noise, seed, step, validity: Validity):
+    def __init__(
+        self, logits: tf.Tensor, noise: Any, seed: Any, step: Any, validity: Validity
+    ) -> None:
         self.logits, self.noise, self.seed, self.step = logits, noise, seed, step
         self._validity = validity
         if noise is not None and not (seed is None and step is None):

@@ -16,10 +16,10 @@ samples in (0, 1): f must be differentiable and must not sample from b. If f sam
 and relax are biased, and nothing detects it.
 """
 
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from rebar.core import bernoulli, logit_gradients
@@ -78,8 +78,8 @@ def _arm(problem):
 
 
 def _disarm(problem):
-    samples, f, f_antithetic, value = _pair(problem)
-    gradient = logit_gradients.disarm(f, f_antithetic, *samples, problem.logits)
+    (b, b_antithetic), f, f_antithetic, value = _pair(problem)
+    gradient = logit_gradients.disarm(f, f_antithetic, b, b_antithetic, problem.logits)
     return gradient, value, 2
 
 
@@ -142,10 +142,16 @@ def logits_of(value: Any) -> tf.Tensor:
     return arguments.logits_of(value, lambda shape: shape.rank in (1, 2), "[B, H] or [H]")
 
 
-def problem(f, logits, source: arguments.NoiseSource, validity: Validity, options) -> Problem:
+def problem(
+    f: Callable,
+    logits: tf.Tensor,
+    source: arguments.NoiseSource,
+    validity: Validity,
+    options: dict[str, Any],
+) -> Problem:
     """Checked options and uniforms, for rows of logits [B, H]."""
     k = options.get("n_samples", 2)
-    if not isinstance(k, numbers.Integral) or not 2 <= k <= _MOST_SAMPLES:
+    if not isinstance(k, int | np.integer) or not 2 <= k <= _MOST_SAMPLES:
         raise RebarError(f"n_samples must be an integer from 2 to {_MOST_SAMPLES}, given: {k!r}")
     if "network" in options and not callable(options["network"]):
         raise RebarError(

@@ -43,7 +43,7 @@ MAX_CODES = 2**16
 """The most codes that `exact` goes through, C^L for L latent variables a row."""
 
 
-def _exact(problem) -> tuple:
+def _exact(problem: Problem) -> tuple:
     """By enumeration: one evaluation of f, on all rows, for each code.
 
     Raises:
@@ -82,14 +82,14 @@ def _exact(problem) -> tuple:
     return gradient, value, n_codes
 
 
-def _reinforce(problem) -> tuple:
+def _reinforce(problem: Problem) -> tuple:
     logits = problem.logits
     one_hot = categorical.hard_sample(logits, categorical.gumbels(problem.source.samples()))
     value = problem.f(one_hot)
     return straight_through.reinforce(logits, one_hot, tf.stop_gradient(value)), value, 1
 
 
-def _leave_one_out(problem) -> tuple:
+def _leave_one_out(problem: Problem) -> tuple:
     logits = problem.logits
     count = arguments.count_of(problem.options["n_samples"], "n_samples", 2)
     samples = [
@@ -146,6 +146,12 @@ def logits_of(value: Any) -> tf.Tensor:
     )
 
 
-def problem(f, logits, source: arguments.NoiseSource, validity: Validity, options) -> Problem:
+def problem(
+    f: Callable,
+    logits: tf.Tensor,
+    source: arguments.NoiseSource,
+    validity: Validity,
+    options: dict[str, Any],
+) -> Problem:
     """Arguments of a method; straight-through layers check their options themselves."""
     return Problem(f, logits, source, options)

@@ -40,7 +40,7 @@ def estimate_gradient(
     noise: Any = None,
     seed: int | Sequence[int] | None = None,
     step: Any = None,
-    **options,
+    **options: Any,
 ) -> GradientEstimate:
     """Estimate d E f(b) / d logits for independent units b.
 

@@ -18,13 +18,22 @@ Source: Tucker et al. 2017 (arXiv 1703.07370), equations 7 and 9; Grathwohl et a
 1711.00123), equation 9.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from rebar.core import bernoulli
 from rebar.functional.arguments import require_derivative
 
 
-def with_control_variate(f, b, u, logits, terms, w=None) -> tf.Tensor:
+def with_control_variate(
+    f: tf.Tensor,
+    b: tf.Tensor,
+    u: tf.Tensor,
+    logits: tf.Tensor,
+    terms: Callable,
+    w: tf.Tensor | None = None,
+) -> tf.Tensor:
     """g of the module's docstring: [B, H], differentiable by what f and `terms` hold.
 
     Args:
@@ -48,7 +57,7 @@ def with_control_variate(f, b, u, logits, terms, w=None) -> tf.Tensor:
     return (f - c)[:, tf.newaxis] * score + path
 
 
-def noise_given_sample(b, w, logits) -> tuple:
+def noise_given_sample(b: tf.Tensor, w: tf.Tensor, logits: tf.Tensor) -> tuple:
     """zeta~, logistic noise drawn given b, and d zeta~/dl at fixed w; [B, H] each.
 
     With t = sigmoid(-l): zeta~ = logit v, v = t + (1 - t) w if b = 1, v = t w if b = 0. Both v and
@@ -64,7 +73,7 @@ def noise_given_sample(b, w, logits) -> tuple:
     return log_v - log_rest, -tf.where(on, t / v_if_on, p / rest_if_off)
 
 
-def _differentiate(terms, logits, zeta) -> tuple:
+def _differentiate(terms: Callable, logits: tf.Tensor, zeta: tf.Tensor) -> tuple:
     """c [B] and its derivatives by logits, without the path through zeta, and by zeta, [B, H]."""
     # Tensors of their own: what else the caller computes from the logits is a constant here.
     logits, zeta = tf.identity(logits), tf.identity(zeta)

@@ -71,13 +71,17 @@ class Sample(NamedTuple):
     probs: tf.Tensor
 
 
-def st(logits: Any, temperature: Any = 1.0, *, noise=None, seed=None, step=None) -> Sample:
+def st(
+    logits: Any, temperature: Any = 1.0, *, noise: Any = None, seed: Any = None, step: Any = None
+) -> Sample:
     """Straight-through. Bengio et al. 2013 (arXiv 1308.3432)."""
     call = _Call(logits, temperature, noise, seed, step)
     return call.sample(straight_through.straight_through_sample)
 
 
-def st_gumbel(logits: Any, temperature: Any = 1.0, *, noise=None, seed=None, step=None) -> Sample:
+def st_gumbel(
+    logits: Any, temperature: Any = 1.0, *, noise: Any = None, seed: Any = None, step: Any = None
+) -> Sample:
     """Straight-through Gumbel-softmax. Jang et al. 2017 (arXiv 1611.01144)."""
     call = _Call(logits, temperature, noise, seed, step)
     return call.sample(straight_through.straight_through_gumbel_sample)
@@ -88,10 +92,10 @@ def gumbel_rao(
     temperature: Any = 1.0,
     draws: int | None = None,
     *,
-    noise=None,
-    draws_noise=None,
-    seed=None,
-    step=None,
+    noise: Any = None,
+    draws_noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
 ) -> Sample:
     """Gumbel-Rao: straight-through Gumbel-softmax with less variance. Paulus et al. 2021."""
     call = _Call(logits, temperature, noise, seed, step)
@@ -99,7 +103,13 @@ def gumbel_rao(
 
 
 def gst(
-    logits: Any, temperature: Any = 1.0, gap: Any = 1.0, *, noise=None, seed=None, step=None
+    logits: Any,
+    temperature: Any = 1.0,
+    gap: Any = 1.0,
+    *,
+    noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
 ) -> Sample:
     """Gapped straight-through; gap > 0. Fan et al. 2022 (arXiv 2206.07235)."""
     call = _Call(logits, temperature, noise, seed, step)
@@ -108,7 +118,9 @@ def gst(
     )
 
 
-def reinmax(logits: Any, temperature: Any = 1.0, *, noise=None, seed=None, step=None) -> Sample:
+def reinmax(
+    logits: Any, temperature: Any = 1.0, *, noise: Any = None, seed: Any = None, step: Any = None
+) -> Sample:
     """ReinMax. Liu et al. 2023 (arXiv 2304.08612)."""
     call = _Call(logits, temperature, noise, seed, step)
     return call.sample(straight_through.reinmax_sample)
@@ -119,10 +131,10 @@ def reinmax_rao(
     temperature: Any = 1.0,
     draws: int | None = None,
     *,
-    noise=None,
-    draws_noise=None,
-    seed=None,
-    step=None,
+    noise: Any = None,
+    draws_noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
 ) -> Sample:
     """ReinMax-Rao. Wang & Bui 2026 (arXiv 2603.08257)."""
     call = _Call(logits, temperature, noise, seed, step)
@@ -136,11 +148,11 @@ def reinmax_cv(
     scale: Any = 0.7,
     form: str = "released",
     *,
-    noise=None,
-    draws_noise=None,
-    fresh_noise=None,
-    seed=None,
-    step=None,
+    noise: Any = None,
+    draws_noise: Any = None,
+    fresh_noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
 ) -> Sample:
     """ReinMax-CV. Wang & Bui 2026 (arXiv 2603.08257).
 
@@ -163,7 +175,13 @@ def reinmax_cv(
 
 
 def reinmax_rk2(
-    logits: Any, beta: Any = 0.5, form: str = "consistent", *, noise=None, seed=None, step=None
+    logits: Any,
+    beta: Any = 0.5,
+    form: str = "consistent",
+    *,
+    noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
 ) -> Sample:
     """A second-order Runge-Kutta step; it has no temperature.
 
@@ -208,8 +226,8 @@ class _Call:
     def exponentials(self, draws, draws_noise):
         """Of K draws given the sample."""
         if draws is None:
-            given = () if draws_noise is None else tensor(draws_noise, "draws_noise").shape
-            draws = given[0] if len(given) else _PUBLISHED_DRAWS
+            shape = [] if draws_noise is None else tensor(draws_noise, "draws_noise").shape
+            draws = shape[0] if len(shape) else _PUBLISHED_DRAWS
         return self.source.draws(count_of(draws, "draws", 1), draws_noise)
 
     def sample(self, sampler, *noise, **options):

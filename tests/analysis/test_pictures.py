@@ -1,6 +1,7 @@
 """Pictures of a model: what each grid holds, and the files they are written to."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_a_categorical_model_is_drawn_from_grey_images():
 )
 def test_the_caption_says_what_is_drawn(changes, latents):
     hparams = HParams(**changes)
-    trained = Trained(make_model(hparams, MEAN, False), hparams, 7, None)
+    trained = Trained(make_model(hparams, MEAN, False), hparams, 7, None, Path())
     expected = f"{hparams.model}, task={hparams.task}, {latents}, after step 12"
     assert pictures.caption(trained, 12) == expected
 
@@ -173,7 +174,7 @@ def test_pixels_are_squares_of_grey_in_a_frame():
 
 def test_an_artist_draws_what_the_draw_command_draws(tmp_path):
     hparams = HParams(n_layer=2, n_hidden=3)
-    trained = Trained(model(), hparams, 0, None)
+    trained = Trained(model(), hparams, 0, None, Path())
     artist = pictures.Artist(trained, images(5), SHAPE, seed=3)
     first, parts = artist(7)
     drawn = pictures.panels(trained.model, images(5), SHAPE, 3)

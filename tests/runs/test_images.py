@@ -1,6 +1,7 @@
 """Pictures at evaluations: files, TensorBoard images, resume, and a run that is not changed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,9 @@ def run(folder, steps, draw=draw, **schedule):
     schedule = Schedule(**{"training_steps": steps, "eval_freq": 2, "eval_samples": 3, **schedule})
     if draw is Artist:
         draw = Artist(
-            Trained(learner.model, HParams(), 0, learner.estimator), DATA.test, DATA.image_shape
+            Trained(learner.model, HParams(), 0, learner.estimator, Path()),
+            DATA.test,
+            DATA.image_shape,
         )
     Run(learner, DATA, folder, {}, batch_size=4, schedule=schedule, draw=draw).train()
     return learner
