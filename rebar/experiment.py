@@ -22,13 +22,14 @@ from rebar.data.sources import TASKS
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.factory import estimator_facts, make_learner
-from rebar.hparams import HParams, run_name
+from rebar.hparams import HParams, run_folder
 from rebar.hparams.presets import parse_hparams, preset
 from rebar.models.categorical_vae import CategoricalVAE
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.runs import checkpoint
 from rebar.runs.environment import versions
 from rebar.runs.files import write_json
+from rebar.runs.lock import check_run
 from rebar.runs.records import MetricsFile
 from rebar.training.run import Run
 from rebar.training.schedule import Schedule
@@ -132,6 +133,7 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
     run = Settings(**{name: value for name, value in settings.items() if name in fields})
     changes = {name: value for name, value in settings.items() if name in names}
     parsed = parse_hparams(run.preset, hparams, changes)
+    check_run(run_folder(run.working_dir, parsed, run.seed))
     ensure(parsed.task, run.data_dir, dynamic=parsed.dynamic_b)
     return run_experiment(parsed, run)
 
@@ -153,7 +155,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     conditional = TASKS[hparams.task].conditional
     learner = make_learner(hparams, data.mean, conditional, seed, estimator=estimator)
 
-    folder = Path(settings.working_dir).expanduser() / run_name(hparams, settings.seed)
+    folder = run_folder(settings.working_dir, hparams, settings.seed)
     identity = {"hparams": hparams.to_dict(), "seed": settings.seed}
     label = registry.entry(hparams.model).label
     about = {

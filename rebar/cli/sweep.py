@@ -125,10 +125,7 @@ class _Sweep:
         report = Report(self._runs, self._dir, self._length, _say)
         if self._values.dry_run:
             return self._show(report)
-        held = (
-            f"another sweep, or a run that is left of one that was killed, works in {self._dir}; "
-            "wait for it, or choose another --sweep_dir"
-        )
+        held = f"another sweep works in {self._dir}; wait for it, or choose another --sweep_dir"
         lock = FolderLock(self._dir, held, "--sweep_dir")
         try:
             jobs = before["jobs"] if before else {}
@@ -147,7 +144,7 @@ class _Sweep:
             write(jobs)
             _say(f"{report.plan()}; manifest: {self._dir / manifest.NAME}")
             if there is None:
-                received = self._on_this_machine(report, lock)
+                received = self._on_this_machine(report)
             else:
                 received = self._on_a_cluster(there, report, jobs, write)
         finally:
@@ -194,7 +191,7 @@ class _Sweep:
                 dynamic=dynamic,
             )
 
-    def _on_this_machine(self, report: Report, lock: FolderLock) -> int | None:
+    def _on_this_machine(self, report: Report) -> int | None:
         todo = report.unfinished()
         if not todo:
             return None
@@ -214,7 +211,6 @@ class _Sweep:
             self._workers,
             on_start=lambda job: report.start(job.name),
             on_end=ended,
-            keep=[lock.fileno()],
         )
 
     def _cluster(self) -> cluster.Cluster:

@@ -19,8 +19,9 @@ from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import ensure
 from rebar.errors import RebarError
-from rebar.hparams import HParams, describe
+from rebar.hparams import HParams, describe, run_folder
 from rebar.hparams.presets import PRESETS, parse_hparams
+from rebar.runs.lock import check_run
 
 _MOST_DRAWS = 1_000_000
 _VARIANCE_FREQ = (
@@ -137,13 +138,14 @@ def _run(values, arguments) -> int:
 
 
 def _prepare(values, hparams: HParams) -> None:
-    """Refuse flags that do not go together; fetch the data."""
+    """Refuse what cannot be trained before TensorFlow is imported; fetch the data."""
     if values.draw and not values.eval_freq:
         raise RebarError(
             "--draw draws at evaluations, but --eval_freq=0 asks for none; give --eval_freq=20, or "
             "draw the trained model with rebar-draw"
         )
     _epochs(values.keep_epochs)
+    check_run(run_folder(values.working_dir, hparams, values.seed))
     ensure(
         hparams.task,
         values.data_dir,

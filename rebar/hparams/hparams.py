@@ -14,8 +14,10 @@ import dataclasses
 import hashlib
 import json
 import operator
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from rebar import registry
@@ -205,6 +207,11 @@ def run_name(hparams: HParams, seed: int) -> str:
         shape = f"{hparams.n_categories}x{hparams.n_latents}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
     return f"{model}-{hparams.task}-{shape}-lr{hparams.learning_rate!r}-s{seed}-{digest}"
+
+
+def run_folder(working_dir: str | os.PathLike, hparams: HParams, seed: int) -> Path:
+    """Folder of a run."""
+    return Path(working_dir).expanduser() / run_name(hparams, seed)
 
 
 def _unknown(name: str) -> str:

@@ -29,25 +29,14 @@ def write_file(path: str | os.PathLike, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _rename(temporary, path)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Give a whole file its name, over what is there; its content is on disk before its name is."""
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    _rename(temporary, path)
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
 
 
 def remove_leftovers(*folders: Path) -> None:

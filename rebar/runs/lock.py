@@ -1,93 +1,83 @@
-"""One process at a time in a folder."""
+"""Lock of a folder: one process at a time."""
 
 import contextlib
 import datetime
-import fcntl
-import json
 import os
 import socket
 from pathlib import Path
 
+import filelock
+
 from rebar.errors import RebarError
 
+LOCK = ".lock"
 HOLDER = ".holder"
-"""File that says who holds the folder. It is for people: what holds is the lock of the system."""
+"""File that names the holder for people; the lock itself is the system's."""
+
+_LONGEST = 200
 
 
 class FolderLock:
-    """Holds a folder for this process, by flock on the folder itself.
-
-    The lock ends with the process, however it ends. A process that inherits the descriptor holds
-    it, too, until all of them have ended. On a network file system the machines may not see each
-    other's locks: then there is only `left_elsewhere`.
+    """A folder held for this process until `close`, or the end of the process.
 
     Args:
-      folder: made if missing.
-      held: what a user is told when another process holds it; who does is added.
+      folder: created if missing.
+      held: what is printed when another process holds it; the holder's name is appended.
       choose: the flag that names another folder.
 
-    Attributes:
-      left_elsewhere: who on another machine held the folder last and did not let go, because it
-        was killed or because it still runs; None: nobody.
-
     Raises:
-      RebarError: another process holds the folder, or it cannot be made or locked.
+      RebarError: another process holds the folder, or it cannot be created or locked.
     """
 
     def __init__(self, folder: Path, held: str, choose: str = "--working_dir"):
         self._holder = folder / HOLDER
+        self._lock = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(folder, os.O_RDONLY)
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise RebarError(f"{held}{self._held_by()}") from None
         except OSError as error:
-            raise RebarError(
-                f"cannot make the folder {folder}: {error.strerror}; choose another {choose}"
-            ) from error
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._handle)
-            if not isinstance(error, BlockingIOError):
-                raise RebarError(
-                    f"cannot lock the folder {folder}: {error.strerror}; choose another {choose} "
-                    "on a file system that has locks"
-                ) from error
-            raise RebarError(f"{held}{_words(self._read())}") from None
-        last = self._read()
-        here = socket.gethostname()
-        self.left_elsewhere = None if last.get("host", here) == here else _words(last)[2:]
-        # Not being able to say so, as on a full disk, does not make the lock weaker.
+            raise _unusable(folder, error.strerror or str(error), choose) from error
+        # A failure to say so, as on a full disk, does not make the lock weaker.
         with contextlib.suppress(OSError):
             now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
-            self._holder.write_text(
-                json.dumps({"process": os.getpid(), "host": here, "since": now}) + "\n"
-            )
+            self._holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}")
 
-    def _read(self) -> dict:
-        """What the file says; empty if there is none, or nothing that can be read."""
+    def _held_by(self) -> str:
         try:
-            content = json.loads(self._holder.read_bytes())
-            return {key: str(content[key])[:100] for key in ("process", "host", "since")}
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            return {}
-
-    def fileno(self) -> int:
-        """Descriptor that holds the lock, for processes that shall hold it as well."""
-        return self._handle
+            note = self._holder.read_text(errors="replace")[:_LONGEST]
+        except OSError:
+            return ""
+        return f"; held by {note}" if note and note.isprintable() else ""
 
     def close(self) -> None:
-        """Let go of the folder."""
-        if self._handle is not None:
+        """Release the folder."""
+        if self._lock.is_locked:
             with contextlib.suppress(OSError):
                 self._holder.unlink()
-            os.close(self._handle)
-            self._handle = None
+            self._lock.release()
 
 
-def _words(holder: dict) -> str:
-    """Who holds a folder, to be put behind a sentence."""
-    if not holder:
-        return ""
-    return "; held by process {process} on {host}, or one that it started, since {since}".format(
-        **holder
+def hold_run(folder: Path) -> FolderLock:
+    """The lock of a run's folder."""
+    return FolderLock(
+        folder,
+        f"another process trains in {folder}; wait for it, or choose another --working_dir, "
+        "--seed or trial for a separate run",
     )
+
+
+def check_run(folder: Path) -> None:
+    """Raise RebarError if `hold_run` would, without creating the folder."""
+    existing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if existing == folder:
+        hold_run(folder).close()
+    elif not existing.is_dir():
+        raise _unusable(folder, f"{existing} is not a folder")
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        raise _unusable(folder, f"no permission to write in {existing}")
+
+
+def _unusable(folder: Path, reason: str, choose: str = "--working_dir") -> RebarError:
+    return RebarError(f"cannot create or lock {folder}: {reason}; choose another {choose}")

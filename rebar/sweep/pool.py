@@ -45,7 +45,6 @@ def run_all(
     on_start: Callable[[Job], None],
     on_end: Callable[[Ended], None],
     environment: Mapping[str, str] | None = None,
-    keep: Sequence[int] = (),
 ) -> int | None:
     """Run jobs, at most `workers` at once, in their order.
 
@@ -58,7 +57,6 @@ def run_all(
       workers: at least 1.
       on_start, on_end: called for each job.
       environment: variables added for the jobs.
-      keep: descriptors that they inherit.
 
     Returns:
       None, or the number of the signal.
@@ -76,7 +74,7 @@ def run_all(
                     job = waiting.pop()
                     log_start = process.size(job.log)
                     on_start(job)
-                    child = process.start(job, environment, keep)
+                    child = process.start(job, environment)
                     running.append(_Running(job, child, time.monotonic(), log_start))
                 _reap(running, on_end, passed)
                 if running:

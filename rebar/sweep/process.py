@@ -34,15 +34,12 @@ def train_command(arguments: Sequence[str]) -> tuple[str, ...]:
     return (sys.executable, "-m", "rebar.cli.train", *arguments)
 
 
-def start(
-    job: Job, environment: Mapping[str, str] | None = None, keep: Sequence[int] = ()
-) -> subprocess.Popen:
+def start(job: Job, environment: Mapping[str, str] | None = None) -> subprocess.Popen:
     """Start a job in a session of its own, so that a Ctrl-C at the terminal does not reach it.
 
     Args:
       job: what to start.
       environment: variables added to those of this process.
-      keep: descriptors that it inherits.
 
     Raises:
       RebarError: the log cannot be written.
@@ -57,7 +54,6 @@ def start(
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 start_new_session=True,
-                pass_fds=keep,
             )
     except OSError as error:
         raise cannot_write(job.log, error) from error

@@ -75,11 +75,6 @@ class Report:
                 "steps are trained again"
             )
         self._gallery.truncate_after(step)
-        told += [
-            f"warning: {path} was torn or broken and is cut there; should events of earlier "
-            "steps be lost, metrics.jsonl has their numbers"
-            for path in events.cut_after(self._folder, step)
-        ]
         return told
 
     @contextlib.contextmanager
@@ -87,10 +82,11 @@ class Report:
         """Around the steps up to `last`: a progress bar and a file of events."""
         step = self._learner.steps
         with (
-            events.Events(self._folder, step) as self._events,
+            contextlib.closing(events.Events(self._folder)) as self._events,
             records.Progress(last, step) as self._progress,
         ):
-            self._events.hparams(self._settings, self._folder.name)
+            if self._settings:
+                self._events.hparams(self._settings, self._folder.name)
             self.begin_epoch()
             yield
 

@@ -25,7 +25,7 @@ from rebar.errors import RebarError
 from rebar.runs import checkpoint, files
 from rebar.runs.environment import mode, versions
 from rebar.runs.images import Draw
-from rebar.runs.lock import FolderLock
+from rebar.runs.lock import hold_run
 from rebar.training.blocks import Blocks
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
@@ -102,7 +102,7 @@ class Run:
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
-        self._lock = self._hold()
+        self._lock = hold_run(self._folder)
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.close)
             self._resume()
@@ -113,13 +113,6 @@ class Run:
         """Steps done."""
         return self._learner.steps
 
-    def _hold(self):
-        return FolderLock(
-            self._folder,
-            f"another process trains in {self._folder}; wait for it, or choose another "
-            "--working_dir, --seed or trial for a run of its own",
-        )
-
     def _resume(self):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", RuntimeWarning)
@@ -129,11 +122,6 @@ class Run:
         for warning in told:
             if warning.category is RuntimeWarning:
                 self._say(f"warning: {warning.message}")
-        if self._lock.left_elsewhere is not None:
-            self._say(
-                f"warning: {self._folder} was last {self._lock.left_elsewhere}, and not let go. "
-                "Should that process still run, stop it: two must not write to one run"
-            )
         if found is not None:
             mean = found.extra["input_mean"]
             if not np.array_equal(mean, self._learner.model.input_mean):

@@ -113,7 +113,7 @@ def test_whole_runs(run, tmp_path, capsys, hparams):
     record = check_agreement(folder, out, steps)
     assert -45 < record["elbo"] < record["valid"] < 0
     names = {re.sub(r"\d+", "N", path.name.partition(".out")[0]) for path in folder.iterdir()}
-    assert names == {"checkpoint-N.npz", "metrics.jsonl", "hparams.json", "events"}
+    assert names == {".lock", "checkpoint-N.npz", "metrics.jsonl", "hparams.json", "events"}
     about = json.loads((folder / "hparams.json").read_text())
     assert about["seed"] == 0
     given = HParams.parse(f"n_hidden=4,{hparams}")

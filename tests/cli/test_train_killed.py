@@ -154,7 +154,7 @@ def test_a_full_and_a_read_only_disk(tmp_path, capsys, small_disk, whole):
     before = faults.files(disk)
     assert run(tmp_path, disk) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(r"error: cannot write \S*: Read-only file system; make room .*\n", error)
+    assert re.fullmatch(r"error: cannot create or lock \S*: Read-only file system; .*\n", error)
     assert faults.files(disk) == before
 
     remount("rw")
@@ -168,8 +168,8 @@ def test_standard_output_on_a_full_disk(tmp_path, capsys):
     with open("/dev/full", "w") as full, contextlib.redirect_stdout(full):
         assert run(tmp_path, tmp_path / "runs") == 2
     assert capsys.readouterr().err == (
-        "error: cannot write to standard output: No space left on device; make room, or send it "
-        "elsewhere\n"
+        "error: cannot write to standard output: No space left on device; free disk space, or "
+        "redirect it elsewhere\n"
     )
 
 

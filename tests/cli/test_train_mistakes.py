@@ -133,7 +133,7 @@ def test_a_corrupt_data_file(refused, tmp_path):
 def test_a_file_in_place_of_the_working_dir(refused, tmp_path):
     (tmp_path / "runs").write_text("mine")
     message = refused("--hparams=task=digits,n_hidden=2")
-    assert f"cannot make the folder {tmp_path / 'runs'}" in message
+    assert f"cannot create or lock {tmp_path / 'runs'}" in message
     assert "--working_dir" in message
     assert files(tmp_path) == {(tmp_path / "runs").relative_to(tmp_path): b"mine"}
 

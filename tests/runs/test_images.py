@@ -42,15 +42,16 @@ def names(folder):
 
 
 def images(folder):
-    """[(step, tag)] in TensorBoard's files."""
-    return [
+    """Sorted (step, tag) in TensorBoard's files."""
+    found = {
         (event.step, value.tag)
         for path in sorted(folder.glob("events*"))
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
         for event in [tf.compat.v1.Event.FromString(record)]
         for value in event.summary.value
         if value.metadata.plugin_data.plugin_name == "images"
-    ]
+    }
+    return sorted(found)
 
 
 def test_a_picture_at_every_evaluation(tmp_path):

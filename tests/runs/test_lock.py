@@ -1,8 +1,7 @@
-"""One process at a time in a folder, and what a user is told."""
+"""One process at a time in a folder, and the error for the second."""
 
 import errno
 import fcntl
-import json
 import os
 import re
 import signal
@@ -13,14 +12,15 @@ import sys
 import pytest
 
 from rebar.errors import RebarError
-from rebar.runs.lock import HOLDER, FolderLock
+from rebar.hparams import HParams, run_folder
+from rebar.runs.lock import HOLDER, FolderLock, check_run, hold_run
 
 HOST = re.escape(socket.gethostname())
 
 
 def named(process):
-    """What is added to the sentence where a process holds the folder."""
-    return rf"; held by process {process} on {HOST}, or one that it started, since 2\d{{3}}-\d\d-.*"
+    """What is appended to the error if a process holds the folder."""
+    return rf"; held by process {process} on {HOST} since 2\d{{3}}-\d\d-.*"
 
 
 def test_one_holder_at_a_time_and_it_is_named(tmp_path):
@@ -30,19 +30,8 @@ def test_one_holder_at_a_time_and_it_is_named(tmp_path):
     FolderLock(tmp_path / "a", "another folder").close()
     first.close()
     first.close()
-    assert os.listdir(tmp_path / "a" / "b") == []
+    assert HOLDER not in os.listdir(tmp_path / "a" / "b")
     FolderLock(tmp_path / "a" / "b", "held").close()
-
-
-def test_a_process_that_inherits_it_holds_it_too(tmp_path):
-    lock = FolderLock(tmp_path, "held")
-    command = [sys.executable, "-c", "input()"]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[lock.fileno()])
-    lock.close()
-    with pytest.raises(RebarError, match="taken"):
-        FolderLock(tmp_path, "taken")
-    child.communicate(b"\n")
-    FolderLock(tmp_path, "held").close()
 
 
 HOLD = """
@@ -54,45 +43,31 @@ input()
 """
 
 
-def test_another_process_is_named_and_its_death_lets_go(tmp_path):
+def test_another_process_is_named_and_its_death_releases_the_folder(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"holds\n"
         with pytest.raises(RebarError, match=rf"^taken{named(child.pid)}$"):
             FolderLock(tmp_path, "taken")
         child.send_signal(signal.SIGKILL)
-    assert os.listdir(tmp_path) == [HOLDER]
     lock = FolderLock(tmp_path, "held")
-    assert lock.left_elsewhere is None
-    assert json.loads((tmp_path / HOLDER).read_text())["process"] == os.getpid()
-    lock.close()
-    assert os.listdir(tmp_path) == []
-
-
-def test_who_did_not_let_go_on_another_machine_is_known(tmp_path):
-    holder = {"process": 12, "host": "other", "since": "2026-01-02 03:04:05+00:00"}
-    (tmp_path / HOLDER).write_text(json.dumps(holder))
-    lock = FolderLock(tmp_path, "held")
-    assert lock.left_elsewhere == (
-        "held by process 12 on other, or one that it started, since 2026-01-02 03:04:05+00:00"
-    )
+    with pytest.raises(RebarError, match=rf"^taken{named(os.getpid())}$"):
+        FolderLock(tmp_path, "taken")
     lock.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[1]", b"{}", b"[" * 100_000, b"3"])
-def test_a_broken_note_of_the_holder_names_nobody(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"\xff\x1b[2J", b"\0" * 100_000])
+def test_a_damaged_note_of_the_holder_names_nobody(tmp_path, content):
     lock = FolderLock(tmp_path, "held")
     (tmp_path / HOLDER).write_bytes(content)
     with pytest.raises(RebarError, match=r"^taken$"):
         FolderLock(tmp_path, "taken")
     lock.close()
-    (tmp_path / HOLDER).write_bytes(content)
-    assert FolderLock(tmp_path, "held").left_elsewhere is None
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(RebarError, match=r"cannot make the folder .*; choose another --sweep_dir"):
+    with pytest.raises(RebarError, match=r"cannot create .*; choose another --sweep_dir"):
         FolderLock(tmp_path / "file", "held", "--sweep_dir")
 
 
@@ -101,5 +76,55 @@ def test_a_file_system_without_locks_is_not_taken_for_a_held_folder(tmp_path, mo
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(RebarError, match=r"^cannot lock the folder .*: No locks available; choose"):
+    with pytest.raises(RebarError, match=r"^cannot create or lock .*: No locks available; choose"):
         FolderLock(tmp_path, "taken")
+
+
+def test_check_run_refuses_what_hold_run_would_and_creates_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "a" / "b"
+    check_run(folder)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(RebarError, match="no permission to write in"):
+        check_run(folder)
+    monkeypatch.undo()
+    lock = hold_run(folder)
+    with pytest.raises(RebarError, match="another process trains in"):
+        check_run(folder)
+    lock.close()
+    check_run(folder)
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "b"):
+        with pytest.raises(RebarError, match="cannot create or lock"):
+            check_run(path)
+
+
+TRAIN = """
+import sys
+from rebar.cli import train
+status = train.main(sys.argv)
+assert status == 2, status
+loaded = {"tensorflow", "keras"} & set(sys.modules)
+assert not loaded, f"{loaded} were imported before the folder was refused"
+"""
+
+
+@pytest.mark.parametrize("fault", ["file", "locked"])
+def test_the_train_command_refuses_a_folder_before_it_imports_tensorflow_or_reads_data(
+    tmp_path, fault
+):
+    hparams = HParams.parse("model=SBNNVIL,task=sbn")
+    folder = run_folder(tmp_path / "runs", hparams, 0)
+    if fault == "file":
+        (tmp_path / "runs").write_text("mine")
+    else:
+        lock = hold_run(folder)
+    # The data are missing, too: their error would come first if they were read first.
+    flags = ["--hparams=model=SBNNVIL,task=sbn", f"--working_dir={tmp_path / 'runs'}"]
+    command = [sys.executable, "-c", TRAIN, *flags, f"--data_dir={tmp_path}", "--download=no"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    message = {"file": "cannot create or lock", "locked": f"another process trains in {folder}"}
+    assert message[fault] in done.stderr
+    if fault == "locked":
+        lock.close()

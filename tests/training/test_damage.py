@@ -197,28 +197,6 @@ def test_versions_are_named():
     json.dumps(environment.mode(False))
 
 
-def test_broken_events_are_cut_and_said(folder, trained):
-    (name,) = (n for n in trained if n.startswith("events"))
-    content = bytearray(trained[name])
-    content[-20] ^= 1
-    (folder / name).write_bytes(content)
-    said = []
-    make_run(folder, said=said)._lock.close()
-    assert said[1].startswith(f"warning: {folder / name} was torn or broken and is cut there")
-
-
-def test_a_foreign_file_among_the_events(folder):
-    import tensorflow as tf
-
-    path = folder / "events.out.tfevents.1.x"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(b"\xff\xff\xff")
-    with pytest.raises(
-        RebarError, match=rf"^{path} holds something else than TensorBoard's events"
-    ):
-        make_run(folder)
-
-
 @pytest.mark.parametrize("line", [b"[" * 100_000, b"\xff\xfe", b"3", b'{"step": "5"}'])
 def test_a_broken_line_of_the_metrics_is_refused(folder, line):
     path = folder / "metrics.jsonl"
@@ -235,14 +213,6 @@ def test_metrics_keep_their_bytes(folder):
     make_run(folder)._lock.close()
     assert path.read_bytes().startswith(own)
     assert len(path.read_bytes().splitlines()) == 2
-
-
-def test_who_holds_the_folder_elsewhere_is_said(folder):
-    holder = {"process": 1, "host": "other", "since": "yesterday"}
-    (folder / ".holder").write_text(json.dumps(holder))
-    said = []
-    make_run(folder, said=said)._lock.close()
-    assert said[0].startswith(f"warning: {folder} was last held by process 1 on other, or one")
 
 
 def test_another_run_is_refused_by_name(folder):

@@ -219,7 +219,6 @@ def test_records_beyond_the_checkpoint_are_cut_after_a_crash(
     assert rest == text
     assert without_seconds(metrics(tmp_path)) == records
     tiny.assert_same(variables, expected)
-    assert len(list(tmp_path.glob("events*"))) == 1  # the first run's had nothing worth keeping
     found = tiny.scalars(tmp_path)
     assert [found[r["step"], "train/elbo"] for r in records] == [
         pytest.approx(r["elbo"], rel=1e-6) for r in records
@@ -332,7 +331,7 @@ def test_another_configuration_is_refused_and_nothing_is_touched(tmp_path):
 def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RebarError, match=r"cannot make the folder .*file.*--working_dir"):
+        with pytest.raises(RebarError, match=r"cannot create or lock .*file.*--working_dir"):
             make_run(folder, 5)
     assert (tmp_path / "file").read_bytes() == b""
 

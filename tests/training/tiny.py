@@ -1,5 +1,7 @@
 """Tiny learners on a few random images, for tests of training."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -37,15 +39,18 @@ def values(learner):
 
 
 def scalars(folder):
-    """{(step, tag): value} of all event files; a value that is there twice is refused."""
+    """{(step, tag): value} of all event files; a step that was trained again has equal values."""
     found = {}
     for file in sorted(folder.glob("events*")):
-        for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-            event = tf.compat.v1.Event.FromString(content)
-            for value in event.summary.value:
-                assert (event.step, value.tag) not in found
-                if value.metadata.plugin_data.plugin_name == "scalars":
-                    found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+        with contextlib.suppress(tf.errors.DataLossError):  # torn by a kill
+            for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+                event = tf.compat.v1.Event.FromString(content)
+                for value in event.summary.value:
+                    if value.metadata.plugin_data.plugin_name == "scalars":
+                        scalar = float(tf.make_ndarray(value.tensor))
+                        assert repr(found.setdefault((event.step, value.tag), scalar)) == repr(
+                            scalar
+                        )
     return found
 
 
