@@ -12,17 +12,16 @@ PACKAGE = Path(__file__).parents[1] / "rebar"
 MAY_IMPORT = {
     "errors": [],
     "noise": ["errors"],
-    "initializers": ["errors", "noise"],
     "types": ["noise"],
     "registry": ["errors"],
-    "core": ["errors", "types"],
+    "core": ["errors", "noise", "types"],
     "data": ["errors", "noise"],
     "hparams": ["data.sources", "errors", "registry"],
     "runs": ["errors"],
-    "functional": ["core", "errors", "initializers", "noise"],
+    "functional": ["core", "errors", "noise"],
     "keras": ["functional"],
-    "models": ["core", "errors", "initializers", "noise", "types"],
-    "estimators": ["core", "errors", "initializers", "noise", "registry", "types"],
+    "models": ["core", "errors", "noise", "types"],
+    "estimators": ["core", "errors", "noise", "registry", "types"],
     "styles": [],
     "analysis": [
         *(

@@ -18,8 +18,8 @@ import tensorflow as tf
 from rebar import noise as noise_module
 from rebar.core import samplers
 from rebar.core.gradients import require_rank, variable_names
+from rebar.core.initializers import FanInInitializer
 from rebar.errors import RebarError
-from rebar.initializers import FanInInitializer
 from rebar.noise import Noise
 from rebar.types import Estimate, Model, Rollout
 

@@ -1,8 +1,8 @@
 """Products with J, the Jacobian of the hard posterior logits with respect to q's parameters.
 
-REBAR's gradient is g = J' (a + eta c) for cotangents a, c of the logits (L x [N, H]) and a scale
-eta for each weight tensor, RELAX's is J' d, and the gradient of mean g^2 needs J g
-(docs/design.md). Two ways to the same numbers:
+REBAR's gradient is g = J' (F + eta H) for cotangents F, H of the logits (L x [N, H]), from the
+f-part and the h-part, and a scale eta for each weight tensor; RELAX's is J' d. The gradient of
+mean g^2 needs J g (docs/design.md). Two ways to the same numbers:
 
   any network   reverse mode for J', twice reverse for J
   linear maps   of known inputs A: J' d = A' d, and J J' d = (A A') d needs only products of the
@@ -23,8 +23,8 @@ class Products(NamedTuple):
     """What `scaled` returns; lists over q's V variables or over the L layers.
 
     Attributes:
-      g: V tensors, J' (a + eta c).
-      inner_with_h: V scalars, <g_v, (J' c)_v>.
+      g: V tensors, J' (F + eta H).
+      inner_with_h: V scalars, <g_v, (J' H)_v>.
       along_g: L x [N, H], J g.
       along_scaled_g: L x [N, H], J (eta g).
     """
@@ -40,25 +40,25 @@ def scaled(
     x: tf.Tensor,
     noise: Noise,
     hard: Rollout,
-    a: Sequence[tf.Tensor],
-    c: Sequence[tf.Tensor],
+    f_part: Sequence[tf.Tensor],
+    h_part: Sequence[tf.Tensor],
     etas: list,
 ) -> Products:
     """The products with a scale for each weight tensor, by the cheaper way that the model allows.
 
     Args:
       model, x, noise, hard: `hard` is the hard rollout.
-      a, c: L x [N, H] cotangents.
+      f_part, h_part: L x [N, H] cotangents F and H.
       etas: V scalars.
     """
     inputs = _linear_inputs(model, x, noise, hard)
     if inputs is not None:
-        return _scaled_by_inputs(inputs, a, c, etas)
+        return _scaled_by_inputs(inputs, f_part, h_part, etas)
     logits, pullback = _pullback(model, x, noise, hard)
-    f_part, h_part = pullback(a), pullback(c)
-    g = [f + eta * h for f, eta, h in zip(f_part, etas, h_part, strict=True)]
+    of_f, of_h = pullback(f_part), pullback(h_part)
+    g = [f + eta * h for f, eta, h in zip(of_f, etas, of_h, strict=True)]
     scaled_g = [eta * value for eta, value in zip(etas, g, strict=True)]
-    inner = [gradients.inner([u], [v]) for u, v in zip(g, h_part, strict=True)]
+    inner = [gradients.inner([u], [v]) for u, v in zip(g, of_h, strict=True)]
     along = [gradients.transpose(pullback, logits, tangents) for tangents in (g, scaled_g)]
     return Products(g, inner, *along)
 
@@ -110,22 +110,25 @@ def _through(matrix, d, product):
 
 
 def _scaled_by_inputs(
-    inputs: Sequence[tf.Tensor], a: Sequence[tf.Tensor], c: Sequence[tf.Tensor], etas: list
+    inputs: Sequence[tf.Tensor],
+    f_part: Sequence[tf.Tensor],
+    h_part: Sequence[tf.Tensor],
+    etas: list,
 ) -> Products:
     """For layers logits_l = A_l W_l + b_l; etas of W_0, b_0, W_1, b_1, ..."""
     weighted, g = [], []
-    for layer, (matrix, a_l, c_l) in enumerate(zip(inputs, a, c, strict=True)):
+    for layer, (matrix, f_l, h_l) in enumerate(zip(inputs, f_part, h_part, strict=True)):
         eta_w, eta_b = etas[2 * layer : 2 * layer + 2]
-        weighted.append(a_l + eta_w * c_l)
+        weighted.append(f_l + eta_w * h_l)
         g.append(tf.matmul(matrix, weighted[-1], transpose_a=True))
-        g.append(tf.reduce_sum(a_l + eta_b * c_l, axis=0))
+        g.append(tf.reduce_sum(f_l + eta_b * h_l, axis=0))
     products = Products(g, [], [], [])
-    for layer, (matrix, d, c_l) in enumerate(zip(inputs, weighted, c, strict=True)):
+    for layer, (matrix, d, h_l) in enumerate(zip(inputs, weighted, h_part, strict=True)):
         eta_w, eta_b = etas[2 * layer : 2 * layer + 2]
         g_w, g_b = products.g[2 * layer : 2 * layer + 2]
         through_w = _through(matrix, d, g_w)
         products.inner_with_h.extend(
-            [tf.reduce_sum(through_w * c_l), tf.reduce_sum(g_b * tf.reduce_sum(c_l, axis=0))]
+            [tf.reduce_sum(through_w * h_l), tf.reduce_sum(g_b * tf.reduce_sum(h_l, axis=0))]
         )
         products.along_g.append(through_w + g_b)
         products.along_scaled_g.append(eta_w * through_w + eta_b * g_b)

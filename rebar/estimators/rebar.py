@@ -23,6 +23,8 @@ Three evaluations of f a row for one layer, in the papers' count; here 1 + L and
 Learns eta, c and (DynamicREBAR) log T by gradient descent on mean_components g^2, the variance up
 to a constant, as in the 2017 code; their gradients are products with Jacobians (docs/design.md).
 
+The same estimator as the paper writes it, to read and as an oracle: `literal_rebar.py`.
+
 Source: Tucker et al. 2017 (arXiv 1703.07370), equations 6-10 and section 3.2-3.3.
 """
 
@@ -110,7 +112,7 @@ class REBAR(Estimator):
         scores = relaxed_terms.scores(hard)
         etas = dict(zip(map(id, variables), tf.unstack(eta), strict=True))
 
-        # g on q's variables: a from the f-part, c from the h-part. p's have no h-part.
+        # g on q's variables; p's have no h-part.
         signal = ((baseline - f) / rows)[:, tf.newaxis]
         cotangents, cotangents_dt = self._control_variate(
             model, x, noise, hard, scores, with_temperature

@@ -25,6 +25,8 @@ left, as in S_k:
 Three evaluations of f a row for one layer, in the papers' count; here 1 + L and L derivatives.
 Learns T, s and all weights of r by gradient descent on mean_components g^2.
 
+The same estimator as the papers write it, to read and as an oracle: `literal_relax.py`.
+
 Source: Grathwohl et al. 2018 (arXiv 1711.00123), the estimator g_RELAX; form of c and sizes of r as
 in Dong, Mnih & Tucker 2020 (arXiv 2006.10680). Differences from the latter's code: the noise given
 b is that of b itself instead of one drawn anew; the relaxation goes on through the layers above k
@@ -40,10 +42,10 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import bernoulli, gradients
+from rebar.core.initializers import FanInInitializer
 from rebar.core.validity import positive
 from rebar.estimators import logit_products, relaxed_terms
 from rebar.estimators.base import Estimator, flat_rows, hard_rollout
-from rebar.initializers import FanInInitializer
 from rebar.types import Estimate
 
 

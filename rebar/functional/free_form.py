@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from rebar import noise
-from rebar.initializers import FanInInitializer
+from rebar.core.initializers import FanInInitializer
 
 
 @keras.saving.register_keras_serializable("rebar")

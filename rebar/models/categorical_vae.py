@@ -21,8 +21,8 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import bernoulli, bounds, categorical
+from rebar.core.initializers import FanInUniform
 from rebar.errors import RebarError
-from rebar.initializers import FanInUniform
 from rebar.noise import Noise
 from rebar.types import Rollout, Sampler
 

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rebar import initializers, noise
-from rebar.core import bernoulli
+from rebar import noise
+from rebar.core import bernoulli, initializers
 from rebar.errors import RebarError
 from rebar.types import Sampler
 
@@ -42,7 +42,7 @@ class Transformation(keras.layers.Layer):
       n_input, n_output: widths.
       n_hidden: width of the two hidden layers; 0 for a linear map.
       activation: of the hidden layers, "tanh" or "leaky_relu" (slope .3 below 0).
-      initializer: of the kernels, "2017" or "glorot", see `rebar.initializers`.
+      initializer: of the kernels, "2017" or "glorot", see `rebar.core.initializers`.
       seed: for the initial weights.
       name: "q_0", "p_1", ...; prefix of the hidden layers' names.
 

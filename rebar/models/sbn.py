@@ -37,7 +37,7 @@ class SigmoidBeliefNetwork(keras.Model):
       nonlinear: two hidden layers and a linear one between stochastic layers instead of a
         linear map.
       activation: of those hidden layers, "tanh" (2017) or "leaky_relu" (slope .3 below 0).
-      initializer: of the kernels, "2017" or "glorot", see `rebar.initializers`.
+      initializer: of the kernels, "2017" or "glorot", see `rebar.core.initializers`.
       seed: for the initial weights.
 
     Raises:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rebar import noise as noise_module
+from rebar.estimators import literal_rebar
 from rebar.estimators.rebar import REBAR, DynamicREBAR
-from tests.conformance import literal_rebar
 from tests.conformance.cases import (
     FAMILIES,
     assert_control_descends_the_mean_square,

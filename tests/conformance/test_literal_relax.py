@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import bernoulli, samplers
+from rebar.estimators import literal_relax
 from rebar.estimators.relax import RELAX
 from rebar.estimators.relaxed_terms import Terms, couplings
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import Noise
-from tests.conformance import literal_relax
 from tests.conformance.cases import (
     FAMILIES,
     assert_control_descends_the_mean_square,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rebar import initializers, noise
-from rebar.core import samplers
+from rebar import noise
+from rebar.core import initializers, samplers
 from rebar.errors import RebarError
+from rebar.estimators import literal_rebar
 from rebar.estimators.rebar import DynamicREBAR
 from rebar.factory import make_model
 from rebar.hparams import HParams
@@ -17,7 +18,6 @@ from rebar.hparams.presets import PRESETS, preset
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.networks import Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork
-from tests.conformance import literal_rebar
 from tests.conformance.cases import float64, images, randomize, set_up, tensor
 
 __all__ = ["float64"]

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import enumeration, samplers
+from rebar.core.initializers import FanInInitializer
 from rebar.errors import RebarError
-from rebar.initializers import FanInInitializer
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.networks import GeneratorNetwork, LearnedPrior, Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork, output_bias

@@ -1,7 +1,7 @@
-"""REBAR written out: coupled rollouts, and reverse-over-reverse gradients of mean g^2.
+"""REBAR as the paper writes it: the readable reference, and the oracle that tests `rebar.py`.
 
-Slow and straight from Tucker et al. 2017. With z = logit u and f at samples that are hard under
-layer k and relaxed from k on,
+Coupled rollouts, and reverse-over-reverse gradients of mean g^2; several times slower. With
+z = logit u and f at samples that are hard under layer k and relaxed from k on,
 
     S_k = f(relaxed with noise u),    S~_k = f(relaxed with noise v at the coupled layers)
     v = u' + (1 - u') w if b = 1, u' w if b = 0,    u' = sigmoid(-logits on the hard path)
@@ -11,30 +11,53 @@ layer k and relaxed from k on,
 with w constant and such that v = u. Without `quadratic` there is one term, k = 0, with d log q of
 all layers, and the noise of all layers is coupled. The learning signals are cotangents of
 `tape.gradient`, which an outer tape differentiates: the temperature acts through them as well.
+
+Source: Tucker et al. 2017 (arXiv 1703.07370), equations 6-10 and section 3.2-3.3.
 """
 
-import numpy as np
+import math
+from typing import Any
+
 import tensorflow as tf
 
+from rebar.core.bernoulli import logistic
+from rebar.estimators.base import Estimator
+from rebar.noise import Noise
+from rebar.types import Model
 
-def logit(u):
-    return tf.math.log(u) - tf.math.log(1 - u)
 
+def couple(u: tf.Tensor, b: tf.Tensor, logits: tf.Tensor, w: Any = None) -> tf.Tensor:
+    """Uniform v given the sample b, a function of the logits; [N, H] each.
 
-def couple(u, b, logits):
-    """The noise v in (0, 1): equal to u in value, and a function of the logits given b and w."""
+    Args:
+      u: uniforms with which b was drawn.
+      b, logits: hard samples and their logits.
+      w: uniforms behind v; None: those for which v = u.
+    """
     threshold = tf.sigmoid(-logits)
-    w = tf.where(b == 1, (u - threshold) / (1 - threshold), u / threshold)
+    if w is None:
+        w = tf.where(b == 1, (u - threshold) / (1 - threshold), u / threshold)
     w = tf.stop_gradient(w)
     return tf.where(b == 1, threshold + (1 - threshold) * w, threshold * w)
 
 
-def relax(logits, noise, temperature, muprop_relaxation):
+def relax(
+    logits: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor, muprop_relaxation: bool
+) -> tf.Tensor:
+    """Relaxed samples in (0, 1) from uniforms `noise`."""
     correction = logits * temperature / (temperature + 1) if muprop_relaxation else 0
-    return tf.sigmoid((logits + logit(noise)) / temperature + correction)
+    return tf.sigmoid((logits + logistic(noise)) / temperature + correction)
 
 
-def gradient(estimator, model, x, noise, log_temperature, eta, baseline):
+def gradient(
+    estimator: Estimator,
+    model: Model,
+    x: tf.Tensor,
+    noise: Noise,
+    log_temperature: tf.Tensor,
+    eta: tf.Tensor,
+    baseline: tf.Tensor,
+) -> list:
     """g, aligned with the model's variables and differentiable in the last three arguments."""
     variables = [v.value for v in model.trainable_variables]
     temperature = tf.exp(log_temperature)
@@ -42,7 +65,7 @@ def gradient(estimator, model, x, noise, log_temperature, eta, baseline):
     layers = range(len(u))
 
     def hard(layer, logits):
-        return tf.cast(tf.stop_gradient(logits) > -logit(u[layer]), logits.dtype)
+        return tf.cast(tf.stop_gradient(logits) > -logistic(u[layer]), logits.dtype)
 
     def rollout(k, noise_of_layers, below):
         def sample(layer, logits):
@@ -88,24 +111,25 @@ def gradient(estimator, model, x, noise, log_temperature, eta, baseline):
     return [p + eta[i] * h for i, (p, h) in enumerate(zip(f_part, h_part, strict=True))]
 
 
-def add(a, b):
+def add(a: list, b: list) -> list:
+    """Elementwise sums of two lists of tensors."""
     return [x + y for x, y in zip(a, b, strict=True)]
 
 
-def estimate(estimator, model, x, noise):
+def estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: Noise) -> tuple:
     """g, and the gradients of mean g^2 aligned with estimator.trainable_variables."""
     own = [v.value for v in estimator.trainable_variables]
     with tf.GradientTape() as tape:
         if hasattr(estimator, "log_temperature"):
             log_temperature = tf.identity(estimator.log_temperature.value)
         else:
-            log_temperature = tf.constant(np.log(estimator.initial_temperature), x.dtype)
+            log_temperature = tf.constant(math.log(estimator.initial_temperature), x.dtype)
         eta = 2 / (1 + tf.exp(-estimator.raw_eta.value))
         first, second = estimator.baseline.hidden, estimator.baseline.output_layer
         hidden = tf.tanh((x - model.input_mean) @ first.kernel.value + first.bias.value)
         baseline = (hidden @ second.kernel.value + second.bias.value)[:, 0]
         baseline = tf.concat([baseline] * noise.n_samples, axis=0)
         g = gradient(estimator, model, x, noise, log_temperature, eta, baseline)
-        components = sum(int(np.prod(p.shape)) for p in g)
+        components = sum(math.prod(p.shape) for p in g)
         mean_square = tf.add_n([tf.reduce_sum(p * p) for p in g]) / components
     return g, tape.gradient(mean_square, own)

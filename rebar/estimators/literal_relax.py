@@ -1,7 +1,8 @@
-"""RELAX written out: coupled rollouts, and reverse-over-reverse gradients of mean g^2.
+"""RELAX as the papers write it: the readable reference, and the oracle that tests `relax.py`.
 
-Slow and straight from the papers, for any noise w behind v. With z_k = logits_k + logit u_k on the
-hard path and f at samples that are hard under layer k and relaxed, sigmoid(z / T), from k on,
+Coupled rollouts, and reverse-over-reverse gradients of mean g^2, for any noise w behind v. With
+z_k = logits_k + logit u_k on the hard path and f at samples that are hard under layer k and
+relaxed, sigmoid(z / T), from k on,
 
     c_k  = s [ f(relaxed with noise u) + r_k(input_k, z_k) ]
     c~_k = s [ f(relaxed with noise u, but v at layer k) + r_k(input_k, z~_k) ]
@@ -12,34 +13,40 @@ hard path and f at samples that are hard under layer k and relaxed, sigmoid(z / 
 Everything in c and c~ is differentiated by the tape: f's path through log q, the logits' direct
 paths into z and z~, and that through v. The learning signals are cotangents of `tape.gradient`,
 which an outer tape differentiates, so that s, T and r act through them as well.
+
+Source: Grathwohl et al. 2018 (arXiv 1711.00123), the estimator g_RELAX; Tucker et al. 2017.
 """
 
-import numpy as np
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
-from tests.conformance.literal_rebar import add, logit, relax
+from rebar.core.bernoulli import logistic
+from rebar.estimators.base import Estimator
+from rebar.estimators.literal_rebar import add, couple, relax
+from rebar.noise import Noise
+from rebar.types import Model
 
 
-def noise_given_sample(w, b, logits):
-    """v in (0, 1): uniform on the side of u' = sigmoid(-logits) where b lies, for uniform w."""
-    threshold = tf.sigmoid(-logits)
-    return tf.where(b == 1, threshold + (1 - threshold) * w, threshold * w)
-
-
-def same_noise(u, b, logits):
-    """The w for which v = u."""
-    threshold = tf.sigmoid(-logits)
-    return tf.stop_gradient(tf.where(b == 1, (u - threshold) / (1 - threshold), u / threshold))
-
-
-def network(weights, inputs, z):
+def network(weights: Sequence[tf.Tensor], inputs: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+    """r [N] of inputs and noisy logits z [N, H], with LeakyReLU units."""
     kernel, bias, output_kernel, output_bias = weights
     a = tf.concat([inputs, z], axis=1) @ kernel + bias
     return (tf.where(a > 0, a, 0.3 * a) @ output_kernel + output_bias)[:, 0]
 
 
-def parts(model, x, noise, log_temperature, scale, networks, w=None):
-    """What g is the sum of, each aligned with the model's variables.
+def parts(
+    model: Model,
+    x: tf.Tensor,
+    noise: Noise,
+    log_temperature: tf.Tensor,
+    scale: tf.Tensor,
+    networks: Sequence,
+    w: Any = None,
+) -> tuple:
+    """The terms of g, each aligned with the model's variables.
 
     Args:
       log_temperature, scale: scalars.
@@ -56,7 +63,7 @@ def parts(model, x, noise, log_temperature, scale, networks, w=None):
     layers = range(len(u))
 
     def hard(layer, logits):
-        return tf.cast(tf.stop_gradient(logits) > -logit(u[layer]), logits.dtype)
+        return tf.cast(tf.stop_gradient(logits) > -logistic(u[layer]), logits.dtype)
 
     def rollout(k, noise_of_layers, below):
         def sample(layer, logits):
@@ -72,11 +79,10 @@ def parts(model, x, noise, log_temperature, scale, networks, w=None):
         inputs = [tf.tile(x - model.input_mean, [copies, 1]), *(2 * s - 1 for s in b[:-1])]
         terms = []
         for k in layers:
-            w_k = same_noise(u[k], b[k], logits[k]) if w is None else w[k]
-            v = noise_given_sample(w_k, b[k], logits[k])
+            v = couple(u[k], b[k], logits[k], None if w is None else w[k])
             mixed = [v if i == k else u[i] for i in layers]
-            r = network(networks[k], inputs[k], logits[k] + logit(u[k]))
-            r_coupled = network(networks[k], inputs[k], logits[k] + logit(v))
+            r = network(networks[k], inputs[k], logits[k] + logistic(u[k]))
+            r_coupled = network(networks[k], inputs[k], logits[k] + logistic(v))
             terms.append(
                 (scale * (rollout(k, u, b) + r), scale * (rollout(k, mixed, b) + r_coupled))
             )
@@ -96,13 +102,13 @@ def parts(model, x, noise, log_temperature, scale, networks, w=None):
     )
 
 
-def gradient(*arguments):
+def gradient(*arguments: Any) -> list:
     """g, aligned with the model's variables; arguments as of `parts`."""
     score, reparameterized, generator = parts(*arguments)
     return add(add(score, reparameterized), generator)
 
 
-def network_weights(estimator):
+def network_weights(estimator: Estimator) -> list:
     """The four weight tensors of each layer's r."""
     return [
         [
@@ -113,13 +119,13 @@ def network_weights(estimator):
     ]
 
 
-def estimate(estimator, model, x, noise):
+def estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: Noise) -> tuple:
     """g, and the gradients of mean g^2 aligned with estimator.trainable_variables."""
     own = [v.value for v in estimator.trainable_variables]
     with tf.GradientTape() as tape:
         log_temperature = tf.identity(estimator.log_temperature.value)
         scale = tf.exp(estimator.log_scale.value)
         g = gradient(model, x, noise, log_temperature, scale, network_weights(estimator))
-        components = sum(int(np.prod(p.shape)) for p in g)
+        components = sum(math.prod(p.shape) for p in g)
         mean_square = tf.add_n([tf.reduce_sum(p * p) for p in g]) / components
     return g, tape.gradient(mean_square, own)
