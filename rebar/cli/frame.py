@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -16,6 +17,9 @@ ERROR = 2
 SIGNAL = 128
 """Added to the number of the signal that ended a command."""
 
+PLUGINS = "Python modules that register custom models, imported first."
+"""Help of --plugins."""
+
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
@@ -24,6 +28,16 @@ def flag_values() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
+
+
+def definer(values: flags.FlagValues) -> Callable[..., Any]:
+    """A function that defines a flag: kind, name, default, help, and limits of the kind."""
+
+    def define(kind, name, default, text, **limits):
+        make = getattr(flags, f"DEFINE_{kind}")
+        return make(name=name, default=default, help=text, flag_values=values, **limits)
+
+    return define
 
 
 def run(

@@ -68,6 +68,18 @@ def parse(string: str, current: Mapping[str, Any]) -> tuple[dict[str, Any], list
     return values, problems, bad
 
 
+def clauses(string: str) -> list[tuple[str, str]]:
+    """Name and text of the value of each well-formed clause."""
+    found, position, string = [], 0, string.strip()
+    while position < len(string):
+        clause = _CLAUSE.match(string, position)
+        if clause:
+            name, _, value = clause[0].partition("=")
+            found.append((name.strip(), value.strip().rstrip(",").rstrip()))
+        position = (clause or _MALFORMED.match(string, position)).end()
+    return found
+
+
 def read(given: Mapping[str, Any], current: Mapping[str, Any]) -> tuple[dict, list, set]:
     """As `parse`, from a mapping of names to Python values."""
     values, problems, bad = {}, [], set()

@@ -1,7 +1,7 @@
-"""Runs on a cluster, by submitit: Slurm, or submitit's local executor to try the same path.
+"""Runs on a cluster through submitit: Slurm, or submitit's local executor to try the same path.
 
-Scheduling is the cluster's. A job is one run. When its time ends, or it has to make room, the run
-saves, the job goes back into the queue, and the same command goes on later.
+Scheduling is the cluster's. A job is one run. When its time ends, or it is preempted, the run
+saves, the job is requeued, and the same command resumes later.
 """
 
 import contextlib
@@ -22,14 +22,13 @@ from rebar.training.interrupt import Interrupt
 
 ENGINES = ("slurm", "local")
 _SHARED = ("name", "timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "stderr_to_stdout")
-_DEFAULTS = {"timeout_min": 240, "name": "rebar"}
-_MOST_TIMEOUTS = 1000
+_DEFAULTS = {"timeout_min": 240, "name": "rebar", "max_num_timeout": 1000}
 _GRACE_SECONDS = 600.0
 _POLL_SECONDS = {"slurm": 10.0, "local": 0.2}
 
 
 class RunJob:
-    """What a job of the cluster does: one run as a process of its own, its output in its log."""
+    """Body of a cluster's job: one run as a process of its own, its output in its log."""
 
     def __init__(self, job: Job, environment: Mapping[str, str] | None = None):
         self._job = job
@@ -37,18 +36,18 @@ class RunJob:
         self._child: subprocess.Popen | None = None
 
     def __call__(self) -> None:
-        """Run to the end. Raises RuntimeError if the run does not end well."""
+        """Run to the end. Raises RuntimeError if the run fails."""
         self._child = process.start(self._job, self._environment)
         status = self._child.wait()
         if status == 128 + signal.SIGTERM:
-            # The cluster told all processes of the job to end, so the run has saved. What follows
-            # is the cluster's: it ends the job for good, or puts it back into the queue.
+            # The cluster ended all processes of the job, so the run has saved. The cluster now ends
+            # the job for good, or requeues it.
             time.sleep(_GRACE_SECONDS)
         if status:
             raise RuntimeError(f"{process.ending(status)}; see {self._job.log}")
 
     def checkpoint(self) -> Any:
-        """Have the run save and end; returns what shall be done when the job is started again."""
+        """Have the run save and end; returns what to do when the job is started again."""
         import submitit
 
         if self._child is not None:
@@ -61,7 +60,7 @@ class RunJob:
 
 
 class Cluster:
-    """Hands jobs to a cluster and sees which of them it still has.
+    """Submits jobs to a cluster and follows them.
 
     Args:
       engine: one of ENGINES.
@@ -69,21 +68,21 @@ class Cluster:
       folder: for submitit's own files.
 
     Raises:
-      RebarError: submitit or the cluster's commands are missing, or it does not know an option.
+      RebarError: submitit or the cluster's commands are missing, or an option is unknown.
     """
 
     def __init__(self, engine: str, options: Mapping[str, Any], folder: Path):
         if not submitit_is_there():
             raise RebarError(
-                f"--engine={engine} needs submitit, which is not installed: "
-                'pip install "rebar-gradients[cluster]"'
+                f"--engine={engine}: submitit is not installed; "
+                'type pip install "rebar-gradients[cluster]"'
             )
         import submitit
 
         self._engine = engine
         self._local: dict[str, Any] = {}
         settings = {**_DEFAULTS, **options}
-        timeouts = settings.pop("max_num_timeout", _MOST_TIMEOUTS)
+        timeouts = settings.pop("max_num_timeout")
         named = {n if n in _SHARED else f"slurm_{n}": value for n, value in settings.items()}
         try:
             self._executor = submitit.AutoExecutor(
@@ -91,26 +90,21 @@ class Cluster:
             )
             self._executor.update_parameters(**named)
         except Exception as error:
-            # submitit raises whatever it likes for a wrong option.
+            # submitit raises many types for an invalid option.
             raise RebarError(f"--engine={engine} cannot be used: {error}") from error
 
     def submit(
         self, jobs: Sequence[Job], environment: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """Put jobs into the queue, as one array; returns name -> id.
-
-        Raises:
-          RebarError: the cluster does not take them.
-        """
+        """Queue jobs as one array; returns name -> id. Raises RebarError if refused."""
         try:
             with self._executor.batch():
                 submitted = [self._executor.submit(RunJob(job, environment)) for job in jobs]
         except Exception as error:
-            raise RebarError(f"{self._engine} does not take the jobs: {error}") from error
-        ids = {job.name: one.job_id for job, one in zip(jobs, submitted, strict=True)}
+            raise RebarError(f"{self._engine} does not accept the jobs: {error}") from error
         if self._engine == "local":
             self._local |= {one.job_id: one for one in submitted}
-        return ids
+        return {job.name: one.job_id for job, one in zip(jobs, submitted, strict=True)}
 
     def alive(self, ids: set[str]) -> set[str]:
         """Those of some jobs that wait or run; all of them where the cluster does not answer."""
@@ -128,7 +122,7 @@ class Cluster:
           on_end: called with the name of each job that has left.
 
         Returns:
-          None, or the number of a signal that ended the waiting; the jobs go on.
+          None, or the number of a signal that ended the waiting; the jobs continue.
         """
         left, gone = dict(ids), set()
         with Interrupt() as interrupt:
@@ -154,7 +148,7 @@ def parse_options(strings: Sequence[str]) -> dict[str, Any]:
     """Read "partition=gpu,timeout_min=60"; numbers become numbers, true and false booleans.
 
     Raises:
-      RebarError: a clause is malformed, or asks for several processes a run.
+      RebarError: a clause is malformed, or asks for several processes per run.
     """
     options: dict[str, Any] = {}
     for string in strings:
@@ -167,7 +161,7 @@ def parse_options(strings: Sequence[str]) -> dict[str, Any]:
                 )
             if name in ("nodes", "tasks_per_node", "ntasks_per_node"):
                 raise RebarError(
-                    f"--engine_options: {name} is not for a sweep, whose runs are one process each"
+                    f"--engine_options: {name} is unsupported, each run is one process; remove it"
                 )
             options[name] = _value(text)
     return options
@@ -177,8 +171,6 @@ def _value(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text

@@ -3,20 +3,22 @@
     "task=digits,model={SBNDisARM,SBNRelax},learning_rate={0.001,0.0003}"       four points
     "task=digits,model={SBNReinforceLOO;n_samples=2,SBNRelax}"                  two points
 
-Braces are replaced by each of their alternatives in turn, as a shell does it. Commas separate the
+Braces are replaced by each of their alternatives in turn, as in a shell. Commas separate the
 alternatives, except within [...]; a semicolon stands for a comma within one, so that settings which
 belong together can change together.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rebar.errors import RebarError
-from rebar.hparams import HParams
+from rebar.hparams import HParams, grammar
 
-_ALTERNATIVE = re.compile(r"(?:\[[^\]]*(?:\]|\Z)|[^,\[])*")
+_SET = re.compile(r"(\{[^{}]*\})")
+_SEPARATOR = re.compile(r",(?![^\[]*\])")
 _MOST_POINTS = 100_000
 
 
@@ -25,7 +27,7 @@ class Point(NamedTuple):
 
     Attributes:
       strings: as --hparams takes them, without sets.
-      hparams: what they say, on top of the preset if there is one.
+      hparams: their values, on top of the preset if there is one.
     """
 
     strings: tuple[str, ...]
@@ -36,25 +38,32 @@ def expand(strings: Sequence[str]) -> list[tuple[str, ...]]:
     """All combinations of the sets in some strings; the sets on the right change fastest.
 
     Raises:
-      RebarError: a brace without its partner, a set within a set, an empty alternative, or more
-        combinations than anyone can want; names every problem.
+      RebarError: an unmatched brace, a set within a set, an empty alternative, or too many
+        combinations; names every problem.
     """
     problems: list[str] = []
-    parsed = [_parse(string, problems) for string in strings]
-    _refuse(problems)
-    sets = [part for parts in parsed for part in parts if isinstance(part, list)]
-    number = 1
-    for alternatives in sets:
-        number *= len(alternatives)
+    pieces = [_SET.split(string) for string in strings]
+    sets = []
+    for string, parts in zip(strings, pieces, strict=True):
+        for part in parts[1::2]:
+            words = [word.strip().replace(";", ",") for word in _SEPARATOR.split(part[1:-1])]
+            if not all(words):
+                problems.append(f"{part} in {string!r}: an empty alternative; write {{A,B}}")
+            sets.append(words)
+        if re.search(r"[{}]", "".join(parts[::2])):
+            problems.append(
+                f"{string!r}: an unmatched brace, or a set within a set; write name={{value,value}}"
+            )
+    number = math.prod(map(len, sets))
     if number > _MOST_POINTS:
-        raise RebarError(f"the sets span {number} points; at most {_MOST_POINTS} are allowed")
+        problems.append(f"the sets span {number} points; at most {_MOST_POINTS} are allowed")
+    _refuse(problems)
     expanded = []
-    for choice in itertools.product(*sets):
-        chosen = iter(choice)
+    for choice in map(iter, itertools.product(*sets)):
         expanded.append(
             tuple(
-                "".join(next(chosen) if isinstance(part, list) else part for part in parts)
-                for parts in parsed
+                "".join(next(choice) if i % 2 else part for i, part in enumerate(parts))
+                for parts in pieces
             )
         )
     return expanded
@@ -64,8 +73,8 @@ def _refuse_split(strings: Sequence[str]) -> None:
     """Raise RebarError where a shell has split one string at its braces into several."""
     settings: dict[str, str] = {}
     for string in strings:
-        for name, value in re.findall(r"(?:^|,)\s*(\w+)\s*=([^,{]*)(?=,|$)", string):
-            if settings.setdefault(name, value) != value:
+        for name, value in grammar.clauses(_SET.sub("{}", string)):
+            if "{" not in value and settings.setdefault(name, value) != value:
                 raise RebarError(
                     f"--hparams: {name} is set to both {settings[name]} and {value}; put quotes "
                     f'around it, as in --hparams="{name}={{{settings[name]},{value}}}"'
@@ -83,75 +92,35 @@ def points(strings: Sequence[str], base: Sequence[str] = ()) -> list[Point]:
       RebarError: names every problem of every point, and the points that are equal.
     """
     _refuse_split(strings)
-    found, problems, seen = [], [], {}
+    found: dict[HParams, Point] = {}
+    problems = []
     for expanded in expand(strings):
         try:
             hparams = HParams.parse(*base, *expanded)
         except RebarError as error:
             problems.append(str(error))
             continue
-        text = " ".join(f'"{string}"' for string in expanded)
-        if hparams in seen:
+        point = found.setdefault(hparams, Point(expanded, hparams))
+        if point.strings is not expanded:
+            texts = [" ".join(f'"{s}"' for s in x) for x in (expanded, point.strings)]
             problems.append(
-                f"{text} and {seen[hparams]} are the same hyperparameters; a set names a value "
-                "twice, or a later string overrides a set"
+                f"{texts[0]} and {texts[1]} are the same hyperparameters; remove a repeated value, "
+                "or the later string that overrides a set"
             )
-        seen.setdefault(hparams, text)
-        found.append(Point(expanded, hparams))
     _refuse(list(dict.fromkeys(problems)))
-    return found
-
-
-def varied(all_hparams: Sequence[HParams]) -> list[str]:
-    """Names of the hyperparameters that are not the same in all points, in their usual order."""
-    rows = [hparams.to_dict() for hparams in all_hparams]
-    return [name for name in rows[0] if any(row[name] != rows[0][name] for row in rows)]
+    return list(found.values())
 
 
 def seeds(words: Sequence[str]) -> list[int]:
-    """Seeds as typed. Raises RebarError for what is none, and for one given twice."""
-    found, problems = [], []
-    for word in words:
-        if not re.fullmatch(r"\d+", word.strip()) or int(word) >= 2**32:
-            problems.append(f"--seeds: {word!r} is no seed; give numbers from 0 to 2**32 - 1")
-        elif int(word) in found:
-            problems.append(f"--seeds: {int(word)} is given twice")
-        else:
-            found.append(int(word))
-    if not words:
-        problems.append("--seeds is empty; give at least one, e.g. --seeds=0,1,2")
-    _refuse(problems)
+    """Seeds as typed. Raises RebarError for invalid and repeated ones."""
+    wrong = [w for w in words if not re.fullmatch(r"\s*\d+\s*", w, re.A) or int(w) >= 2**32]
+    if wrong or not words:
+        given = ",".join(words)
+        raise RebarError(f"--seeds={given}: must be integers from 0 to 2**32 - 1, e.g. 0,1,2")
+    found = list(map(int, words))
+    if len(set(found)) < len(found):
+        raise RebarError(f"--seeds={','.join(words)}: a seed occurs twice; give each once")
     return found
-
-
-def _parse(string: str, problems: list[str]) -> list[Any]:
-    """Text and sets (lists of alternatives) in turn; adds what is wrong to `problems`."""
-    parts: list[Any] = []
-    for number, piece in enumerate(re.split(r"(\{[^{}]*\})", string)):
-        if number % 2 == 0:
-            parts.append(piece)
-            continue
-        alternatives = [word.strip() for word in _split(piece[1:-1])]
-        if not all(alternatives):
-            problems.append(f"{piece} in {string!r} has an empty alternative; write {{A,B}}")
-        parts.append([word.replace(";", ",") for word in alternatives])
-    if re.search(r"[{}]", "".join(part for part in parts if isinstance(part, str))):
-        problems.append(
-            f"{string!r} has a brace without its partner, or a set within a set; "
-            "write name={value,value}"
-        )
-    return parts
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas outside [...]."""
-    words, position = [], 0
-    while True:
-        word = _ALTERNATIVE.match(text, position)
-        words.append(word[0])
-        position = word.end() + 1
-        if position > len(text):
-            return words
 
 
 def _refuse(problems: list[str]) -> None:

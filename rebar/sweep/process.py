@@ -1,5 +1,7 @@
-"""A run as a process: its output goes to a log, and it does not outlive who started it."""
+"""A run as a process: its output goes to a log, and it does not outlive its starter."""
 
+import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -9,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rebar.runs.files import cannot_write
-from rebar.sweep import tied
 
 _TAIL = 12
 _TAIL_BYTES = 20_000
+_PR_SET_PDEATHSIG = 1
 
 
 class Job(NamedTuple):
@@ -21,7 +23,7 @@ class Job(NamedTuple):
     Attributes:
       name: of the run.
       command: program and arguments; the program by its full path.
-      log: file to which its output is added.
+      log: file to which its output is appended.
     """
 
     name: str
@@ -37,6 +39,8 @@ def train_command(arguments: Sequence[str]) -> tuple[str, ...]:
 def start(job: Job, environment: Mapping[str, str] | None = None) -> subprocess.Popen:
     """Start a job in a session of its own, so that a Ctrl-C at the terminal does not reach it.
 
+    When this process is killed, the job gets SIGTERM, on which a run saves and ends.
+
     Args:
       job: what to start.
       environment: variables added to those of this process.
@@ -44,16 +48,28 @@ def start(job: Job, environment: Mapping[str, str] | None = None) -> subprocess.
     Raises:
       RebarError: the log cannot be written.
     """
+    prctl = None
+    with contextlib.suppress(OSError, AttributeError):
+        prctl = ctypes.CDLL(None).prctl
+
+    def prepare():
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        # Clusters announce the end of a job with these to all of its processes.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
     try:
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", tied.__file__, str(os.getpid()), *job.command],
+                job.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 start_new_session=True,
+                preexec_fn=prepare,
             )
     except OSError as error:
         raise cannot_write(job.log, error) from error
@@ -61,30 +77,22 @@ def start(job: Job, environment: Mapping[str, str] | None = None) -> subprocess.
 
 def size(path: Path) -> int:
     """Bytes of a file, 0 if there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+    return path.stat().st_size if path.exists() else 0
 
 
 def tail(path: Path, start: int = 0) -> list[str]:
     """The last lines of a log, of those after byte `start`."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(start, size(path) - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
+    if not path.exists():
         return []
+    with open(path, "rb") as file:
+        file.seek(max(start, size(path) - _TAIL_BYTES))
+        text = file.read().decode(errors="replace")
     return [line for line in text.splitlines() if line.strip()][-_TAIL:]
 
 
 def ending(status: int) -> str:
-    """What an exit status means, negative for the signal that killed a process."""
+    """Meaning of an exit status, negative for the signal that killed a process."""
     number = -status if status < 0 else status - 128
-    if status < 0 or status > 128:
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return f"killed by {name}" if status < 0 else f"stopped by {name}"
-    return f"exit status {status}"
+    if number not in {*signal.Signals}:
+        return f"exit status {status}"
+    return f"{'killed' if status < 0 else 'stopped'} by {signal.Signals(number).name}"

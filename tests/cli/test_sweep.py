@@ -117,7 +117,7 @@ def test_failures_are_told_and_mended(run, stub, tmp_path, monkeypatch):
     status, lines = run("--workers=1")
     assert status == 0
     assert lines[0].startswith("3 runs: 1 finished, 2 begun, 0 to start")
-    assert "[1/3] model=SBN seed=0  goes on at step 20" in lines
+    assert "[1/3] model=SBN seed=0  resumes at step 20" in lines
     for folder in run_folders(tmp_path):
         assert [record["step"] for record in records(folder)] == [10, 20, 30, 40]
 
@@ -256,9 +256,9 @@ def test_submitted_and_left_alone(run, stub, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "messages"),
     [
-        (["--hparams=model={SBN"], ["a brace without its partner"]),
+        (["--hparams=model={SBN"], ["an unmatched brace"]),
         (["--hparams=model={SBN,Foo},n_layer={1,0}"], ["model='Foo'", "n_layer=0", "3 problems"]),
-        (["--seeds=a", "--hparams=n_layer=0"], ["'a' is no seed", "n_layer=0"]),
+        (["--seeds=a", "--hparams=n_layer=0"], ["--seeds=a: must be integers", "n_layer=0"]),
         (["--", "--epoch=s"], ["epoch"]),
         (["--", "--epochs=-1"], ["--epochs=-1"]),
         (["--", "--hparams=n_layer=2"], ["--hparams cannot come after --", "--hparams"]),
@@ -271,7 +271,7 @@ def test_submitted_and_left_alone(run, stub, tmp_path, monkeypatch):
         (["model=SBN"], ["cannot use 'model=SBN'", "after --"]),
         (["--sweep_dir="], ["give the folder of the sweep"]),
         (["--engine=pbs"], ["--engine=pbs"]),
-        (["--engine_options=time=5"], ["--engine_options are for --engine=slurm"]),
+        (["--engine_options=time=5"], ["--engine_options apply only to --engine=slurm"]),
         (["--engine=slurm", "--engine_options=time"], ["malformed 'time'"]),
     ],
 )

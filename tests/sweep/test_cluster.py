@@ -63,8 +63,8 @@ def test_options(strings, options):
     [
         ("partition", "malformed 'partition'; write name=value"),
         ("--time=5", "malformed '--time=5'"),
-        ("nodes=2", "nodes is not for a sweep"),
-        ("tasks_per_node=2", "tasks_per_node is not for a sweep"),
+        ("nodes=2", "nodes is unsupported"),
+        ("tasks_per_node=2", "tasks_per_node is unsupported"),
     ],
 )
 def test_bad_options(string, message):
@@ -80,7 +80,7 @@ def test_without_submitit(tmp_path):
 
 @needs_submitit
 def test_options_that_submitit_refuses(tmp_path):
-    for options in ({"colour": 1}, {"timeout_min": "long"}):
+    for options in ({"color": 1}, {"timeout_min": "long"}):
         with pytest.raises(RebarError, match="--engine=local cannot be used"):
             cluster.Cluster("local", options, tmp_path)
 
@@ -88,9 +88,9 @@ def test_options_that_submitit_refuses(tmp_path):
 @needs_submitit
 def test_jobs_run_and_fail(tmp_path):
     there = cluster.Cluster("local", {}, tmp_path / "submitit")
-    good = job("good", "import os; print('well', os.environ['COLOUR'])", tmp_path)
+    good = job("good", "import os; print('well', os.environ['COLOR'])", tmp_path)
     bad = job("bad", "raise SystemExit(3)", tmp_path)
-    ids = there.submit([good, bad], {"COLOUR": "blue"})
+    ids = there.submit([good, bad], {"COLOR": "blue"})
     assert set(ids) == {"good", "bad"}
     ended = []
     assert there.follow(ids, ended.append) is None

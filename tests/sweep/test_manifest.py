@@ -40,7 +40,7 @@ def test_plan(tmp_path):
         "--epochs=3",
     ]
     for run in runs:
-        hparams = HParams.parse(run.hparams)
+        hparams = HParams.parse(run.record["hparams"])
         assert hparams.to_dict() == run.identity["hparams"]
         assert run_name(hparams, run.identity["seed"]) == run.folder
 

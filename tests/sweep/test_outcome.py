@@ -6,7 +6,7 @@ import pytest
 
 from rebar.runs import checkpoint
 from rebar.runs.records import MetricsFile
-from rebar.sweep.outcome import Length, look
+from rebar.sweep.outcome import Length, Outcome, look
 
 IDENTITY = {"hparams": {"model": "SBN", "track": ["NVIL"]}, "seed": 3}
 FOUR = Length(2_000_000, 4)
@@ -49,7 +49,7 @@ def test_length(folder, length, finished):
 
 
 def test_nothing_there(tmp_path):
-    assert look(tmp_path / "none", IDENTITY, FOUR) == (False, 0, None, None, "")
+    assert look(tmp_path / "none", IDENTITY, FOUR) == Outcome()
 
 
 def test_a_flag_file_or_a_log_proves_nothing(tmp_path):
