@@ -6,9 +6,9 @@ Examples:
   rebar-analyze RUN_FOLDER/snapshots/* --figure=bias.png
   rebar-analyze --by=weights --hparams="model=SBNRebar,task=digits,n_hidden=8"
 
-RUN_FOLDER is that of a run, which the train command prints after "run:", or one of the snapshots
-that --keep_epochs made in it. Without one, a model is made from --hparams as a run would begin.
-What the columns mean: docs/bias_and_variance.md.
+RUN_FOLDER is the folder of a run, which the train command prints after "run:", or one of the
+snapshots that --keep_epochs stored in it. Without one, the untrained model of --hparams is
+analyzed. docs/bias_and_variance.md describes the columns.
 """
 
 import functools
@@ -26,55 +26,62 @@ from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.hparams.presets import preset
 
-_BY = (
-    "What the gradient is by: the posterior logits of each image, or the weights of q; auto: "
-    "logits for categorical models, else weights."
-)
 
-
-def _define_flags() -> flags.FlagValues:
+def define_flags() -> flags.FlagValues:
+    """The command's own flags, not parsed yet."""
     values = frame.flag_values()
-
-    def define(kind, name, default, text, *choices, **limits):
-        make = getattr(flags, f"DEFINE_{kind}")
-        make(name, default, *choices, text, flag_values=values, **limits)
-
-    define("multi_string", "hparams", "", "Settings of the estimators; without a run, also of it.")
-    define("string", "preset", None, "hparams of a published protocol; hparams win.")
-    define("string", "estimators", "", "Labels of estimators, e.g. ST,ReinMax; none: all.")
-    define("enum", "by", "auto", _BY, ["auto", "logits", "weights"])
-    define("integer", "draws", 1024, "Draws of each estimator.", lower_bound=20)
-    define("integer", "batch_size", 0, "Images; 0: as in hparams.", lower_bound=0)
-    define("enum", "reference", "exact", "What to compare with.", ["exact", "loo"])
-    define("integer", "reference_draws", 1024, "Draws of --reference=loo.", lower_bound=20)
-    define("integer", "reference_samples", 32, "Samples in each of these.", lower_bound=2)
-    define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
+    define = frame.definer(values)
+    define("multi_string", "hparams", "", "Hyperparameters; of a run, those of its estimators.")
+    define("string", "preset", None, "hparams of a published protocol; --hparams override them.")
+    define("string", "estimators", "", "Labels of estimators, e.g. ST,ReinMax; by default all.")
     define(
-        "string", "output", None, "JSON file; else analysis.json in a single RUN_FOLDER, or here."
+        "enum",
+        "by",
+        "auto",
+        "Differentiate with respect to the posterior logits of each image, or the weights of q; "
+        "auto uses logits for categorical models, else weights.",
+        enum_values=["auto", "logits", "weights"],
     )
-    define("string", "figure", None, "Figure over the checkpoints, .png or .pdf.")
+    define("integer", "draws", 1024, "Noise draws per estimator.", lower_bound=20)
+    define("integer", "batch_size", 0, "Number of images; 0 uses that of hparams.", lower_bound=0)
+    reference = "Reference gradient: exact, or the mean of leave-one-out estimates."
+    define("enum", "reference", "exact", reference, enum_values=["exact", "loo"])
+    define("integer", "reference_draws", 1024, "Noise draws of --reference=loo.", lower_bound=20)
+    define("integer", "reference_samples", 32, "Samples per draw of these.", lower_bound=2)
+    define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
+    output = "JSON file; by default analysis.json in a single RUN_FOLDER, else in this folder."
+    define("string", "output", None, output)
+    define("string", "figure", None, "File of a figure over the checkpoints, .png or .pdf.")
     define("string", "data_dir", "data", "Folder of the data sets.")
-    define("boolean", "jit", False, "Compile with XLA: seconds more at the start of each.")
-    define("integer", "threads", 0, "Threads an operation; 0: TensorFlow's choice.", lower_bound=0)
-    define("list", "plugins", "", "Python modules to import that register models of yours.")
+    define("boolean", "jit", False, "Compile with XLA; takes seconds per estimator.")
+    define(
+        "integer",
+        "threads",
+        0,
+        "Intra-op threads; 0 leaves the choice to TensorFlow.",
+        lower_bound=0,
+    )
+    define("list", "plugins", "", frame.PLUGINS)
     return values
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status, see frame.run."""
-    return frame.run(_define_flags, _analyze, argv or sys.argv, __doc__)
+    return frame.run(define_flags, _analyze, argv or sys.argv, __doc__)
 
 
 def _analyze(values, arguments) -> None:
-    """Measure at every checkpoint, print, write."""
+    """Measure at every checkpoint; write, then print, so that `| head` loses nothing."""
     import_plugins(values.plugins)
     folders = [Path(name) for name in arguments]
     if folders and values.preset is not None:
-        raise RebarError("a run has its own settings; leave out --preset, or the RUN_FOLDER")
+        raise RebarError(
+            f"--preset={values.preset}: a run has its own settings; remove --preset or RUN_FOLDER"
+        )
     changes = list(filter(None, values.hparams))
     if not (folders or changes or values.preset):
         raise RebarError(
-            "give the folders of runs, or --hparams or --preset of a model that is not trained, "
+            "give the folders of runs, or --hparams or --preset of an untrained model, "
             'e.g. rebar-analyze --hparams="model=CatReinMax,task=digits_grey,n_latents=3"'
         )
     base = [] if values.preset is None else [preset(values.preset)]
@@ -82,7 +89,7 @@ def _analyze(values, arguments) -> None:
     with quiet_start():
         import tensorflow as tf
 
-        from rebar.analysis import bias_figure, pictures
+        from rebar.analysis import bias_figure, pictures, report
         from rebar.cli import subjects
         from rebar.runs.files import write_json
     if values.figure is not None:
@@ -99,22 +106,27 @@ def _analyze(values, arguments) -> None:
             subject = subjects.fresh(settings, data.mean, values.seed)
         else:
             subject = subjects.of_run(folder, changes)
-        records.append(analyses.measure(subject))
+        found = analyses.measure(subject)
+        records.append(report.plain(found))
         write_json(output, {"analyses": records})
+        if values.figure is not None:
+            pictures.save(bias_figure.figure(records, _title(records[0])), values.figure)
+        print(report.table(found), end="\n\n", flush=True)
     print(f"written: {output}")
     if values.figure is not None:
-        first = records[0]
-        hparams = first["hparams"]
-        title = (
-            f"{task_title(hparams['task'], hparams['dynamic_b'])}, {hparams['model']}: gradient "
-            f"w.r.t. {first['by']}, {first['batch_size']} images, {first['draws']} draws"
-        )
-        pictures.save(bias_figure.figure(records, title), values.figure)
         print(f"written: {values.figure}")
 
 
+def _title(record):
+    hparams = record["hparams"]
+    return (
+        f"{task_title(hparams['task'], hparams['dynamic_b'])}, {hparams['model']}: gradient "
+        f"w.r.t. {record['by']}, {record['batch_size']} images, {record['draws']} draws"
+    )
+
+
 class _Analyses:
-    """Analyses one subject after the other; those that differ by their weights share one graph."""
+    """Analyzes one subject after another; those that differ only in their weights share a graph."""
 
     def __init__(self, values):
         self._values = values
@@ -122,8 +134,7 @@ class _Analyses:
         self._analyser = None
 
     def measure(self, subject) -> dict:
-        """Measure, print the table, return the record."""
-        from rebar.analysis import report
+        """Measure, return the record."""
         from rebar.cli.subjects import take_over
 
         if self._first is not None and subject.hparams == self._first.hparams:
@@ -134,7 +145,7 @@ class _Analyses:
         hparams = subject.hparams
         place = f"{subject.folder}, " if subject.folder else "not trained, "
         epoch = subject.step / self._steps_per_epoch
-        record = {
+        return {
             "title": f"{place}model={hparams.model}, task={hparams.task}, "
             f"temperature={hparams.temperature:g}, step {subject.step} (epoch {epoch:.4g})",
             "folder": str(subject.folder) if subject.folder else None,
@@ -143,11 +154,9 @@ class _Analyses:
             "hparams": hparams.to_dict(),
             **found,
         }
-        print(report.table(record), end="\n\n", flush=True)
-        return report.plain(record)
 
     def _start(self, subject):
-        """An analyser for a subject and those like it."""
+        """Build the analyzer of a subject and those like it."""
         import tensorflow as tf
 
         from rebar.analysis.analyser import Analyser, Settings

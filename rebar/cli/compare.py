@@ -1,4 +1,4 @@
-"""Compare estimators: from the logs of many runs to figures and tables.
+"""Compare estimators: figures and tables from the logs of many runs.
 
 Examples:
   rebar-compare /tmp/rebar --output=comparison
@@ -6,9 +6,9 @@ Examples:
   rebar-compare run1.log run2.log --output=comparison
   rebar-compare sweep --output=comparison --live=60
 
-RUN is the folder of a run, a folder that holds such ones, a glob, or a file with what a run
-printed (the 2017 script prints the same lines). Written are, for each task and architecture, a
-figure as PNG and PDF, and compare.csv and compare.md for all. What they say: docs/compare.md.
+Arguments are folders of runs, folders that contain these, globs, or files with the output of runs
+(the 2017 script prints the same lines). The command writes one figure (PNG and PDF) per task and
+architecture, and compare.csv and compare.md for all of them, as docs/compare.md describes.
 """
 
 import re
@@ -27,38 +27,36 @@ from rebar.runs.files import write_file
 from rebar.training.interrupt import Interrupt
 
 _SIGINT = 2
-_PANELS = (
-    "Panels: variance, elbo, test, estimator_variance, or any number of metrics.jsonl, such as "
-    "temperature."
-)
-_PART = "Part of the variance of the estimator alone: total, q, q_0, q_1, ..., p."
 
 
 def define_flags() -> flags.FlagValues:
     """The command's own flags, not parsed yet."""
     values = frame.flag_values()
-
-    def define(kind, name, default, text, **limits):
-        getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
-
-    define("string", "output", None, "Folder to write to; needed.")
-    flags.DEFINE_enum("x", "steps", list(X), "What to draw against.", flag_values=values)
+    define = frame.definer(values)
+    define("string", "output", None, "Folder for the figures and tables; required.")
+    define("enum", "x", "steps", "Unit of the horizontal axis.", enum_values=list(X))
     define(
         "string",
         "reference",
         None,
-        "Estimator that variances are compared with; if not given, the first unbiased one.",
+        "Estimator that variances are divided by; by default the first unbiased one.",
     )
-    define("list", "panels", ",".join(PANELS), _PANELS)
-    define("string", "part", "total", _PART)
+    define(
+        "list",
+        "panels",
+        ",".join(PANELS),
+        "Panels: variance, elbo, test, estimator_variance, or any quantity in metrics.jsonl, such "
+        "as temperature.",
+    )
+    define("string", "part", "total", "Part of estimator_variance: total, q, q_0, q_1, ..., p.")
     define(
         "float",
         "live",
         None,
-        "Read and write again every so many seconds, until Ctrl-C.",
+        "Seconds between updates, until Ctrl-C; by default there is only one.",
         lower_bound=0.1,
     )
-    define("list", "plugins", "", "Python modules to import that register models of yours.")
+    define("list", "plugins", "", frame.PLUGINS)
     return values
 
 
@@ -89,11 +87,11 @@ def _live(job, seconds) -> int:
             except RebarError as error:
                 if not job.written:
                     raise
-                print(f"kept what was written before: {error}", flush=True)
+                print(f"kept the last figures and tables: {error}", flush=True)
             until = time.monotonic() + seconds
             while interrupt.requested is None and time.monotonic() < until:
                 time.sleep(min(0.1, seconds))
-        print("stopped; what was written last stays", flush=True)
+        print("stopped; the last figures and tables are kept", flush=True)
         return 0 if interrupt.requested == _SIGINT else frame.SIGNAL + interrupt.requested
 
 

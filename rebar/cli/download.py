@@ -1,4 +1,4 @@
-"""Fetch the data sets into the data folder, and verify those that are present.
+"""Download the data sets, and verify those that are present.
 
 Examples:
   python download_data.py
@@ -18,36 +18,35 @@ from rebar.errors import RebarError
 _URL_FLAGS = {data_set.url_flag: name for name, data_set in DATA_SETS.items() if data_set.url_flag}
 
 
-def _define_flags() -> flags.FlagValues:
-    """The command's own flags: absl's global ones belong to whichever program is running."""
+def define_flags() -> flags.FlagValues:
+    """The command's own flags, not parsed yet."""
     values = frame.flag_values()
-    known = ", ".join(DATA_SETS)
-    flags.DEFINE_string("data_dir", "data", "Folder for the data sets.", flag_values=values)
-    flags.DEFINE_list("datasets", "all", f"'all', or several of: {known}.", flag_values=values)
-    flags.DEFINE_string(
+    define = frame.definer(values)
+    define("string", "data_dir", "data", "Folder for the data sets.")
+    define("list", "datasets", "all", f"'all', or some of: {', '.join(DATA_SETS)}.")
+    define(
+        "string",
         "source",
         None,
-        "Take the files only from here: a folder or a base URL (file, http, https) that holds "
-        "DATA SET/FILE or FILE, gzipped or not. Default: REBAR_DATA_SOURCE, if set.",
-        flag_values=values,
+        "Folder or base URL (file, http, https) of all files, as DATA SET/FILE or FILE, gzipped or "
+        "not; by default REBAR_DATA_SOURCE, if set, else the mirrors.",
     )
     for name, data_set in _URL_FLAGS.items():
-        text = f"Base URL, or folder, for {data_set}, instead of the built-in ones and --source."
-        flags.DEFINE_string(name, None, text, flag_values=values)
-    flags.DEFINE_float(
+        define("string", name, None, f"Base URL or folder of {data_set}; overrides --source.")
+    define(
+        "float",
         "timeout",
         10.0,
-        "Seconds to wait for a connection, and for the next bytes.",
+        "Maximum seconds to wait for a connection, and for the next bytes.",
         lower_bound=0.1,
-        flag_values=values,
     )
-    flags.DEFINE_integer(
+    define(
+        "integer",
         "retries",
         1,
-        "Further attempts at a URL after a transfer that broke off.",
+        "Further attempts at a URL after an interrupted transfer.",
         lower_bound=0,
         upper_bound=100,
-        flag_values=values,
     )
     return values
 
@@ -70,7 +69,7 @@ def _chosen(names: list[str]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status, see frame.run."""
-    return frame.run(_define_flags, _download, argv or sys.argv, __doc__)
+    return frame.run(define_flags, _download, argv or sys.argv, __doc__)
 
 
 def _download(values, arguments) -> int:

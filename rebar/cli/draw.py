@@ -1,12 +1,13 @@
-"""Draw what a trained model has learned: samples, and test images beside their reconstructions.
+"""Draw samples of a trained model, and test images with their reconstructions.
 
 Examples:
   rebar-draw /tmp/rebar/SBNDynamicRebar-sbn-2x200-lr0.0003-s0-e26786e978
   rebar-draw RUN_FOLDER --output=samples.pdf --seed=1
 
-RUN_FOLDER is that of a run, which the train command prints after "run:"; its newest checkpoint is
-drawn. A model of the lower half of an image (tasks sp, sp_digits) is drawn completing test images:
-the image, the upper half that is given, the mean of 100 samples of the lower half, nine of them.
+RUN_FOLDER is the folder of a run, which the train command prints after "run:"; its newest
+checkpoint is drawn. Models of the lower half of an image (tasks sp, sp_digits) complete test
+images: each row has the image, its upper half, the mean of 100 samples of the lower half, and nine
+of these.
 """
 
 import sys
@@ -21,36 +22,28 @@ from rebar.data import load
 from rebar.errors import RebarError
 
 
-def _define_flags() -> flags.FlagValues:
+def define_flags() -> flags.FlagValues:
+    """The command's own flags, not parsed yet."""
     values = frame.flag_values()
-    flags.DEFINE_string(
-        "output",
-        None,
-        "The picture's file, .png or .pdf; if not given, picture.png in RUN_FOLDER.",
-        flag_values=values,
-    )
-    flags.DEFINE_string("data_dir", "data", "Folder of the data sets.", flag_values=values)
-    flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0, flag_values=values)
-    flags.DEFINE_list(
-        "plugins",
-        "",
-        "Python modules to import that register models of yours, as for the run.",
-        flag_values=values,
-    )
+    define = frame.definer(values)
+    text = "File of the picture, .png or .pdf; by default picture.png in RUN_FOLDER."
+    define("string", "output", None, text)
+    define("string", "data_dir", "data", "Folder of the data sets.")
+    define("integer", "seed", 0, "Seed of the samples.", lower_bound=0)
+    define("list", "plugins", "", frame.PLUGINS)
     return values
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status, see frame.run."""
-    return frame.run(_define_flags, _draw, argv or sys.argv, __doc__)
+    return frame.run(define_flags, _draw, argv or sys.argv, __doc__)
 
 
 def _draw(values, folders) -> None:
     """Draw, write and print the path of the picture."""
     if len(folders) != 1:
-        given = f"{len(folders)}: {' '.join(folders)}" if folders else "none"
         raise RebarError(
-            f"give the folder of one run, given: {given}; e.g. "
+            f"{' '.join(folders) or 'no folder'}: expected the folder of one run; give e.g. "
             "rebar-draw /tmp/rebar/NAME_OF_THE_RUN"
         )
     folder = Path(folders[0])

@@ -1,4 +1,4 @@
-"""Train a sigmoid belief network, or a categorical VAE, and print what the 2017 script printed.
+"""Train a sigmoid belief network or a categorical VAE, and print the lines of the 2017 script.
 
 Examples:
   python rebar_train.py --hparams="model=SBNDynamicRebar,task=digits,n_layer=2" --epochs=20
@@ -7,7 +7,7 @@ Examples:
   python rebar_train.py --preset=disarm_nonlinear --hparams="model=SBNDisARM"
   python rebar_train.py --preset=cat_8x4_reinmax --epochs=160
 
-A run lies in WORKING_DIR/<name>; the same command goes on where it stopped.
+Each run is stored in WORKING_DIR/<name>; rerun the same command to resume it.
 """
 
 import sys
@@ -24,10 +24,6 @@ from rebar.hparams.presets import PRESETS, parse_hparams
 from rebar.runs.lock import check_run
 
 _MOST_DRAWS = 1_000_000
-_VARIANCE_FREQ = (
-    "Epochs between measurements of the variance of the estimators alone, at fixed parameters and "
-    "images; 0: never."
-)
 _SETTINGS = (
     *("training_steps", "epochs", "eval_freq", "eval_samples", "variance_freq", "variance_draws"),
     *("save_seconds", "seed", "working_dir", "data_dir", "preset", "jit", "threads", "cores"),
@@ -48,21 +44,26 @@ class _YesNo(flags.BooleanParser):
 def define_flags() -> flags.FlagValues:
     """The command's own flags, not parsed yet."""
     values = frame.flag_values()
+    define = frame.definer(values)
 
-    def define(kind, name, default, text, **limits):
-        getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values, **limits)
-
-    define("multi_string", "hparams", "", "name=value pairs, see below; later strings win.")
+    define(
+        "multi_string",
+        "hparams",
+        "",
+        "name=value pairs, see below; later strings override earlier ones.",
+    )
     define(
         "string",
         "preset",
         None,
-        "hparams of a published protocol, see below; hparams win.",
+        "hparams of a published protocol, see below; --hparams override them.",
         allow_overwrite=False,
     )
-    define("string", "working_dir", "/tmp/rebar", "Where the folders of runs lie.")
+    define("string", "working_dir", "/tmp/rebar", "Parent of the folders of runs.")
     define("string", "data_dir", "data", "Folder of the data sets.")
-    define("integer", "eval_freq", 20, "Epochs between evaluations; 0: never.", lower_bound=0)
+    define(
+        "integer", "eval_freq", 20, "Epochs between evaluations; 0 disables them.", lower_bound=0
+    )
     define(
         "integer",
         "eval_samples",
@@ -71,40 +72,49 @@ def define_flags() -> flags.FlagValues:
         lower_bound=1,
         upper_bound=_MOST_DRAWS,
     )
-    define("boolean", "draw", False, "Draw samples and test images at evaluations.")
-    define("integer", "variance_freq", 0, _VARIANCE_FREQ, lower_bound=0)
+    define("boolean", "draw", False, "Draw samples and test images at each evaluation.")
+    define(
+        "integer",
+        "variance_freq",
+        0,
+        "Epochs between measurements of the conditional variance, at fixed parameters and images; "
+        "0 disables them.",
+        lower_bound=0,
+    )
     define(
         "integer",
         "variance_draws",
         100,
-        "Draws of the noise for it.",
+        "Noise draws per variance measurement.",
         lower_bound=4,
         upper_bound=_MOST_DRAWS,
     )
     define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
-    define("integer", "training_steps", 2_000_000, "Steps to train in all.", lower_bound=1)
-    define("integer", "epochs", 0, "Epochs to train in all; 0: as training_steps.", lower_bound=0)
+    define("integer", "training_steps", 2_000_000, "Total number of steps.", lower_bound=1)
+    define("integer", "epochs", 0, "Total number of epochs; 0 sets no limit.", lower_bound=0)
     define(
         "integer",
         "threads",
         0,
-        "Threads an operation; 0: by size.",
+        "Intra-op threads; 0 chooses from the step size.",
         lower_bound=0,
         upper_bound=1024,
     )
-    define("integer", "cores", 0, "Cores to be content with; 0: all.", lower_bound=0)
-    define("boolean", "download", True, "Fetch missing data sets; --download=no forbids it.")
+    define("integer", "cores", 0, "Maximum number of cores; 0 uses all.", lower_bound=0)
+    define("boolean", "download", True, "Download missing data sets.")
     values["download"].parser = _YesNo()
-    define("string", "source", None, "Take missing data from this folder or base URL only.")
+    define(
+        "string", "source", None, "Folder or base URL of missing data sets, instead of the mirrors."
+    )
     define("float", "save_seconds", 300.0, "Seconds between checkpoints.", lower_bound=0.0)
-    define("list", "keep_epochs", "", "Epochs after which a checkpoint is kept, e.g. 1,5,25.")
-    define("list", "plugins", "", "Python modules to import that register models of yours.")
-    flags.DEFINE_enum(
+    define("list", "keep_epochs", "", "Epochs whose checkpoints are kept, e.g. 1,5,25.")
+    define("list", "plugins", "", frame.PLUGINS)
+    define(
+        "enum",
         "jit",
         "auto",
-        ["auto", "on", "off"],
-        "Compile steps with XLA.",
-        flag_values=values,
+        "Compile steps with XLA; auto chooses by estimator.",
+        enum_values=["auto", "on", "off"],
         case_sensitive=False,
     )
     return values

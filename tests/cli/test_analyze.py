@@ -129,7 +129,7 @@ def test_a_reference_for_what_cannot_be_enumerated(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["nowhere"], "no checkpoint in 'nowhere'"),
-        (["nowhere", "--preset=cat_8x4_reinmax"], "leave out --preset"),
+        (["nowhere", "--preset=cat_8x4_reinmax"], "remove --preset"),
         ([f"--hparams={CATEGORICAL}", "--figure=a.jpg"], "cannot write a picture to 'a.jpg'"),
         ([f"--hparams={CATEGORICAL}", "--estimators=NVIL"], "'NVIL' cannot be used with a model"),
         (["--hparams=model=SBNNVIL,task=digits,n_hidden=4", "--by=logits"], "--by=weights"),

@@ -162,7 +162,7 @@ def test_live_keeps_what_was_written_when_runs_vanish(runs, tmp_path, monkeypatc
     monkeypatch.setattr(time, "sleep", wait)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0 * len(calls))
     assert run(runs, f"--output={output}", "--live=1", "--panels=elbo") == 0
-    assert "kept what was written before: no run can be read" in capsys.readouterr().out
+    assert "kept the last figures and tables: no run can be read" in capsys.readouterr().out
     assert (output / "compare.md").exists()
 
 

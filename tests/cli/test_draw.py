@@ -52,8 +52,8 @@ def test_a_categorical_model(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give the folder of one run, given: none"),
-        (["a", "b"], "give the folder of one run, given: 2: a b"),
+        ([], "no folder: expected the folder of one run"),
+        (["a", "b"], "a b: expected the folder of one run"),
         (["nowhere"], "no checkpoint in 'nowhere'"),
         (["nowhere", "--output=picture.jpg"], "cannot write a picture to 'picture.jpg'"),
         (["nowhere", "--seed=-1"], "seed"),
