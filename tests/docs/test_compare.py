@@ -77,6 +77,12 @@ def test_every_flag_is_described():
     assert own == described("It does not import TensorFlow")
 
 
+def test_the_program(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    exec(re.search(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)[1], {})
+    assert re.search(r"^SBNDisARM +55 +-\d+\.\d+ +\d+\.\d+$", capsys.readouterr().out, re.M)
+
+
 def test_its_figures_are_there():
     names = re.findall(r"\]\((figures/.*?)\)", TEXT)
     assert len(names) == 2

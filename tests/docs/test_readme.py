@@ -16,6 +16,7 @@ from rebar.hparams import HParams, describe
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
+FAQ = (ROOT / "docs" / "faq.md").read_text()
 HYPERPARAMETERS = (ROOT / "docs" / "hyperparameters.md").read_text()
 ROW = re.compile(r"^\| `(\w+)` \| ([\w-]+) \|(?: `(\w+)`)? \| (yes|\*\*no\*\*) \|", re.MULTILINE)
 ESTIMATORS = {name: row for name, *row in ROW.findall(README)}
@@ -99,6 +100,23 @@ def test_the_training_examples(tmp_path, monkeypatch, capsys):
     assert names["temperature"] == pytest.approx(0.5)
     assert names["grad_variance"] == 0
     assert -300 < names["bound"] < 0
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in registry.names() if n != "CatExact" and not registry.entry(n).tracks]
+)
+def test_the_table_of_evaluations(name):
+    label = registry.entry(name).label
+    rows = dict(re.findall(r"^\| ([^|`]+) \| ([K(L /1+2) ]+) \|$", FAQ, re.MULTILINE))
+    (formula,) = {f for labels, f in rows.items() if label in labels.split(", ")} or {
+        rows["REINFORCE, NVIL, LOO, VIMCO, straight-through family"]
+    }
+    formula = formula.replace("K (", "K * (").replace("2 K", "2 * K")
+    for n_layer, n_samples in ((1, 2), (3, 4)):
+        settings = {"n_layer": n_layer} if registry.entry(name).latents == "binary" else {}
+        hparams = HParams(model=name, n_samples=n_samples, **settings)
+        evaluations = registry.make_estimator(name, hparams).evaluations(n_layer, n_samples)
+        assert eval(formula, {"K": n_samples, "L": n_layer}) == evaluations
 
 
 def test_no_placeholder_is_left():
