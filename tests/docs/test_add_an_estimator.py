@@ -75,7 +75,7 @@ def test_training(folder, capsys):
 def test_one_sample_is_refused(folder, capsys):
     flags = shlex.split(command("model=MyLeaveOneOut").replace("n_samples=2", "n_samples=1"))
     assert train.main(flags[1:]) == 2
-    assert "error: MyLeaveOneOut compares samples; type n_samples=2" in capsys.readouterr().err
+    assert "error: n_samples=1: MyLeaveOneOut needs more" in capsys.readouterr().err
 
 
 def test_tracking(folder, capsys):
@@ -100,7 +100,7 @@ def test_the_check_finds_the_mistake_that_the_text_names(folder, capsys):
     assert deviation(capsys.readouterr().out) > 100
 
 
-def test_a_model_of_ones_own(folder, capsys):
+def test_a_custom_model(folder, capsys):
     run(command("train_mixture.py"))
     before, after, elbo = map(float, re.findall(r"(-\d+\.\d+) nats", capsys.readouterr().out))
     assert -12 < before < -10
