@@ -1,4 +1,4 @@
-"""docs/add_an_estimator.md: its files are written to a folder and its commands run there."""
+"""docs/add_an_estimator.md: write its files to a folder and run its commands there."""
 
 import re
 import runpy
@@ -21,7 +21,7 @@ COMMANDS = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, own_registry):
-    """Holds the files of the document; what they import and register is forgotten again."""
+    """Folder with the files of the document; undo their imports and registrations afterwards."""
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path)
@@ -42,9 +42,9 @@ def run(command):
 
 
 def command(*words):
-    """The only command of the document with all these words."""
-    (found,) = [c for c in COMMANDS if all(word in c for word in words)]
-    return found
+    """Return the only command of the document with all these words."""
+    (match,) = [c for c in COMMANDS if all(word in c for word in words)]
+    return match
 
 
 def deviation(text):

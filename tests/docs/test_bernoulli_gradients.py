@@ -1,4 +1,4 @@
-"""docs/bernoulli_gradients.md: its programs run, its table and figure are the code's."""
+"""docs/bernoulli_gradients.md: run its programs, compare its table and figure with the code."""
 
 import re
 import runpy
@@ -18,7 +18,7 @@ FILES = dict(re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", TEXT, re.DOTALL |
 
 
 def numbers(name, folder, capsys):
-    """What a program of the document prints."""
+    """Run a program of the document and return the numbers that it prints."""
     path = folder / name
     path.write_text(FILES[name])
     runpy.run_path(str(path), run_name="__main__")
@@ -86,7 +86,7 @@ def test_no_placeholder_is_left():
 
 @pytest.fixture
 def toy(monkeypatch):
-    """The script of the figure, as a module; with what it imports from its folder forgotten."""
+    """Import the script of the figure; undo its imports afterwards."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import toy
 

@@ -1,6 +1,6 @@
-"""docs/bias_and_variance.md: its first command runs, its columns are the table's.
+"""docs/bias_and_variance.md: run its first command, compare its columns with the program.
 
-The commands that train on MNIST are not run: they take minutes, and data that must be fetched.
+The commands that train on MNIST are not run: they take minutes, and need a download.
 """
 
 import re

@@ -1,8 +1,7 @@
-"""Every command in README and docs is well formed: names, flags and values, before anyone types it.
+"""Every command in README and docs is well formed: names, flags and values.
 
-Training commands are parsed with their presets and hyperparameters, sweeps are expanded, figures'
-and benchmarks' flags are read; whether programs that are written down there run is the matter of
-the other tests in this folder.
+Training commands are parsed with their presets and hyperparameters, sweeps are expanded, and flags
+of other commands are looked up. The other tests in this folder run the programs of the docs.
 """
 
 import os
@@ -22,11 +21,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HEADS = ("python", "rebar-", "pip", "tensorboard")
 PLUGIN_MODELS = ("MyLeaveOneOut",)
-"""Registered by a program of the page itself, which its own test runs."""
+"""Registered by a program of the page, which another test runs."""
 
 
 def commands():
-    """(page, command) of every line of a fenced block that starts as a command does."""
+    """Yield (page, command) of every line of a fenced block that starts like a command."""
     for page in PAGES:
         for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M):
             for line in re.sub(r"\\\n", " ", block).splitlines():
@@ -38,7 +37,7 @@ COMMANDS = list(dict.fromkeys(commands()))
 
 
 def checked_flags(define, arguments):
-    """Parsed flags."""
+    """Parse flags; no other arguments are allowed."""
     values = define()
     rest = values(arguments)[1:]
     assert rest == [], f"no flags: {rest}"
@@ -54,7 +53,7 @@ def check_training(arguments):
 
 
 def check_help(command, flags):
-    """The program starts, and knows these flags."""
+    """Check that the program starts and has these flags."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     asked = subprocess.run(
         [sys.executable, *command, "--help"], capture_output=True, text=True, env=environment

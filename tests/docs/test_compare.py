@@ -1,4 +1,4 @@
-"""docs/compare.md: its commands run (for one epoch), its tables name what there is."""
+"""docs/compare.md: run its commands for one epoch, compare its tables with the program."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ SHORTER = ["--epochs=1", "--eval_freq=1", "--variance_freq=1", "--variance_draws
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where all its commands were run."""
+    """Folder in which all its commands were run."""
     path = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
@@ -47,7 +47,7 @@ def test_the_files_that_it_names_are_written(folder):
 
 
 def described(heading):
-    """Names in the first column of the table after some words."""
+    """Return the names in the first column of the table after some words."""
     rows = re.findall(
         r"^\| (`.*?) \|",
         TEXT.partition(heading)[2].partition("\n\n|")[2].partition("\n\n")[0],
@@ -73,8 +73,8 @@ def test_every_column_is_described(folder):
 
 def test_every_flag_is_described():
     flags = compare.define_flags()
-    own = {f"--{name}" for name in flags if name not in ("help", "h")}
-    assert own == described("It does not import TensorFlow")
+    defined = {f"--{name}" for name in flags if name not in ("help", "h")}
+    assert defined == described("It does not import TensorFlow")
 
 
 def test_the_program(folder, monkeypatch, capsys):

@@ -24,11 +24,11 @@ LAYERS, BATCHES, ROWS = 3, 100, 3000
 def model():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float64")
-    made = SigmoidBeliefNetwork((2,) * LAYERS, np.linspace(0.2, 0.7, 6))
+    network = SigmoidBeliefNetwork((2,) * LAYERS, np.linspace(0.2, 0.7, 6))
     random = np.random.default_rng(77)
-    for variable in made.trainable_variables:
+    for variable in network.trainable_variables:
         variable.assign(random.normal(size=variable.shape))
-    yield made
+    yield network
     keras.config.set_dtype_policy(policy)
 
 
@@ -37,7 +37,7 @@ def flat(tensors):
 
 
 def formula(model, x, draws, rebar):
-    """- mean sum_k S_k sum_{l > k} d log q_l by the parameters of q."""
+    """- mean sum_k S_k sum_{l > k} d log q_l w.r.t. the parameters of q."""
     z = [bernoulli.logistic(u) for u in draws.uniforms]
     with tf.GradientTape() as tape:
         hard = hard_rollout(model, x, draws)
@@ -59,18 +59,20 @@ def test_bias_of_coupling_all(model):
         estimator.setup(model)
     of_q = [any(v is q for q in model.inference_variables) for v in model.trainable_variables]
 
-    def of(estimator, draws):
-        found = estimator.estimate(model, x, draws).gradients
-        return flat([g for g, keep in zip(found, of_q, strict=True) if keep])
+    def encoder_gradient(estimator, draws):
+        gradient = estimator.estimate(model, x, draws).gradients
+        return flat([g for g, keep in zip(gradient, of_q, strict=True) if keep])
 
     @tf.function(autograph=False)
     def both(key):
         draws = noise.latents(key, 1, ROWS, model.n_units, tf.float64)
-        return of(everywhere, draws) - of(switch, draws), formula(model, x, draws, switch)
+        return encoder_gradient(everywhere, draws) - encoder_gradient(switch, draws), formula(
+            model, x, draws, switch
+        )
 
     pairs = [both(noise.key(0, "analysis", i)) for i in range(BATCHES)]
-    found, expected = (np.stack(side) for side in zip(*pairs, strict=True))
-    difference = found - expected
+    measured, expected = (np.stack(side) for side in zip(*pairs, strict=True))
+    difference = measured - expected
     error = difference.std(axis=0, ddof=1) / np.sqrt(BATCHES)
     bias = expected.mean(axis=0)
 

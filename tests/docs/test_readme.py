@@ -1,4 +1,4 @@
-"""README.md and the pages it leads to: programs run, output and tables are the program's."""
+"""README.md and its main pages: run programs, compare output and tables with the code."""
 
 import re
 import shlex
@@ -68,7 +68,7 @@ def test_every_model_is_in_the_table_of_printed_numbers():
 
 
 def test_the_output_of_the_first_command(tmp_path, monkeypatch, capsys):
-    """One epoch of it; another processor may round otherwise."""
+    """Compare one epoch, with a tolerance, as processors round differently."""
     (command,) = re.findall(r"&& (python rebar_train\.py .*)$", README, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     assert train.main([*shlex.split(command)[1:], "--epochs=1"]) == 0

@@ -1,4 +1,4 @@
-"""docs/straight_through.md: its programs run, its numbers and table are the code's."""
+"""docs/straight_through.md: run its programs, compare its numbers and table with the code."""
 
 import inspect
 import re
@@ -16,7 +16,7 @@ FILES = dict(re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", TEXT, re.DOTALL |
 
 
 def output(name, folder, capsys):
-    """What a program of the document prints."""
+    """Run a program of the document and return its output."""
     path = folder / name
     path.write_text(FILES[name])
     runpy.run_path(str(path), run_name="__main__")
@@ -34,20 +34,20 @@ def test_digits(tmp_path, capsys):
     printed = output("digits.py", tmp_path, capsys)
     first, last = (float(n) for n in re.findall(r": (\d+\.\d)", printed))
     stated = re.search(r"goes from (\d+) nats in the first epoch to (\d+) in the last", TEXT)
-    for found, number in zip((first, last), stated.groups(), strict=True):
-        assert abs(found - float(number)) < 1.5
+    for measured, number in zip((first, last), stated.groups(), strict=True):
+        assert abs(measured - float(number)) < 1.5
 
 
 def test_bias(tmp_path, capsys):
-    """The numbers to one in the last place, as another processor may round otherwise."""
+    """Compare to one in the last place, as processors round differently."""
     pattern = r"^(\w+) +bias: (\d+\.\d+), variance: (\d+\.\d+)$"
-    stated, found = (
+    stated, printed = (
         re.findall(pattern, text, re.MULTILINE)
         for text in (TEXT, output("bias.py", tmp_path, capsys))
     )
-    assert [row[0] for row in stated] == [row[0] for row in found]
-    assert len(found) == 7
-    for ours, theirs in zip(found, stated, strict=True):
+    assert [row[0] for row in stated] == [row[0] for row in printed]
+    assert len(printed) == 7
+    for ours, theirs in zip(printed, stated, strict=True):
         numbers = [[float(n) for n in row[1:]] for row in (ours, theirs)]
         assert numbers[0] == pytest.approx(numbers[1], abs=0.011)
 
