@@ -27,6 +27,9 @@ _HOMES = {
 }
 """Public name -> its home. Submodules and the classes of all models are public too."""
 
+_LIGHT = {"HParams", "RebarError", "load_data", "preset", "register"}
+"""Names that need neither Keras nor TensorFlow."""
+
 _SUBMODULES = {module.name for module in pkgutil.iter_modules(__path__)}
 
 __all__ = list(_HOMES)
@@ -36,6 +39,8 @@ __version__ = "0.1.0"
 def __getattr__(name):
     if name in _HOMES:
         module, _, attribute = _HOMES[name].partition(":")
+        if name not in _LIGHT:
+            importlib.import_module("rebar.runs.environment").check()
         home = importlib.import_module(module)
         return getattr(home, attribute) if attribute else home
     if not name.startswith("_"):
@@ -43,6 +48,7 @@ def __getattr__(name):
             return importlib.import_module(f"rebar.{name}")
         registry = importlib.import_module("rebar.registry")
         if name in registry.names():
+            importlib.import_module("rebar.runs.environment").check()
             return importlib.import_module("rebar.original").model_class(name)
         near = importlib.import_module("rebar.errors").did_you_mean(name, __dir__())
         raise AttributeError(f"module 'rebar' has no attribute {name!r}{near}")

@@ -26,8 +26,7 @@ from rebar.hparams import HParams, run_folder
 from rebar.hparams.presets import parse_hparams, preset
 from rebar.models.categorical_vae import CategoricalVAE
 from rebar.models.sbn import SigmoidBeliefNetwork
-from rebar.runs import checkpoint
-from rebar.runs.environment import versions
+from rebar.runs import checkpoint, environment
 from rebar.runs.files import write_json
 from rebar.runs.lock import check_run
 from rebar.runs.records import MetricsFile
@@ -170,6 +169,8 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
         "threads": threads,
         "schedule": {name: getattr(settings, name) for name in _RECORDED},
     }
+    if outside := environment.settings():
+        about["environment"] = outside
     if settings.preset is not None:
         about["preset"] = f"{settings.preset}: {preset(settings.preset)}"
     _announce(hparams, settings.seed, about, folder)
@@ -195,7 +196,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
         schedule=settings,
     )
     # Only now: a checkpoint of another configuration would have been refused.
-    write_json(folder / "hparams.json", {**identity, **about, "versions": versions()})
+    write_json(folder / "hparams.json", {**identity, **about, "versions": environment.versions()})
     signal = run.train()
     return trained._replace(step=learner.steps, signal=signal)
 

@@ -10,6 +10,7 @@ from rebar.hparams import HParams
 from rebar.models.categorical_vae import HIDDEN, CategoricalVAE
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.sbn import SigmoidBeliefNetwork
+from rebar.runs import environment
 from rebar.training.learner import Learner
 from rebar.training.optimizers import Rates
 
@@ -80,8 +81,10 @@ def make_model(
       seed: integer or (seed, trial), for the initial weights.
 
     Raises:
-      RebarError: the model does not fit into memory.
+      RebarError: the model does not fit into memory, or Keras is configured in a way that rebar
+        cannot work with.
     """
+    environment.check()
     require_memory(hparams, len(mean))
     model_seed = noise.initializer_seed(seed, "model")
     if _categorical(hparams):

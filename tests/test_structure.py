@@ -45,6 +45,7 @@ MAY_IMPORT = {
         "models",
         "noise",
         "registry",
+        "runs.environment",
         "training.learner",
         "training.optimizers",
     ],

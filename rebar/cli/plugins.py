@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from rebar.cli.quiet import quiet_start
 from rebar.errors import RebarError
+from rebar.runs import environment
 
 
 def import_plugins(names: Iterable[str]) -> None:
@@ -22,6 +23,7 @@ def import_plugins(names: Iterable[str]) -> None:
                 f"--plugins={name} is not the name of a Python module; type that of one in the "
                 "current folder or installed, without a folder and without .py"
             )
+        environment.check()
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         try:

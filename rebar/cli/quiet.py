@@ -6,6 +6,8 @@ import os
 import sys
 import tempfile
 
+from rebar.runs import environment
+
 
 @contextlib.contextmanager
 def quiet_start():
@@ -13,7 +15,11 @@ def quiet_start():
 
     TensorFlow logs a few lines before its log level can be set. They are shown if the import
     fails, or if TF_CPP_MIN_LOG_LEVEL is 0, which asks for all messages.
+
+    Raises:
+      RebarError: Keras is configured in a way that rebar cannot work with.
     """
+    environment.check()
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         yield
         return

@@ -21,10 +21,10 @@ from rebar.cli.plugins import import_plugins
 from rebar.data import ensure
 from rebar.errors import RebarError
 from rebar.hparams.presets import as_typed, preset
+from rebar.runs.environment import cores
 from rebar.runs.lock import FolderLock
 from rebar.sweep import cluster, grid, manifest, pool, process
 from rebar.sweep.outcome import Length, Report, say
-from rebar.training.threads import cores
 
 _OWN = {"hparams": "--hparams", "seed": "--seeds", "working_dir": "--sweep_dir", "help": "--help"}
 _SETTINGS = ("eval_freq", "eval_samples", "variance_freq", "variance_draws", "jit")

@@ -21,6 +21,7 @@ from rebar.data import ensure
 from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_folder
 from rebar.hparams.presets import PRESETS, parse_hparams
+from rebar.runs import environment
 from rebar.runs.lock import check_run
 
 _MOST_DRAWS = 1_000_000
@@ -155,6 +156,7 @@ def _prepare(values, hparams: HParams) -> None:
             "draw the trained model with rebar-draw"
         )
     _epochs(values.keep_epochs)
+    environment.check()
     check_run(run_folder(values.working_dir, hparams, values.seed))
     ensure(
         hparams.task,

@@ -122,7 +122,7 @@ def _warn_of_environment(members, notes):
     data = dict.fromkeys(run.about["data"] for run in members if "data" in run.about)
     if len(data) > 1:
         notes.append(f"the data differ: {'; '.join(data)}")
-    for name in ("threads", "versions"):
+    for name in ("jit", "threads", "versions"):
         if len({str(run.about[name]) for run in members if name in run.about}) > 1:
             notes.append(f"{name} of the runs differ: their seconds cannot be compared")
 

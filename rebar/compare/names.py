@@ -46,6 +46,8 @@ def settings(run: Run) -> dict[str, str | None]:
     if run.origin == "2017":
         left_out |= {"legacy2017", "coupling"}
         known["code"] = "2017"
+    else:
+        known["environment"] = run.about["environment"]
     known["data"] = run.about.get("data")
     return {name: written(value) for name, value in known.items() if name not in left_out}
 

@@ -221,7 +221,10 @@ def make_run(
 def _typed(about):
     """The fields of hparams.json that are used here. Raises ValueError or TypeError."""
     about = {name: value for name, value in about.items() if value is not None}
-    _check_text(*(about.get(name, "-") for name in ("label", "network", "coupling", "data")))
+    outside = sorted(about.get("environment", {}).items())
+    about["environment"] = ", ".join(f"{name}={value}" for name, value in outside) or "default"
+    names = ("label", "network", "coupling", "data", "environment")
+    _check_text(*(about.get(name, "-") for name in names))
     if "estimators" in about:
         about["estimators"] = {
             label: Facts(facts.get("unbiased"), facts.get("evaluations"))
@@ -298,6 +301,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     for run in runs:
         settings = {n: str(v) if isinstance(v, list) else v for n, v in run.hparams.items()}
         settings |= {"origin": run.origin, "seed": run.seed, "data": run.about.get("data")}
+        settings["environment"] = run.about["environment"]
         for label, values in run.values.groupby("estimator", sort=False):
             more = {**run.facts(label)._asdict(), **settings}
             tables.append(values.assign(run=run.path, **more))

@@ -1,16 +1,77 @@
-"""What a run's numbers depend on besides its settings, to the last bit."""
+"""Settings outside the command line that a run depends on."""
 
+import json
+import os
 import platform
-
-import keras
-import numpy as np
-import tensorflow as tf
+import sys
 
 import rebar
+from rebar.errors import RebarError
+
+_VARIABLES = (
+    *("XLA_FLAGS", "TF_XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "NVIDIA_TF32_OVERRIDE"),
+    *("TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC", "TF_CUDNN_USE_AUTOTUNE"),
+    *("TF_ENABLE_CUBLAS_TENSOR_OP_MATH_FP32", "TF_ENABLE_CUDNN_TENSOR_OP_MATH_FP32"),
+)
+"""Environment variables that change numbers."""
 
 
-def versions() -> dict:
+def check() -> None:
+    """Refuse settings of Keras that rebar cannot work with; imports neither Keras nor TensorFlow.
+
+    Raises:
+      RebarError: a backend other than TensorFlow, or a dtype policy other than float32.
+    """
+    config = _keras_config()
+    backend = os.environ.get("KERAS_BACKEND") or config.get("backend", "tensorflow")
+    policy = config.get("floatx", "float32")
+    if keras := sys.modules.get("keras"):
+        backend, policy = keras.config.backend(), keras.config.dtype_policy().name
+    if backend != "tensorflow":
+        raise RebarError(
+            f"Keras backend {backend!r}: must be 'tensorflow'; set KERAS_BACKEND=tensorflow, or "
+            '"backend" in ~/.keras/keras.json, before Keras is imported'
+        )
+    if policy != "float32":
+        raise RebarError(
+            f"Keras dtype policy {policy!r}: must be 'float32'; remove \"floatx\" from "
+            '~/.keras/keras.json, or call keras.config.set_dtype_policy("float32")'
+        )
+
+
+def _keras_config() -> dict:
+    folder = os.environ.get("KERAS_HOME") or "~/.keras"
+    try:
+        with open(os.path.expanduser(os.path.join(folder, "keras.json"))) as file:
+            return dict(json.load(file))
+    except (OSError, ValueError, TypeError):  # Keras ignores such a file, too
+        return {}
+
+
+def settings() -> dict[str, str]:
+    """Settings that change more than the last bits of numbers and are not the defaults."""
+    import keras
+    import tensorflow as tf
+
+    options = {
+        "tensor_float_32": (tf.config.experimental.tensor_float_32_execution_enabled(), True),
+        "auto_jit": (tf.config.optimizer.get_jit(), ""),
+        "image_data_format": (keras.config.image_data_format(), "channels_last"),
+        "epsilon": (keras.config.epsilon(), 1e-7),
+    }
+    variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+    changed = {name: str(value) for name, (value, usual) in options.items() if value != usual}
+    return variables | changed
+
+
+def versions() -> dict[str, str]:
     """Versions of the libraries, and the machine."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
     return {
         "rebar": rebar.__version__,
         "tensorflow": tf.__version__,
@@ -19,17 +80,28 @@ def versions() -> dict:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "processor": _processor(),
+        "gpus": ", ".join(map(str, names)),
     }
 
 
-def mode(jit: bool) -> dict:
-    """How TensorFlow works here: compiled or not, and its threads (0: as many as cores)."""
+def mode(jit: bool) -> dict[str, int]:
+    """Execution mode: compiled or not, and threads."""
+    import tensorflow as tf
+
     threading = tf.config.threading
     return {
         "jit": jit,
-        "intra_op_threads": threading.get_intra_op_parallelism_threads(),
-        "inter_op_threads": threading.get_inter_op_parallelism_threads(),
+        "intra_op_threads": threading.get_intra_op_parallelism_threads() or cores(),
+        "inter_op_threads": threading.get_inter_op_parallelism_threads() or cores(),
     }
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 def _processor() -> str:

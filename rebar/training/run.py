@@ -22,8 +22,7 @@ import numpy as np
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.runs import checkpoint, files
-from rebar.runs.environment import mode, versions
+from rebar.runs import checkpoint, environment, files
 from rebar.runs.images import Draw
 from rebar.runs.lock import hold_run
 from rebar.training.blocks import Blocks
@@ -84,7 +83,7 @@ class Run:
         self._blocks = Blocks(
             learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic
         )
-        self._environment = versions() | mode(jit)
+        self._environment = environment.versions() | environment.mode(jit) | environment.settings()
         self._report = Report(
             learner,
             dataset,
@@ -136,9 +135,8 @@ class Run:
             changed = checkpoint.changed(found, "versions", self._environment)
             if changed:
                 self._say(
-                    f"warning: not as it was when {found.path.name} was written: "
-                    f"{'; '.join(changed)}. The run goes on, but its last bits may not be those "
-                    "of a run in one go"
+                    f"warning: the environment changed since {found.path.name} was written: "
+                    f"{'; '.join(changed)}. The run continues, but is not bit-exact"
                 )
         checkpoint.remove_older(self._folder, self.steps)
         files.remove_leftovers(self._folder, *self._folder.glob("snapshots/*"))

@@ -6,7 +6,7 @@ operation, two operations at once, is two to four times as fast. Steps compiled 
 ones, do gain from all cores (docs/performance.md has the measurements).
 """
 
-import os
+from rebar.runs.environment import cores
 
 SMALL = 20_000
 """Rows times units up to which a step counts as small."""
@@ -42,11 +42,3 @@ def choose_threads(threads: int, jit: bool, rows: int, units: int, limit: int = 
             "inter_op": config.get_inter_op_parallelism_threads(),
         }
     return chosen
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

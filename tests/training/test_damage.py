@@ -2,7 +2,6 @@
 
 import errno
 import io
-import json
 import os
 import warnings
 import zipfile
@@ -173,13 +172,12 @@ def test_a_disk_that_cannot_read_a_file_any_more(folder, monkeypatch):
 
 def test_other_libraries_are_said_and_the_run_goes_on(folder, monkeypatch):
     made = environment.versions()
-    monkeypatch.setattr(
-        "rebar.training.run.versions", lambda: {**made, "tensorflow": "3.0", "numpy": "3.1"}
-    )
+    changed = {**made, "tensorflow": "3.0", "numpy": "3.1"}
+    monkeypatch.setattr(environment, "versions", lambda: changed)
     said = []
     run = make_run(folder, 7, said)
-    assert said[1].startswith("warning: not as it was when checkpoint-5.npz was written: ")
-    assert f"tensorflow: saved '{made['tensorflow']}', now '3.0'. The run goes on" in said[1]
+    assert said[1].startswith("warning: the environment changed since checkpoint-5.npz was written")
+    assert f"tensorflow: saved '{made['tensorflow']}', now '3.0'. " in said[1]
     assert f"numpy: saved '{made['numpy']}', now '3.1'; " in said[1]
     assert len(said) == 2
     assert run.train() is None
@@ -187,14 +185,6 @@ def test_other_libraries_are_said_and_the_run_goes_on(folder, monkeypatch):
     said.clear()
     make_run(folder, 7, said)
     assert said == [f"resuming at step 7 from {folder / 'checkpoint-7.npz'}"]
-
-
-def test_versions_are_named():
-    found = environment.versions()
-    assert {"rebar", "tensorflow", "keras", "numpy", "python", "machine", "processor"} == set(found)
-    assert all(isinstance(v, str) and v for name, v in found.items() if name != "processor")
-    assert environment.mode(True)["jit"] is True
-    json.dumps(environment.mode(False))
 
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, b"\xff\xfe", b"3", b'{"step": "5"}'])
