@@ -40,7 +40,7 @@ def __getattr__(name):
     if name in _HOMES:
         module, _, attribute = _HOMES[name].partition(":")
         if name not in _LIGHT:
-            importlib.import_module("rebar.runs.environment").check()
+            importlib.import_module("rebar.runs.environment").check_backend()
         home = importlib.import_module(module)
         return getattr(home, attribute) if attribute else home
     if not name.startswith("_"):
@@ -48,7 +48,7 @@ def __getattr__(name):
             return importlib.import_module(f"rebar.{name}")
         registry = importlib.import_module("rebar.registry")
         if name in registry.names():
-            importlib.import_module("rebar.runs.environment").check()
+            importlib.import_module("rebar.runs.environment").check_backend()
             return importlib.import_module("rebar.original").model_class(name)
         near = importlib.import_module("rebar.errors").did_you_mean(name, __dir__())
         raise AttributeError(f"module 'rebar' has no attribute {name!r}{near}")

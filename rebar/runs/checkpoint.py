@@ -1,13 +1,13 @@
-"""Checkpoints: one file a checkpoint, whole or absent, and proof against silent damage.
+"""Checkpoints: one file each, intact or absent, with a checksum.
 
 `checkpoint-<step>.npz` is an ordinary NumPy archive of plain arrays (nothing is pickled):
 
-    variables/<name>    every variable of the run, by the names that the caller gives
-    extra/<name>        other arrays, such as the records of an epoch that is not over
+    variables/<name>    all variables of the run
+    extra/<name>        other arrays, such as the records of an unfinished epoch
     description         JSON in bytes: {"step": ..., "metadata": {...}}
     checksum            SHA-256 of the names, types, shapes and bytes of all the above
 
-A variable is anything with `.numpy()` and `.assign()`: a Keras or a TensorFlow variable.
+Variables are those of Keras or TensorFlow.
 """
 
 import errno
@@ -17,7 +17,6 @@ import json
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -33,14 +32,14 @@ _NAME = re.compile(r"checkpoint-(\d+)\.npz")
 
 
 class Checkpoint(NamedTuple):
-    """What one file holds.
+    """Content of a checkpoint.
 
     Attributes:
-      path: of the file.
-      step: steps done.
+      path: path of the file.
+      step: number of training steps.
       variables: name -> array.
-      extra: name -> array, as given to `save`.
-      metadata: as given to `save`, after a round trip through JSON (tuples are lists).
+      extra: name -> array, as passed to `save`.
+      metadata: as passed to `save`, after a round trip through JSON (tuples are lists).
     """
 
     path: Path
@@ -57,13 +56,11 @@ def save(
     extra: Mapping[str, np.ndarray],
     metadata: Mapping[str, Any],
 ) -> Path:
-    """Write `checkpoint-<step>.npz`; once it is whole, keep only it and the one before.
-
-    A checkpoint of a later step goes too: it was damaged, or the run would have resumed there.
+    """Write `checkpoint-<step>.npz`, then `tidy` the folder.
 
     Args:
-      folder: of the checkpoints; made if missing.
-      step: steps done.
+      folder: folder of the checkpoints; created if missing.
+      step: number of training steps.
       variables: name -> variable.
       extra: name -> array of numbers.
       metadata: JSON values: hparams, seed, versions.
@@ -87,28 +84,19 @@ def save(
     # In memory first: an archive that fails half-way would hide the reason behind its own clean-up.
     content = io.BytesIO()
     np.savez(content, **arrays)
-
-    folder = Path(folder)
-    path = folder / f"checkpoint-{step}.npz"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RebarError(
-            f"cannot make the folder {folder}: {error.strerror}; choose another --working_dir"
-        ) from error
+    path = Path(folder) / f"checkpoint-{step}.npz"
     write_file(path, content.getvalue())
-    remove_older(folder, step, later=True)
-    remove_leftovers(folder)
+    tidy(Path(folder), step)
     return path
 
 
 def latest(folder: str | os.PathLike) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None if the folder holds none at all.
+    """The newest intact checkpoint, or None if the folder holds no checkpoint.
 
     Warns (RuntimeWarning) of each newer one that is damaged, by name.
 
     Raises:
-      RebarError: there are checkpoints, but none is whole, or one cannot be opened.
+      RebarError: there are checkpoints, but none is intact, or one cannot be opened.
     """
     paths = _paths(Path(folder))
     damaged = []
@@ -127,8 +115,8 @@ def latest(folder: str | os.PathLike) -> Checkpoint | None:
         return checkpoint
     if damaged:
         raise RebarError(
-            f"no checkpoint is whole: {'; '.join(damaged)}. To start afresh, delete them or choose "
-            "another --working_dir"
+            f"no intact checkpoint found: {'; '.join(damaged)}. To start again, delete them or "
+            "choose another --working_dir"
         )
     return None
 
@@ -136,21 +124,21 @@ def latest(folder: str | os.PathLike) -> Checkpoint | None:
 def restore(
     folder: str | os.PathLike, variables: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> Checkpoint | None:
-    """Put the values of the newest whole checkpoint into the variables.
+    """Assign the values of the newest intact checkpoint to the variables.
 
     Everything is compared before anything is assigned.
 
     Args:
-      folder: of the checkpoints.
-      variables: name -> variable; names, shapes and types must be those saved, no more, no less.
-      expected: metadata that must be equal to what was saved, such as
-        {"hparams": hparams.to_dict(), "seed": seed}; other metadata is not compared.
+      folder: folder of the checkpoints.
+      variables: name -> variable; names, shapes and types must be those saved.
+      expected: metadata that must be equal to those saved, such as
+        {"hparams": hparams.to_dict(), "seed": seed}; other metadata are not compared.
 
     Returns:
-      The checkpoint, or None, with the variables untouched, if the folder holds none.
+      The checkpoint, or None, with unchanged variables, if the folder holds none.
 
     Raises:
-      RebarError: metadata or variables differ (names all that do), or no checkpoint is whole.
+      RebarError: metadata or variables differ (names all that do), or no checkpoint is intact.
     """
     checkpoint = latest(folder)
     if checkpoint is None:
@@ -159,14 +147,14 @@ def restore(
     if differences:
         raise RebarError(
             f"{checkpoint.path} is of another run: {'; '.join(differences)}. Give the old values "
-            "to go on with that run, or another --working_dir to start a new one"
+            "to resume that run, or another --working_dir to start a new one"
         )
     differences = _variable_differences(checkpoint.variables, variables)
     if differences:
         raise RebarError(
             f"{checkpoint.path} does not fit the variables of this program: "
-            f"{'; '.join(differences)}. Go on with the version of the program that wrote it, or "
-            "choose another --working_dir to start a new run"
+            f"{'; '.join(differences)}. Resume with the version of rebar that wrote it, or choose "
+            "another --working_dir to start a new run"
         )
     for name, variable in variables.items():
         variable.assign(checkpoint.variables[name])
@@ -174,7 +162,7 @@ def restore(
 
 
 class _DamagedError(Exception):
-    """The file was read, but is not a whole checkpoint."""
+    """The file was read, but is not an intact checkpoint."""
 
 
 def _load(path: Path) -> Checkpoint:
@@ -185,16 +173,16 @@ def _load(path: Path) -> Checkpoint:
         if error.errno == errno.EIO:
             raise _DamagedError(error.strerror) from error
         raise RebarError(f"cannot read {path}: {error.strerror}") from error
-    # The bytes are here, so whatever goes wrong in making sense of them is damage, and damage to
-    # an archive surfaces as nearly any type of error.
+    # Damage to an archive surfaces as nearly any type of error.
     try:
-        arrays = _arrays(content)
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
         checksum = arrays.pop("checksum")
         if not np.array_equal(checksum, _checksum(arrays)):
             raise _DamagedError("its checksum does not match its content")
         description = json.loads(arrays.pop("description").tobytes())
         if path.name != f"checkpoint-{description['step']}.npz":
-            raise _DamagedError(f"it was written as that of step {description['step']}")
+            raise _DamagedError(f"it was written at step {description['step']}")
         groups: dict[str, dict[str, np.ndarray]] = {"variables": {}, "extra": {}}
         for name, array in arrays.items():
             group, _, own_name = name.partition("/")
@@ -203,19 +191,8 @@ def _load(path: Path) -> Checkpoint:
     except _DamagedError:
         raise
     except Exception as error:
-        # NumPy's own words would advise to unpickle it.
-        raise _DamagedError(f"not what a checkpoint is, {type(error).__name__}") from error
-
-
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an archive, none of which can take more memory than the archive itself."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        members = archive.zip.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise _DamagedError("it is compressed, which checkpoints are not")
-        if sum(member.file_size for member in members) > len(content):
-            raise _DamagedError("it says that it holds more than it can")
-        return {name: archive[name] for name in archive.files}
+        # NumPy's message would advise to unpickle it.
+        raise _DamagedError(f"not a checkpoint, {type(error).__name__}") from error
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -240,22 +217,22 @@ def _paths(folder: Path) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
 
-def remove_older(folder: Path, step: int, later: bool = False) -> None:
-    """Remove all checkpoints before this step's but the newest; those of later steps if asked to.
+def tidy(folder: Path, step: int) -> None:
+    """Remove all checkpoints but that of this step and the one before, after a save or a kill.
 
-    It is also to be called where a run goes on: a kill may have come before it.
+    A checkpoint of a later step is damaged, or the run would have resumed there. Removes leftovers
+    of a killed process, too.
     """
-    # Not being able to tidy up is no reason to end a run.
+    # Failing to tidy up is no reason to end a run.
     with suppress(OSError, RebarError):
         paths = _paths(folder)
-        keep = [s for s in paths if s <= step][-_KEPT:]
-        for s, path in paths.items():
-            if s not in keep and (later or s < step):
-                path.unlink()
+        for other in {*paths} - {*[s for s in paths if s <= step][-_KEPT:]}:
+            paths[other].unlink()
+    remove_leftovers(folder)
 
 
 def changed(checkpoint: Checkpoint, name: str, now: Mapping[str, Any]) -> list[str]:
-    """In words, what of an entry of the metadata, e.g. versions, is not as it was saved."""
+    """Differences in an entry of the metadata, e.g. versions, in words."""
     return _metadata_differences(checkpoint.metadata.get(name, {}), dict(now), name)
 
 
@@ -277,7 +254,7 @@ def _metadata_differences(saved: Any, expected: Any, name: str = "") -> list[str
 def _variable_differences(
     saved: Mapping[str, np.ndarray], variables: Mapping[str, Any]
 ) -> list[str]:
-    """What is missing, unexpected, or of another shape or type, in words."""
+    """Missing and unexpected variables, and those of another shape or type, in words."""
     differences = [f"{name} is not in the checkpoint" for name in variables if name not in saved]
     differences += [f"{name} is only in the checkpoint" for name in saved if name not in variables]
     for name in variables:

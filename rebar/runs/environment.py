@@ -16,22 +16,24 @@ _VARIABLES = (
 """Environment variables that change numbers."""
 
 
-def check() -> None:
-    """Refuse settings of Keras that rebar cannot work with; imports neither Keras nor TensorFlow.
-
-    Raises:
-      RebarError: a backend other than TensorFlow, or a dtype policy other than float32.
-    """
-    config = _keras_config()
-    backend = os.environ.get("KERAS_BACKEND") or config.get("backend", "tensorflow")
-    policy = config.get("floatx", "float32")
+def check_backend() -> None:
+    """Raise RebarError if the backend of Keras is not TensorFlow; imports neither."""
+    backend = os.environ.get("KERAS_BACKEND") or _keras_config().get("backend", "tensorflow")
     if keras := sys.modules.get("keras"):
-        backend, policy = keras.config.backend(), keras.config.dtype_policy().name
+        backend = keras.config.backend()
     if backend != "tensorflow":
         raise RebarError(
             f"Keras backend {backend!r}: must be 'tensorflow'; set KERAS_BACKEND=tensorflow, or "
             '"backend" in ~/.keras/keras.json, before Keras is imported'
         )
+
+
+def check() -> None:
+    """Raise RebarError if the backend is not TensorFlow or the dtype policy not float32."""
+    check_backend()
+    policy = _keras_config().get("floatx", "float32")
+    if keras := sys.modules.get("keras"):
+        policy = keras.config.dtype_policy().name
     if policy != "float32":
         raise RebarError(
             f"Keras dtype policy {policy!r}: must be 'float32'; remove \"floatx\" from "

@@ -138,8 +138,8 @@ class Run:
                     f"warning: the environment changed since {found.path.name} was written: "
                     f"{'; '.join(changed)}. The run continues, but is not bit-exact"
                 )
-        checkpoint.remove_older(self._folder, self.steps)
-        files.remove_leftovers(self._folder, *self._folder.glob("snapshots/*"))
+        checkpoint.tidy(self._folder, self.steps)
+        files.remove_leftovers(*self._folder.glob("snapshots/*"))
         for text in self._report.truncate_after(self.steps):
             self._say(text)
 

@@ -135,7 +135,7 @@ def test_every_truncation_is_detected(tmp_path):
     content = path.read_bytes()
     for length in range(0, len(content), 13):
         path.write_bytes(content[:length])
-        with pytest.raises(RebarError, match="no checkpoint is whole"):
+        with pytest.raises(RebarError, match="no intact checkpoint found"):
             latest(tmp_path)
 
 
@@ -153,7 +153,7 @@ def test_a_flipped_bit_is_detected_or_harmless(tmp_path):
             # Some bits of an archive, such as its dates, mean nothing to us.
             restored = restore(tmp_path, variables, EXPECTED)
         except RebarError as error:
-            assert "no checkpoint is whole" in str(error)  # noqa: PT017
+            assert "no intact checkpoint found" in str(error)  # noqa: PT017
             assert all(variable.assigned == 0 for variable in variables.values())
             detected += 1
         else:
@@ -191,7 +191,7 @@ def test_a_whole_archive_with_changed_content_is_detected(tmp_path, change):
 def test_a_renamed_checkpoint_is_not_taken_for_another_step(tmp_path):
     path = save(tmp_path, 1, make_variables(), EXTRA, METADATA)
     path.rename(tmp_path / "checkpoint-5.npz")
-    with pytest.raises(RebarError, match="written as that of step 1"):
+    with pytest.raises(RebarError, match="written at step 1"):
         latest(tmp_path)
 
 
@@ -199,7 +199,7 @@ def test_nothing_is_unpickled(tmp_path):
     content = io.BytesIO()
     np.savez(content, **{"variables/x": np.array([print], dtype=object)})
     (tmp_path / "checkpoint-1.npz").write_bytes(content.getvalue())
-    with pytest.raises(RebarError, match="not what a checkpoint is, ValueError"):
+    with pytest.raises(RebarError, match="not a checkpoint, ValueError"):
         latest(tmp_path)
     with pytest.raises(TypeError, match="extra/x is of type object"):
         save(tmp_path, 2, {}, {"x": np.array([print], dtype=object)}, {})
@@ -300,9 +300,13 @@ def test_a_kill_while_writing_leaves_the_last_good_checkpoint(tmp_path, monkeypa
 def test_a_folder_that_cannot_be_used_is_named(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(RebarError, match=rf"folder {re.escape(str(file))}/run: Not a directory"):
+    with pytest.raises(
+        RebarError, match=rf"cannot write {re.escape(str(file))}/run/\S*: Not a directory"
+    ):
         save_steps(file / "run", 1)
-    with pytest.raises(RebarError, match=rf"folder {re.escape(str(file))}: File exists"):
+    with pytest.raises(
+        RebarError, match=rf"cannot write {re.escape(str(file))}/\S*: (File exists|Not a dir)"
+    ):
         save_steps(file, 1)
     with pytest.raises(RebarError, match="cannot read the folder"):
         latest(file)

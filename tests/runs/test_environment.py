@@ -76,6 +76,14 @@ def test_models_refuse_other_policies(policy):
         keras.config.set_dtype_policy(before)
 
 
+def test_the_functional_interface_is_open_to_other_policies():
+    code = (
+        "import keras; keras.config.set_dtype_policy('mixed_float16'); import rebar;"
+        "rebar.estimate_gradient; rebar.straight_through.reinmax"
+    )
+    assert python(code)[0] == 0
+
+
 @pytest.fixture
 def run(tmp_path, capsys):
     def run(steps):

@@ -71,7 +71,7 @@ def test_no_checkpoint_is_whole(folder):
         path.write_bytes(b"no")
     outcome = look(folder, IDENTITY, FOUR)
     assert not outcome.finished
-    assert "no checkpoint is whole" in outcome.trouble
+    assert "no intact checkpoint found" in outcome.trouble
 
 
 def test_the_last_record_is_missing_or_cut(folder):

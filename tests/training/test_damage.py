@@ -120,22 +120,6 @@ def test_what_is_found_is_said_when_a_run_goes_on(folder):
     run._lock.close()
 
 
-def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path):
-    """Of 100 KB that unpack to 100 MB; and one whose directory says so."""
-    path = tmp_path / "checkpoint-1.npz"
-    np.savez_compressed(path, **{"variables/x": np.zeros(10**8, np.uint8)})
-    assert path.stat().st_size < 2e5
-    with pytest.raises(RebarError, match=r"no checkpoint is whole: .*it is compressed"):
-        latest(tmp_path)
-    np.savez(path, **{"variables/x": np.zeros(100, np.uint8)})
-    content = path.read_bytes()
-    at = content.rindex(b"PK\x01\x02")
-    sizes = (10**9).to_bytes(4, "little") * 2
-    path.write_bytes(content[: at + 20] + sizes + content[at + 28 :])
-    with pytest.raises(RebarError, match=r"it says that it holds more than it can"):
-        latest(tmp_path)
-
-
 @pytest.mark.parametrize(
     "arrays",
     [
@@ -151,7 +135,7 @@ def test_a_foreign_archive_with_a_right_checksum(tmp_path, arrays):
     arrays = {name: np.frombuffer(value, np.uint8) for name, value in arrays.items()}
     arrays["checksum"] = checkpoint._checksum(arrays)
     np.savez(tmp_path / "checkpoint-1.npz", **arrays)
-    with pytest.raises(RebarError, match="no checkpoint is whole"):
+    with pytest.raises(RebarError, match="no intact checkpoint found"):
         latest(tmp_path)
 
 
