@@ -129,6 +129,11 @@ class _Job:
             reference, notes = tables.find_reference(comparison, self._values.reference)
             comparison.notes += notes
             parts.append(tables.rows(comparison, reference, self._values.part))
+        if drawn:
+            table = pd.concat(parts)
+            self._write("compare.csv", tables.to_csv(table))
+            self._write("compare.md", tables.to_markdown(found, table, drawn, problems))
+        # Only now: nothing is lost where nobody reads the output.
         for problem in problems:
             self._print(f"left out: {problem}")
         for comparison in found:
@@ -139,9 +144,6 @@ class _Job:
                 f"--panels={','.join(self._values.panels)}: none of them is in the logs; choose "
                 "others"
             )
-        table = pd.concat(parts)
-        self._write("compare.csv", tables.to_csv(table))
-        self._write("compare.md", tables.to_markdown(found, table, drawn, problems))
         furthest = max(run.last for run in runs)
         names = ", ".join(f"{slug}.png" for slug in drawn)
         count = f"{len(runs)} run{'s' * (len(runs) > 1)}"

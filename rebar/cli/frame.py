@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import logging
 import os
 import signal
 import sys
@@ -62,6 +63,8 @@ def run(
       Status of the body (None: 0); 2 after an error, which is printed on stderr; 130 after Ctrl-C;
       141 if nobody reads the output any more, as after `| head`.
     """
+    # It reports a configuration folder that cannot be written; a temporary one is as good.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         _open_streams()
         values = define_flags()

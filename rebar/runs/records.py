@@ -15,6 +15,7 @@ Where a run measures the variance of its estimators alone, a line for each comes
 """
 
 import ast
+import contextlib
 import json
 import math
 import os
@@ -280,9 +281,13 @@ class Progress:
         self._bar.update(units)
 
     def print(self, text: str) -> None:
-        """Print to standard output, at once, without tearing the bar."""
-        self._bar.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        """Print to standard output, at once, without tearing the bar.
+
+        Nothing happens where nobody reads it any more: the run ends by SIGPIPE (`Interrupt`).
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._bar.write(text, file=sys.stdout)
+            sys.stdout.flush()
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -1,18 +1,18 @@
-"""Ctrl-C and SIGTERM as a flag, so that a run can end between two steps with a checkpoint."""
+"""Signals as a flag, so that a run can end between two steps with a checkpoint."""
 
 import signal
 import threading
 
 
 class Interrupt:
-    """While entered, the first SIGINT or SIGTERM only sets `requested`.
+    """While entered, the first SIGINT, SIGTERM or SIGPIPE only sets `requested`.
 
         with Interrupt() as interrupt:
             while interrupt.requested is None:
                 ...
 
-    A Ctrl-C after that raises KeyboardInterrupt at once: someone does not want to wait. A signal
-    that was ignored before stays ignored (a shell starts background jobs so). Old handlers come
+    A Ctrl-C after that raises KeyboardInterrupt at once: someone does not want to wait. SIGINT and
+    SIGTERM stay ignored if they were before (a shell starts background jobs so). Old handlers come
     back on exit. Outside the main thread, where Python allows no handlers, nothing happens.
 
     Attributes:
@@ -29,6 +29,8 @@ class Interrupt:
                 # None: a handler that C code set and Python could not put back.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._receive)
+            # Nobody reads the output any more, as after `| head`. Python ignores this one.
+            self._previous[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, self._receive)
         return self
 
     def __exit__(self, *exception) -> None:

@@ -1,5 +1,6 @@
 """Every command under the streams, encodings and folders that a shell or daemon can hand it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from rebar.cli.quiet import quiet_start
+from rebar.runs import checkpoint
 
 FOLDER = "résumé 100%\n\udcff"
 """Not ASCII, not UTF-8, with a space, a percent sign and a line break."""
@@ -24,15 +26,18 @@ MISTAKES = {
 """Arguments that are an error that names the folder."""
 
 
-def start(command, arguments, redirection="", **environment):
-    """Run a command by a shell, with redirections."""
-    line = f'"$@" {redirection}'
+ENVIRONMENT = {n: v for n, v in os.environ.items() if n != "TF_CPP_MIN_LOG_LEVEL"}
+
+
+def start(command, arguments, redirection="", before="", **environment):
+    """Run a command by a shell, with redirections, after other commands of the shell."""
+    line = f'{before}"$@" {redirection}'
     code = f"import sys; from rebar.cli.{command} import main; sys.exit(main())"
     words = ["bash", "-c", line, "bash", sys.executable, "-c", code, *arguments]
     return subprocess.run(
         [os.fsencode(word) for word in words],
         capture_output=True,
-        env={**os.environ, **environment},
+        env={**ENVIRONMENT, **environment},
         timeout=120,
     )
 
@@ -100,3 +105,89 @@ def test_only_level_0_shows_start_up_lines(level, shown, monkeypatch, capfd):
     with quiet_start():
         os.write(2, b"start-up line\n")
     assert bool(capfd.readouterr().err) == shown
+
+
+TINY = "--hparams=model=CatST,task=digits_grey,n_categories=2,n_latents=2"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of a small run, and its parent."""
+    folder = tmp_path_factory.mktemp("runs")
+    flags = [TINY, "--epochs=1", "--eval_freq=0", "--jit=off", f"--working_dir={folder}"]
+    assert start("train", flags).returncode == 0
+    return next(folder.iterdir()), folder
+
+
+def work(command, runs, folder):
+    """Arguments for a little work, and the files that it writes."""
+    run, parent = runs
+    out = folder / "out"
+    return {
+        "train": ([TINY, "--epochs=1", "--jit=off", f"--working_dir={out}"], [out / run.name]),
+        "download": (["--datasets=digits", f"--data_dir={out}"], []),
+        "analyze": (
+            [run, "--draws=20", "--batch_size=2", f"--output={out}.json", f"--figure={out}.png"],
+            [folder / "out.json", folder / "out.png"],
+        ),
+        "draw": ([run, f"--output={out}.pdf"], [folder / "out.pdf"]),
+        "compare": (
+            [parent, "nowhere", f"--output={out}"],
+            [out / "compare.md", out / "compare.csv", out / "digits_grey-2x2.pdf"],
+        ),
+        "sweep": ([TINY, f"--sweep_dir={out}", "--workers=1", "--", "--epochs=1"], [out]),
+    }[command]
+
+
+POOR = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "HOME": "/proc/nowhere",
+    "XDG_CONFIG_HOME": "/proc/nowhere",
+    "XDG_CACHE_HOME": "/proc/nowhere",
+    "MPLCONFIGDIR": "/proc/nowhere",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_work_in_a_poor_environment(command, runs, tmp_path):
+    """No writable home, no place for configuration, no terminal, and the current folder is gone."""
+    arguments, files = work(command, runs, tmp_path)
+    before = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; unset TERM; "
+    done = start(command, map(str, arguments), before=before, **POOR)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert all(path.exists() for path in files)
+
+
+@pytest.mark.parametrize("command", ["compare", "download", "sweep"])
+def test_work_without_a_home(command, runs, tmp_path):
+    arguments, files = work(command, runs, tmp_path)
+    done = start(command, map(str, arguments), before="unset HOME TERM; ")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert all(path.exists() for path in files)
+
+
+@pytest.mark.parametrize("command", ["analyze", "compare", "draw"])
+def test_nothing_is_lost_where_nobody_reads_the_output(command, runs, tmp_path):
+    arguments, files = work(command, runs, tmp_path)
+    done = start(command, map(str, arguments), PIPE)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert all(path.exists() for path in files)
+
+
+def test_a_run_whose_reader_leaves_is_saved(tmp_path):
+    """As after `| head`: it ends with a checkpoint and the record of the same step."""
+    flags = [TINY, "--epochs=1000", "--eval_freq=0", "--jit=off", f"--working_dir={tmp_path}"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "rebar.cli.train", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    ) as process:
+        lines = iter(process.stdout.readline, b"")
+        assert any(line.startswith(b"Step ") for line in lines)
+        process.stdout.close()
+        error = process.stderr.read()
+    assert (process.returncode, error) == (141, b"")
+    (folder,) = tmp_path.iterdir()
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert checkpoint.latest(folder).step == last["step"] < 1000 * 55
