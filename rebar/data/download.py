@@ -9,7 +9,6 @@ import functools
 import importlib.util
 import os
 import shlex
-import sys
 import tempfile
 import urllib.parse
 import urllib.request
@@ -190,7 +189,6 @@ def _fetch(
                         raise BadFile(f"is not the published file: {found.check}")
                 except BadFile as error:
                     failures.append(f"\n  {origin}: {error}")
-                    log(f"  {error}")
                     continue
                 for bad in unusable:
                     os.replace(bad, f"{bad}.bad")
@@ -205,7 +203,7 @@ def _fetch(
             "space or fix the permissions, or give another folder with --data_dir=..."
         ) from None
     except KeyboardInterrupt:
-        log("\ninterrupted: nothing incomplete was kept; run the same command again")
+        log("interrupted: nothing incomplete was kept; run the same command again")
         raise
     raise RebarError(
         f"could not fetch {data_set.name}/{file.name}; check the network, or name another folder "
@@ -225,12 +223,15 @@ def _copy(origin: str | Path, path: Path, timeout: float, retries: int) -> None:
         return
     import pooch
     import requests
-
-    http = pooch.HTTPDownloader(sys.stderr.isatty(), chunk_size=_CHUNK_BYTES, timeout=timeout)
+    import tqdm
 
     def download(url, output, fetcher):
         try:
-            http(url, output, fetcher)
+            # disable=None: no bar if stderr is not a terminal; pooch sets the total.
+            with tqdm.tqdm(total=1, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+                pooch.HTTPDownloader(bar, chunk_size=_CHUNK_BYTES, timeout=timeout)(
+                    url, output, fetcher
+                )
         except requests.HTTPError as error:
             raise BadFile(f"HTTP {error.response.status_code}") from None
         except requests.ConnectionError as error:
