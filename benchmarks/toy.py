@@ -1,4 +1,4 @@
-"""Minimise E (b - 0.499)^2 by the logit of one unit b, with every method of `estimate_gradient`.
+"""Minimize E (b - 0.499)^2 by the logit of one unit b, with every method of `estimate_gradient`.
 
     python benchmarks/toy.py --figure=docs/figures/toy.png
 
@@ -13,6 +13,7 @@ The defaults take 20 seconds to a minute on two cores.
 import argparse
 import io
 import math
+import re
 from typing import NamedTuple
 
 import common
@@ -24,6 +25,7 @@ import rebar
 from rebar import noise
 from rebar.errors import RebarError
 from rebar.functional.bernoulli import METHODS
+from rebar.styles import STYLES
 
 TARGET = 0.499
 BEST, WORST = TARGET**2, (1 - TARGET) ** 2
@@ -31,15 +33,6 @@ _HIDDEN, _RATES = 10, (0.01, 0.0001)
 QUANTILES = (0.1, 0.5, 0.9)
 RUNS_DRAWN = 12
 _ROUNDING = 1e-25
-_COLOURS = {
-    "reinforce": "#3a3a3a",
-    "loo": "#8a5fbf",
-    "arm": "#c77d0a",
-    "disarm": "#a0522d",
-    "rebar": "#0b5fa5",
-    "relax": "#d1495b",
-    "gumbel": "#2e8b57",
-}
 _TITLES = {
     "reinforce": "REINFORCE",
     "loo": "LOO, 2 samples",
@@ -49,6 +42,7 @@ _TITLES = {
     "relax": "RELAX",
     "gumbel": "Gumbel (biased)",
 }
+_STYLES = {method: STYLES[re.match(r"\w+", title)[0]] for method, title in _TITLES.items()}
 
 
 class Curves(NamedTuple):
@@ -161,15 +155,15 @@ def draw(curves):
     axis = right.subplots()
     for panel, (method, found) in zip(small, curves.items(), strict=False):
         dashes = "-" if METHODS[method].unbiased else (0, (4, 2))
-        style = {"color": _COLOURS[method], "linestyle": dashes, "linewidth": 1.8}
-        panel.plot(
-            found.steps, found.loss[:, :RUNS_DRAWN], color=_COLOURS[method], lw=0.5, alpha=0.5
-        )
+        color, marker = _STYLES[method]
+        style = {"color": color, "linestyle": dashes, "linewidth": 1.8}
+        panel.plot(found.steps, found.loss[:, :RUNS_DRAWN], color=color, lw=0.5, alpha=0.5)
         panel.plot(found.steps, found.loss.mean(axis=1), **style)
-        panel.set_title(_TITLES[method], fontsize=9, color=_COLOURS[method])
+        panel.set_title(_TITLES[method], fontsize=9, color=color)
         low, median, high = log_quantiles(found.variance)
+        style |= {"marker": marker, "markersize": 5, "markevery": max(1, len(median) // 8)}
         axis.plot(found.steps, median, label=_TITLES[method], **style)
-        axis.fill_between(found.steps, low, high, color=_COLOURS[method], alpha=0.13, linewidth=0)
+        axis.fill_between(found.steps, low, high, color=color, alpha=0.13, linewidth=0)
     for panel in small[len(curves) :]:
         panel.axis("off")
     for panel in [*small[: len(curves)], axis]:
@@ -181,11 +175,14 @@ def draw(curves):
         panel.axhline(BEST, color="#888888", linewidth=0.8, linestyle=":")
         panel.set_ylim(BEST - 0.0001, WORST + 0.0001)
         panel.ticklabel_format(axis="y", useOffset=False)
+    axis.set_xlabel("training steps", fontsize=9)
+    axis.set_ylabel("ln(variance of the gradient)", fontsize=9)
+    panels.supxlabel("training steps", fontsize=9)
+    panels.supylabel("E (b - 0.499)²", fontsize=9)
     panels.suptitle(
-        f"E (b - 0.499)² by step: {RUNS_DRAWN} runs (thin), mean of all (thick), best (dotted)",
-        fontsize=10,
+        f"Loss: {RUNS_DRAWN} runs (thin), mean of all (thick), optimum (dotted)", fontsize=10
     )
-    right.suptitle("ln variance of the gradient by step: median, 10% to 90% of runs", fontsize=10)
+    right.suptitle("Gradient variance: median, 10% to 90% of runs", fontsize=10)
     right.legend(*axis.get_legend_handles_labels(), loc="outside right center", frameon=False)
     return made
 

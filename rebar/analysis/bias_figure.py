@@ -47,6 +47,8 @@ def figure(records: list[dict], title: str = ""):
             _draw_line(axis, records, label, style, name, values["unbiased"])
         axis.set_title(heading, fontsize=10)
         axis.set_xlabel("epochs", fontsize=9)
+        if len(records) == 1:
+            axis.set_xticks([records[0]["epoch"]])
         axis.set_ylabel(unit, fontsize=9)
         if logarithmic:
             axis.set_yscale("log")

@@ -125,10 +125,9 @@ class Run:
         return int(found.iloc[-1]) if len(found) else recorded
 
     @property
-    def seconds_per_step(self) -> float | None:
-        """Median over records, without the first, which includes compilation."""
-        times = (self.series("seconds") / pd.Series(self.steps, self.steps).diff()).dropna()
-        return times.median() if len(times) else None
+    def seconds_per_step(self) -> float:
+        """Median over records, without the first, which includes compilation; NaN without any."""
+        return (self.series("seconds") / pd.Series(self.steps, self.steps).diff()).median()
 
     @property
     def diverged(self) -> bool:

@@ -1,7 +1,6 @@
 """compare.csv and compare.md: the numbers behind the figures."""
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -105,10 +104,7 @@ def rows(comparison: Comparison, reference: Line, part: str = "total") -> pd.Dat
 def _seconds(line):
     """Seconds per 1000 steps."""
     times = [run.seconds_per_step for run in line.runs]
-    if None in times or not line.trains:
-        return Value()
-    error = statistics.stdev(times) / math.sqrt(len(times)) if len(times) > 1 else math.nan
-    return Value(statistics.mean(times), error).times(1000)
+    return curves.value(times).times(1000) if line.trains else Value()
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
