@@ -1,7 +1,6 @@
-"""Python modules of the user that register estimators: --plugins."""
+"""User-defined Python modules that register estimators: --plugins."""
 
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -20,22 +19,22 @@ def import_plugins(names: Iterable[str]) -> None:
     for name in filter(None, names):
         if not all(part.isidentifier() for part in name.split(".")):
             raise RebarError(
-                f"--plugins={name} is not the name of a Python module; type that of one in the "
-                "current folder or installed, without a folder and without .py"
+                f"--plugins={name}: not the name of a Python module; give that of one in the "
+                "current folder or installed, without folder and .py"
             )
         environment.check()
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+        if "" not in sys.path:  # the current folder, if there is one
+            sys.path.insert(0, "")
         try:
             with quiet_start():
                 importlib.import_module(name)
         except ImportError as error:
             raise RebarError(
-                f"--plugins={name} cannot be imported: {error}. Give the name of a Python module "
+                f"--plugins={name} cannot be imported: {error}; give the name of a Python module "
                 "in the current folder or installed, without .py"
             ) from None
         except Exception as error:
-            # Whatever a module of the user's may do wrong; where, if not in its syntax, counts.
+            # Any error of the module; its place counts, unless it is one of syntax.
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = "" if isinstance(error, SyntaxError) else f" ({where.filename}:{where.lineno})"
             raise RebarError(

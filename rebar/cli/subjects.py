@@ -1,4 +1,4 @@
-"""The models that an analysis is made of: checkpoints of runs, or one that is not trained yet."""
+"""Models to analyze: checkpoints of runs, or an untrained one."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +15,11 @@ SETTINGS = (
     *("continuation", "symmetrized", "multi_sample", "legacy2017", "mc_samples", "gst_gap"),
     *("cv_scale", "cv_form", "rk2_beta", "rk2_form"),
 )
-"""Hparams that can be other ones than those of the run: the model does not depend on them."""
+"""Hyperparameters that may differ from those of the run: the model does not depend on them."""
 
 
 class Subject(NamedTuple):
-    """A model to analyse.
+    """A model to analyze.
 
     Attributes:
       folder: of the checkpoint; None if there is none.
@@ -37,7 +37,7 @@ class Subject(NamedTuple):
 
 
 def fresh(hparams: HParams, mean, seed: int) -> Subject:
-    """The model with which a run of these hparams and seed would begin."""
+    """The initial model of a run with these hyperparameters and seed."""
     conditional = TASKS[hparams.task].conditional
     model = make_model(hparams, mean, conditional, (seed, hparams.trial))
     return Subject(None, model, hparams, 0, {})
@@ -62,8 +62,9 @@ def of_run(folder: Path, changes: list[str]) -> Subject:
     ]
     if fixed:
         raise RebarError(
-            f"--hparams: {', '.join(fixed)} cannot be changed, {folder} was trained with other "
-            f"values; what can be: {', '.join(SETTINGS)}. Estimators are chosen by --estimators"
+            f"--hparams: {', '.join(fixed)} cannot be changed, since {folder} was trained with "
+            f"other values; change only {', '.join(SETTINGS)}, and choose estimators by "
+            "--estimators"
         )
     learned = _learned(trained) if hparams == trained.hparams else {}
     return Subject(folder, trained.model, hparams, trained.step, learned)

@@ -137,7 +137,7 @@ def test_a_reference_for_what_cannot_be_enumerated(tmp_path, capsys):
         (["--draws=3"], "draws"),
         (["--by=images"], "by"),
         (["--plugins=not_there"], "--plugins=not_there cannot be imported"),
-        (["--plugins=../own.py"], "--plugins=../own.py is not the name of a Python module"),
+        (["--plugins=../own.py"], "--plugins=../own.py: not the name of a Python module"),
         ([], "give the folders of runs, or --hparams or --preset"),
         ([f"--hparams={CATEGORICAL}", "--batch_size=9999"], "--batch_size=9999: there are 1"),
     ],

@@ -174,7 +174,7 @@ def modules(tmp_path, monkeypatch, own_registry):
 def test_a_plugin_that_is_not_there(refused, modules):
     message = refused("--plugins=my_absent")
     assert "--plugins=my_absent cannot be imported: No module named 'my_absent'" in message
-    assert "Give the name of a Python module" in message
+    assert "give the name of a Python module" in message
 
 
 @pytest.mark.parametrize(
