@@ -1,7 +1,7 @@
 """Pictures of a trained model: samples, and test images beside their reconstructions.
 
-A picture is one or more panels, a panel is a grid of grey images. What a grid holds is computed
-here from a model, an image being an array [h, w] of values in [0, 1], 1 the ink:
+A picture is one or more panels, a panel is a grid of grayscale images. What a grid holds is
+computed here from a model, an image being an array [h, w] of values in [0, 1], 1 the ink:
 
     generative models    ancestral samples; test images, each over its reconstruction
     conditional models   a row an image: the image, its given upper half, the mean of many samples

@@ -86,27 +86,27 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
         raise RebarError(
             f"unknown task {task!r}; known: {', '.join(TASKS)}{did_you_mean(task, TASKS)}"
         )
-    grey, data_set = TASKS[task].grey, DATA_SETS[TASKS[task].data_set]
-    if dynamic and grey:
-        raise RebarError(f"task {task!r} leaves images grey; dynamic binarization is for others")
+    gray, data_set = TASKS[task].gray, DATA_SETS[TASKS[task].data_set]
+    if dynamic and gray:
+        raise RebarError(
+            f"task {task!r} has grayscale images: they are not binarized; remove dynamic_b=true"
+        )
     read = functools.partial(_read, data_dir=Path(data_dir).expanduser())
     if data_set.name == "binarized_mnist":
         train, valid, test, description = _binarized_mnist(read, data_set, dynamic)
     else:
-        images, test, note = _grey_images(read, data_set)
+        images, test, note = _gray_images(read, data_set)
         # The ReinMax papers train on all images of MNIST and Fashion-MNIST.
-        n_valid = 0 if grey and data_set.files else data_set.n_valid
+        n_valid = 0 if gray and data_set.files else data_set.n_valid
         n_train = len(images) - n_valid
-        if grey:
+        if gray:
             train, valid = images[:n_train], images[n_train:]
-            description = f"grey {data_set.title}, all {n_train} training images"
-            if not data_set.files:
-                description = "grey 8x8 digits of scikit-learn"
+            description = f"grayscale {data_set.title}, {n_train} training images"
         else:
             train, valid, test = _binarized(images, test, n_train, data_set, dynamic)
             description = f"{data_set.title}, binarized once with seed {_BINARIZE_SEED}{note}"
     if dynamic:
-        description += "; training images are grey, to be binarized anew whenever used"
+        description += "; training images are binarized anew at each use"
     mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
     for array in (train, valid, test, mean):
         array.setflags(write=False)
@@ -114,32 +114,32 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
     return Dataset(task, train, valid, test, mean, (side, side), description, dynamic)
 
 
-def binarize(grey: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
-    """Draw binary images, uint8 [n, D], with the pixels of `grey` [n, D] as probabilities.
+def binarize(gray: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
+    """Draw binary images, uint8 [n, D], with the pixels of `gray` [n, D] as probabilities.
 
-    A pixel is 1 where the stream's next uniform (row by row) is below its grey value.
+    A pixel is 1 where the stream's next uniform (row by row) is below its gray value.
     """
-    binary = np.empty(grey.shape, np.uint8)
-    for start in range(0, len(grey), _ROWS_AT_ONCE):  # the draws of all rows would be 8 n D bytes
-        rows = grey[start : start + _ROWS_AT_ONCE]
+    binary = np.empty(gray.shape, np.uint8)
+    for start in range(0, len(gray), _ROWS_AT_ONCE):  # the draws of all rows would be 8 n D bytes
+        rows = gray[start : start + _ROWS_AT_ONCE]
         binary[start : start + _ROWS_AT_ONCE] = stream.random_sample(rows.shape) < rows
     return binary
 
 
-def _binarized(grey, grey_test, n_train: int, data_set: DataSet, dynamic: bool):
+def _binarized(gray, gray_test, n_train: int, data_set: DataSet, dynamic: bool):
     """Training, validation and test images, binarized in this order from one stream.
 
-    OMNIGLOT is permuted after that, as in 2017. Unlike 2017, validation and test images are
+    Omniglot is permuted after that, as in 2017. Unlike 2017, validation and test images are
     binarized in dynamic mode, too.
     """
     from rebar import noise
 
     stream = noise.numpy_stream(_BINARIZE_SEED)
-    binary, test = binarize(grey, stream), binarize(grey_test, stream)
-    order = np.arange(len(grey))
+    binary, test = binarize(gray, stream), binarize(gray_test, stream)
+    order = np.arange(len(gray))
     if data_set.name == "omniglot":
-        order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(grey))
-    return (grey if dynamic else binary)[order[:n_train]], binary[order[n_train:]], test
+        order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(gray))
+    return (gray if dynamic else binary)[order[:n_train]], binary[order[n_train:]], test
 
 
 def _read(data_set: DataSet, role: str, data_dir: Path):
@@ -159,13 +159,13 @@ def _binarized_mnist(read, data_set: DataSet, dynamic: bool):
         images, _ = read(DATA_SETS["mnist"], "train_images")
         train = _unit_interval(images[: data_set.files["train"].shape[0]])
         # The published split of 60000 images into 50000 and 10000 is another, a random one.
-        description += " (about 5 in 6 validation images also occur, in grey, in the training set)"
+        description += " (about 5 in 6 validation images are also training images, in grayscale)"
     else:
         train, _ = read(data_set, "train")
     return train, valid, test, description
 
 
-def _grey_images(read, data_set: DataSet) -> tuple[np.ndarray, np.ndarray, str]:
+def _gray_images(read, data_set: DataSet) -> tuple[np.ndarray, np.ndarray, str]:
     """Grayscale images for training and validation, those for test, and a note on their origin."""
     if data_set.name == "digits":
         images = _shuffled_digits()

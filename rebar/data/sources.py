@@ -97,12 +97,12 @@ class Task(NamedTuple):
     Attributes:
       data_set: the data set that it uses.
       conditional: whether the lower half of an image is predicted from its upper half.
-      grey: whether grey images are left as they are, not binarized.
+      gray: whether images stay grayscale instead of being binarized.
     """
 
     data_set: str
     conditional: bool
-    grey: bool = False
+    gray: bool = False
 
 
 TASKS: dict[str, Task] = {
@@ -112,18 +112,9 @@ TASKS: dict[str, Task] = {
     "fashion": Task("fashion_mnist", False),
     "digits": Task("digits", False),
     "sp_digits": Task("digits", True),
-    "mnist": Task("mnist", False, grey=True),
-    "fashion_grey": Task("fashion_mnist", False, grey=True),
-    "digits_grey": Task("digits", False, grey=True),
-}
-
-
-_TITLES = {
-    "binarized_mnist": "MNIST",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "omniglot": "Omniglot",
-    "digits": "digits (8x8)",
+    "mnist": Task("mnist", False, gray=True),
+    "fashion_grey": Task("fashion_mnist", False, gray=True),
+    "digits_grey": Task("digits", False, gray=True),
 }
 
 
@@ -137,7 +128,7 @@ def task_title(task: str, dynamic: bool = False) -> str:
     name, conditional, gray = TASKS[task]
     kind = "Grayscale" if gray else "Dynamically binarized" if dynamic else "Binarized"
     half = ", lower half given upper half" if conditional else ""
-    return f"{kind} {_TITLES[name]}{half}"
+    return f"{kind} {DATA_SETS[name].title}{half}"
 
 
 def _amat(part: str, rows: int, sha256: str) -> SourceFile:
@@ -160,7 +151,7 @@ def _idx(**sha256: str) -> dict[str, SourceFile]:
 DATA_SETS: dict[str, DataSet] = {
     "binarized_mnist": DataSet(
         name="binarized_mnist",
-        title="Binarized MNIST",
+        title="MNIST",
         files={
             "train": _amat(
                 "train", 50000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"
@@ -192,7 +183,7 @@ DATA_SETS: dict[str, DataSet] = {
     ),
     "omniglot": DataSet(
         name="omniglot",
-        title="OMNIGLOT",
+        title="Omniglot",
         files={
             "chardata": SourceFile(
                 name="chardata.mat",
@@ -207,7 +198,7 @@ DATA_SETS: dict[str, DataSet] = {
         url_flag="omniglot_url",
         n_valid=1345,
         notice="it is not the file of the IWAE repository: bounds measured on it are not "
-        "comparable with published OMNIGLOT bounds",
+        "comparable with published Omniglot bounds",
     ),
     "fashion_mnist": DataSet(
         name="fashion_mnist",
@@ -225,7 +216,7 @@ DATA_SETS: dict[str, DataSet] = {
         url_flag="fashion_url",
         n_valid=10000,
     ),
-    "digits": DataSet("digits", "scikit-learn's 8x8 digits", files={}, n_valid=250),
+    "digits": DataSet("digits", "digits (8x8)", files={}, n_valid=250),
 }
 
 
@@ -234,7 +225,7 @@ def needed(name: str, dynamic: bool = False) -> list[tuple[DataSet, tuple[Source
 
     Args:
       name: a data set (all of its files) or a task (the files that `load` reads for it).
-      dynamic: for a task, whether grey training images are wanted.
+      dynamic: for a task, whether grayscale training images are needed.
 
     Raises:
       RebarError: `name` is neither.
@@ -252,6 +243,6 @@ def needed(name: str, dynamic: bool = False) -> list[tuple[DataSet, tuple[Source
         return [(data_set, tuple(data_set.files[role] for role in roles))]
     if not dynamic:
         return [(data_set, tuple(data_set.files.values()))]
-    grey = DATA_SETS["mnist"]
+    gray = DATA_SETS["mnist"]
     evaluation = tuple(data_set.files[role] for role in ("valid", "test"))
-    return [(data_set, evaluation), (grey, (grey.files["train_images"],))]
+    return [(data_set, evaluation), (gray, (gray.files["train_images"],))]

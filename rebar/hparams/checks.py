@@ -138,14 +138,14 @@ def _unsuited_task(values) -> Iterator[str]:
         yield f"task={name} is conditional, and {values['model']} is not; choose from " + ", ".join(
             able
         )
-    if task.grey and latents == "binary":
+    if task.gray and latents == "binary":
         binary = {"mnist": "sbn", "fashion_mnist": "fashion"}.get(task.data_set, task.data_set)
         yield (
-            f"task={name} has grey images as they are, and {values['model']} models binary ones; "
+            f"task={name} has grayscale images, but {values['model']} models binary ones; "
             f"give task={binary} (with dynamic_b=true for images that are binarized anew each time)"
         )
-    if task.grey and values["dynamic_b"]:
-        yield f"dynamic_b=True binarizes images, which task={name} leaves grey; give one of the two"
+    if task.gray and values["dynamic_b"]:
+        yield f"dynamic_b=True binarizes images, but task={name} has grayscale ones; remove one"
 
 
 def _tracked(values: Mapping[str, Any]) -> list[str]:

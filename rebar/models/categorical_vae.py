@@ -5,7 +5,7 @@
 
 The divergence is in closed form, so f differs from log p(x, z) - log q(z | x), which the
 multi-sample bound averages, but not its mean. Encoder D-512-256-(L C), decoder (L C)-256-512-D,
-ReLU; pixels x in [0, 1] are targets of the cross-entropy as they are, binarized or grey.
+ReLU; pixels x in [0, 1] are targets of the cross-entropy as they are, binarized or grayscale.
 
 Source of the architecture: Liu et al. 2023 (arXiv 2304.08612) and Wang & Bui 2026 (arXiv
 2603.08257), who keep the prior uniform.

@@ -81,12 +81,12 @@ def settings():
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task(small, tmp_path, task, dynamic):  # noqa: F811
-    if TASKS[task].grey and dynamic:
+    if TASKS[task].gray and dynamic:
         dynamic = False
     for data_set in ("mnist", "binarized_mnist", "omniglot", "fashion_mnist"):
         small.write(tmp_path, data_set)
     description = load(task, tmp_path, dynamic).description
-    model = "CatST" if TASKS[task].grey else "SBNNVIL"
+    model = "CatST" if TASKS[task].gray else "SBNNVIL"
     hparams = HParams.parse({"model": model, "task": task, "dynamic_b": dynamic})
     about = write(tmp_path / "run", hparams, description)
     for source in ("run", "run/output.log"):

@@ -37,7 +37,7 @@ def check_grey(dataset):
     assert ((dataset.train > 0) & (dataset.train < 1)).any()
     assert dataset.train.min() >= 0
     assert dataset.train.max() <= 1
-    assert "grey" in dataset.description
+    assert "grayscale" in dataset.description
     np.testing.assert_allclose(dataset.mean, dataset.train.astype(float).mean(0), atol=1e-7)
 
 
@@ -48,8 +48,8 @@ def laid_out(small, tmp_path):
     return small
 
 
-BINARY = [name for name, task in TASKS.items() if not task.grey]
-GREY = [name for name, task in TASKS.items() if task.grey]
+BINARY = [name for name, task in TASKS.items() if not task.gray]
+GREY = [name for name, task in TASKS.items() if task.gray]
 
 
 @pytest.mark.parametrize("task", GREY)
@@ -65,7 +65,7 @@ def test_grey_tasks_keep_all_training_images_as_they_are(laid_out, tmp_path, tas
         stored = laid_out.arrays[published, f"{part}_images"]
         np.testing.assert_allclose(images, stored.reshape(len(stored), -1) / 255, rtol=1e-6)
     assert len(dataset.valid) == 0
-    with pytest.raises(RebarError, match="leaves images grey"):
+    with pytest.raises(RebarError, match="has grayscale images"):
         load(task, tmp_path, dynamic=True)
 
 
@@ -101,7 +101,7 @@ def test_dynamic_mnist_takes_the_first_grey_training_images(laid_out, tmp_path):
 
 
 def test_dynamic_mnist_says_that_validation_images_are_trained_on(laid_out, tmp_path):
-    said = "validation images also occur, in grey, in the training set"
+    said = "validation images are also training images"
     assert said in load("sp", tmp_path, dynamic=True).description
     assert said not in load("sp", tmp_path).description
 

@@ -35,12 +35,12 @@ SIZES = {
 
 @pytest.mark.parametrize(
     ("task", "dynamic"),
-    [(name, d) for name, task in TASKS.items() for d in ([False] if task.grey else [False, True])],
+    [(name, d) for name, task in TASKS.items() for d in ([False] if task.gray else [False, True])],
 )
 def test_loads(tmp_path, task, dynamic):
     ensure(task, tmp_path, source=SOURCE, dynamic=dynamic)
     dataset = load(task, tmp_path, dynamic)
-    if TASKS[task].grey:
+    if TASKS[task].gray:
         check_grey(dataset)
     else:
         check_form(dataset, dynamic)

@@ -45,7 +45,7 @@ def hparams(draw):
         quadratic=draw(st.booleans()),
         beta2=draw(st.floats(0, 1, exclude_max=True)),
         optimizer=draw(st.sampled_from(["adam", "radam"])),
-        task=draw(st.sampled_from(sorted(n for n, task in TASKS.items() if not task.grey))),
+        task=draw(st.sampled_from(sorted(n for n, task in TASKS.items() if not task.gray))),
         conditional=draw(st.sampled_from(["auto", "multilayer", "2017"])),
         activation=draw(st.sampled_from(["tanh", "leaky_relu"])),
         initializer=draw(st.sampled_from(["2017", "glorot"])),
