@@ -17,11 +17,11 @@ from rebar.hparams import HParams
         ("model=CatST,task=sp", r"task=sp is conditional, and CatST is not; choose from sbn, omni"),
         (
             "model=SBN,task=mnist",
-            r"task=mnist has grey images as they are, and SBN models binary ones; give task=sbn",
+            r"task=mnist has grayscale images, but SBN models binary ones; give task=sbn",
         ),
         ("model=SBN,task=fashion_grey", r"give task=fashion \(with dynamic_b=true"),
         ("model=SBN,task=digits_grey", r"give task=digits "),
-        ("model=CatST,task=mnist,dynamic_b=true", r"task=mnist leaves grey; give one of the two"),
+        ("model=CatST,task=mnist,dynamic_b=true", r"task=mnist has grayscale ones; remove one"),
         (
             "model=CatTrackGradVariances,track=[ReinMax,NVIL],follow=ReinMax",
             r"track=\[ReinMax,NVIL\]: NVIL cannot be tracked by CatTrackGradVariances; "
