@@ -29,6 +29,7 @@ from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.runs import checkpoint, environment
 from rebar.runs.files import write_json
 from rebar.runs.lock import check_run
+from rebar.runs.printer import FORMATS
 from rebar.runs.records import MetricsFile
 from rebar.training.run import Run
 from rebar.training.schedule import Schedule
@@ -76,6 +77,8 @@ class Settings(Schedule):
                 raise RebarError(f"{field.name}={value!r}: must be an integer, at least {least}")
         if self.jit not in ("auto", "on", "off"):
             raise RebarError(f'jit={self.jit!r}: must be "auto", "on" or "off"')
+        if self.log_format not in FORMATS:
+            raise RebarError(f"log_format={self.log_format!r}: must be one of {', '.join(FORMATS)}")
         if self.draw and not self.eval_freq:
             raise RebarError(
                 "draw: pictures are drawn at evaluations, but eval_freq=0 disables these; give "
@@ -156,7 +159,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
 
     folder = run_folder(settings.working_dir, hparams, settings.seed)
     identity = {"hparams": hparams.to_dict(), "seed": settings.seed}
-    label = registry.entry(hparams.model).label
+    label = hparams.entry.label
     about = {
         "label": label,
         "network": type(learner.model).__name__,
@@ -173,7 +176,9 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
         about["environment"] = outside
     if settings.preset is not None:
         about["preset"] = f"{settings.preset}: {preset(settings.preset)}"
-    _announce(hparams, settings.seed, about, folder)
+    _warn_of_default(hparams)
+    if settings.log_format != "quiet":
+        _announce(hparams, settings.seed, about, folder)
 
     trained = Trained(learner.model, hparams, learner.steps, learner.estimator, folder)
     draw = None
@@ -192,7 +197,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
         jit=jit,
         label=label,
         draw=draw,
-        settings=_shown(hparams, settings.seed),
+        settings={**hparams.applicable(), "seed": settings.seed},
         schedule=settings,
     )
     # Only now: a checkpoint of another configuration would have been refused.
@@ -201,15 +206,19 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     return trained._replace(step=learner.steps, signal=signal)
 
 
-def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
-    """Print what is about to be trained."""
+def _warn_of_default(hparams: HParams) -> None:
+    """Print a warning if no model was chosen."""
     if "model" not in hparams.typed:
         print(
             f"warning: no model given: training {hparams.model}, the default of 2017, whose "
             'gradient is biased; choose another one with e.g. --hparams="model=SBNDisARM"',
             file=sys.stderr,
         )
-    print(hparams.to_dict())
+
+
+def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
+    """Print the settings that apply to the model."""
+    print(hparams.applicable())
     for note in hparams.notes:
         print(f"note: {note}")
     print(f"seed: {seed}")
@@ -219,14 +228,6 @@ def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
     if about["jit"]:
         print("compiling the first steps takes a few seconds, tracking many methods more")
     sys.stdout.flush()
-
-
-def _shown(hparams: HParams, seed: int) -> dict:
-    """Settings for TensorBoard's HPARAMS tab; those of tracking only where it applies."""
-    shown = {**hparams.to_dict(), "seed": seed}
-    if not registry.entry(hparams.model).tracks:
-        del shown["track"], shown["follow"]
-    return shown
 
 
 def _followed(estimator: Estimator, n_samples: int) -> str:

@@ -54,7 +54,7 @@ def _dense(widths) -> int:
 
 
 def _categorical(hparams: HParams) -> bool:
-    return registry.entry(hparams.model).latents == "categorical"
+    return hparams.entry.latents == "categorical"
 
 
 def _memory() -> float:

@@ -67,7 +67,7 @@ class Analyser:
         }
         self._reference_meter = None
         if settings.reference == "loo":
-            name = registry.labels(registry.entry(hparams.model).latents)["LOO"]
+            name = registry.labels(hparams.entry.latents)["LOO"]
             estimator = registry.make_estimator(name, hparams)
             estimator.setup(self._target.model)
             self._reference_meter = self._meter(estimator, settings.reference_samples)

@@ -77,7 +77,7 @@ def choose(
     Raises:
       RebarError: see `labels`; or one that was named follows a bound without a reference.
     """
-    latents = registry.entry(hparams.model).latents
+    latents = hparams.entry.latents
     result = {}
     for label in labels(wanted, latents):
         name = registry.labels(latents)[label]

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.experiment import Trained, load_model
@@ -73,9 +72,9 @@ def of_run(folder: Path, changes: list[str]) -> Subject:
 def _learned(trained: Trained) -> dict:
     """Label -> estimator of a run: several if it tracked them."""
     estimator = trained.estimator
-    if registry.entry(trained.hparams.model).tracks:
+    if trained.hparams.entry.tracks:
         return dict(zip(estimator.labels, estimator.estimators, strict=True))
-    return {registry.entry(trained.hparams.model).label: estimator}
+    return {trained.hparams.entry.label: estimator}
 
 
 def take_over(first: Subject, later: Subject) -> None:

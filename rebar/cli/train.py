@@ -28,7 +28,7 @@ _MOST_DRAWS = 1_000_000
 _SETTINGS = (
     *("training_steps", "epochs", "eval_freq", "eval_samples", "variance_freq", "variance_draws"),
     *("save_seconds", "seed", "working_dir", "data_dir", "preset", "jit", "threads", "cores"),
-    "draw",
+    *("draw", "log_format"),
 )
 """Flags that are attributes of `experiment.Settings`."""
 
@@ -110,6 +110,14 @@ def define_flags() -> flags.FlagValues:
     define("float", "save_seconds", 300.0, "Seconds between checkpoints.", lower_bound=0.0)
     define("list", "keep_epochs", "", "Epochs whose checkpoints are kept, e.g. 1,5,25.")
     define("list", "plugins", "", frame.PLUGINS)
+    define(
+        "enum",
+        "log_format",
+        "auto",
+        "Printed lines: those of 2017, a table, or only a summary; auto is 2017, on a terminal at "
+        "most one epoch per second.",
+        enum_values=["auto", "2017", "table", "quiet"],
+    )
     define(
         "enum",
         "jit",

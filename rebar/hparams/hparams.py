@@ -161,6 +161,23 @@ class HParams(Fields):
         return cls(**values)
 
     @property
+    def entry(self) -> registry.Entry:
+        """The registry's entry of the model."""
+        return registry.entry(self.model)
+
+    def applicable(self) -> dict[str, Any]:
+        """Name -> value of the hyperparameters that apply to the model, as `to_dict`."""
+        kinds = {None, self.entry.latents}
+        others = set() if self.entry.tracks else {"track", "follow"}
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            # legacy2017 tells this project's logs from those of 2017.
+            if name == "legacy2017"
+            or (_FIELDS[name].metadata["latents"] in kinds and name not in others)
+        }
+
+    @property
     def effective_conditional(self) -> str:
         """Network of the conditional tasks: "multilayer" or "2017"; "auto" resolved."""
         if self.conditional != "auto":
@@ -203,7 +220,7 @@ def run_name(hparams: HParams, seed: int) -> str:
     # Registered names are the user's: keep what any file system takes, at a harmless length.
     model = re.sub(r"[^A-Za-z0-9._]", "_", hparams.model).lstrip(".")[:60]
     shape = f"{hparams.n_layer}x{hparams.n_hidden}"
-    if registry.entry(hparams.model).latents == "categorical":
+    if hparams.entry.latents == "categorical":
         shape = f"{hparams.n_categories}x{hparams.n_latents}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
     return f"{model}-{hparams.task}-{shape}-lr{hparams.learning_rate!r}-s{seed}-{digest}"

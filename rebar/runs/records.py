@@ -274,6 +274,7 @@ class Progress:
             file=sys.stderr,
             dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
+            leave=False,
         )
 
     def update(self, units: int) -> None:
@@ -290,7 +291,7 @@ class Progress:
             sys.stdout.flush()
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Remove the bar."""
         self._bar.close()
 
     def __enter__(self):

@@ -11,6 +11,7 @@ from rebar.analysis.variance import VarianceMeter, fixed_batch
 from rebar.data.datasets import Dataset
 from rebar.runs import events, records
 from rebar.runs.images import Draw, Gallery
+from rebar.runs.printer import Printer
 from rebar.training.evaluate import Evaluator
 from rebar.training.learner import Learner
 from rebar.training.moments import OF_PART
@@ -83,7 +84,7 @@ class Report:
         step = self._learner.steps
         with (
             contextlib.closing(events.Events(self._folder)) as self._events,
-            records.Progress(last, step) as self._progress,
+            contextlib.closing(Printer(self._schedule.log_format, last, step)) as self.printer,
         ):
             if self._settings:
                 self._events.hparams(self._settings, self._folder.name)
@@ -94,20 +95,15 @@ class Report:
         """Take the time from now on."""
         self._started = time.monotonic()
 
-    def advance(self, steps: int) -> None:
-        """That many steps more are done."""
-        self._progress.update(steps)
-
-    def print(self, text: str) -> None:
-        """Print a line."""
-        self._progress.print(text)
-
-    def epoch(self, metrics: Mapping[str, float], variances: Mapping[str, float]) -> None:
+    def epoch(
+        self, metrics: Mapping[str, float], variances: Mapping[str, float], last: bool
+    ) -> None:
         """Print and write the means of an epoch, evaluate if it is time.
 
         Args:
           metrics: "elbo", then those of the estimator.
           variances: by label, see `Moments.values`.
+          last: whether training ends here.
         """
         step = self._learner.steps
         log_variances = {k: _log(v) for k, v in variances.items() if not k.endswith(OF_PART)}
@@ -115,8 +111,10 @@ class Report:
         of_q = {
             k.removesuffix(OF_PART): _log(v) for k, v in variances.items() if k.endswith(OF_PART)
         }
-        self.print(records.format_step(step, list(metrics.values())))
-        self.print(records.format_log_variance(log_variance))
+        measure, evaluate = map(
+            self._is_time, (self._schedule.variance_freq, self._schedule.eval_freq)
+        )
+        self.printer.epoch(step, metrics, log_variance, last or measure or evaluate)
         record = {
             "step": step,
             "epoch": step / self._steps_per_epoch,
@@ -127,12 +125,13 @@ class Report:
         }
         scalars = events.train_tags(metrics, log_variances, of_q)
         images = {}
-        if self._is_time(self._schedule.variance_freq):
+        if measure:
             record |= self._estimator_variance(step, scalars, "" in variances)
-        if self._is_time(self._schedule.eval_freq):
+        if evaluate:
             record |= self._evaluation(step, scalars)
             images = self._gallery.add(step)
         self._metrics.append(record)
+        self.printer.end_epoch(record)
         self._events.scalars(step, scalars)
         self._events.images(step, images)
 
@@ -146,7 +145,7 @@ class Report:
         measured = self._meter(self._batch, draws, self._seed, (step,))
         table = {label: values.record() for label, values in measured.items()}
         for label in sorted(table):
-            self.print(records.format_estimator_variance(step, label, table[label]))
+            self.printer.variance(step, label, table[label])
             parts = {part: _log(v.variance) for part, v in measured[label].parts.items()}
             scalars |= events.estimator_variance_tags(parts, "" if alone else label)
         return {"estimator_variance": table, "variance_draws": draws}
@@ -160,7 +159,7 @@ class Report:
             if not len(images):
                 continue  # nothing was set aside for validation
             values = self._evaluate(images, self._schedule.eval_samples, stream)
-            self.print(records.format_eval(name, step, list(values.values())))
+            self.printer.evaluation(name, step, list(values.values()))
             name = name.lower()
             record[name] = scalars[f"{name}/bound"] = values["bound"]
             record[f"{name}_elbo"] = scalars[f"{name}/elbo"] = values["elbo"]

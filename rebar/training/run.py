@@ -158,8 +158,8 @@ class Run:
         if self.steps >= last:
             self._lock.close()
             self._say(
-                f"nothing left to do: {self.steps} steps done, {last} asked for; to go on, give "
-                "more --training_steps or --epochs"
+                f"already complete: {self.steps} of {last} steps; raise --training_steps or "
+                "--epochs to continue"
             )
             return None
         with (
@@ -170,9 +170,9 @@ class Run:
             while (step := self.steps) < last and interrupt.requested is None:
                 count = self._blocks.next_count(step, last - step)
                 self._epoch.append(self._checked(step, self._blocks.take(step, count)))
-                self._report.advance(count)
+                self._report.printer.advance(count)
                 if (step + count) % per_epoch == 0 or step + count == last:
-                    self._finish_epoch()
+                    self._finish_epoch(last)
                 if time.monotonic() - self._saved_at > self._schedule.save_seconds:
                     self._save()
             requested = interrupt.requested
@@ -180,9 +180,11 @@ class Run:
                 self._save()
             if requested is not None:
                 name = signal.Signals(requested).name
-                self._report.print(
-                    f"{name}: saved at step {self.steps}; the same command goes on from there"
+                self._report.printer.message(
+                    f"{name}: saved at step {self.steps}; rerun the same command to resume"
                 )
+            else:
+                self._report.printer.summary(self._folder)
         return requested
 
     def _checked(self, step, taken):
@@ -203,7 +205,7 @@ class Run:
         self._columns = (tuple(taken.metrics), tuple(taken.variances))
         return np.stack([*taken.metrics.values(), *taken.variances.values()], axis=1)
 
-    def _finish_epoch(self):
+    def _finish_epoch(self, last):
         """Report the means of the epoch's minibatches, keep a checkpoint if it is time."""
         means = np.mean(np.concatenate(self._epoch).astype(np.float64), axis=0)
         epoch, rest = divmod(self.steps, self._blocks.steps_per_epoch)
@@ -213,6 +215,7 @@ class Run:
         self._report.epoch(
             dict(zip(names, means, strict=False)),
             dict(zip(labels, means[len(names) :], strict=True)),
+            self.steps == last,
         )
         if rest == 0 and epoch in self._schedule.keep_epochs:
             self._write(self._folder / "snapshots" / f"epoch-{epoch}")

@@ -1,4 +1,4 @@
-"""How long a run trains, and how often it looks at itself."""
+"""Training length, intervals of evaluations and checkpoints, and the format of the log."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ STEPS_2017 = 2_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How long to train, how often to look.
+    """Training length, intervals and log format.
 
     Attributes:
       training_steps: stop after that many steps.
@@ -18,6 +18,8 @@ class Schedule:
       variance_draws: draws of the noise of each.
       save_seconds: time between checkpoints (one is always written at the end).
       keep_epochs: epochs after which a checkpoint is kept for good, in snapshots/epoch-<epoch>.
+      log_format: "2017", "table", "quiet", or "auto": 2017, on a terminal at most one epoch per
+        second.
     """
 
     training_steps: int = STEPS_2017
@@ -28,6 +30,7 @@ class Schedule:
     variance_draws: int = 100
     save_seconds: float = 300.0
     keep_epochs: tuple = ()
+    log_format: str = "auto"
 
     def last_step(self, steps_per_epoch: int) -> int:
         """The step at which training ends."""

@@ -150,7 +150,7 @@ def test_a_preset_is_printed_recorded_and_overridden(run, tmp_path, capsys):
 
 
 def test_stopped_and_started_again(run, tmp_path, capsys):
-    """In two commands, the second of them for longer; then there is nothing left to do."""
+    """In two commands, the second of them for longer; then it is complete."""
     hparams = "model=SBNNVIL,task=digits,n_hidden=4"
     assert run(hparams, "--training_steps=30") == 0
     assert [r["step"] for r in parse_log(capsys.readouterr().out)] == [30]
@@ -160,7 +160,7 @@ def test_stopped_and_started_again(run, tmp_path, capsys):
     assert f"resuming at step 30 from {folder / 'checkpoint-30.npz'}\n" in out
     in_two = parse_log(out)
     assert run(hparams) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("nothing left to do: 55 steps done")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("already complete: 55 of 55 steps")
     assert run(hparams, f"--working_dir={tmp_path / 'other'}") == 0
     assert parse_log(capsys.readouterr().out) == in_two
 
@@ -318,4 +318,4 @@ def test_real_data(run, tmp_path, capsys):
     record = check_agreement(only_run(tmp_path), out, steps=200)
     assert -260 < record["elbo"] < -180
     assert run("model=SBNNVIL,task=sbn,n_hidden=20", "--download=no", *flags) == 0
-    assert "nothing left to do" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out

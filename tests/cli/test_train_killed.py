@@ -233,9 +233,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number, status):
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     ended, first = start(parts, "Step 55")
     name = signal.Signals(number).name
-    match = re.search(
-        rf"\n{name}: saved at step (\d+); the same command goes on from there\n$", first
-    )
+    match = re.search(rf"\n{name}: saved at step (\d+); rerun the same command to resume\n$", first)
     assert (ended, bool(match)) == (status, True), first
     assert 55 <= int(match[1]) < 4 * STEPS
     ended, second = start(parts)

@@ -73,7 +73,7 @@ def test_drawing_changes_nothing_in_the_run(tmp_path, capsys):
     learners, printed, records = [], [], []
     for name, drawn in (("with", Artist), ("without", None)):
         learners.append(run(tmp_path / name, 4 * PER_EPOCH, draw=drawn))
-        printed.append(capsys.readouterr().out)
+        printed.append(tiny.log_lines(capsys.readouterr().out))
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         records.append([{**json.loads(line), "seconds": 0} for line in lines])
     tiny.assert_same(*map(tiny.values, learners))

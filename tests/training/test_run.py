@@ -65,7 +65,7 @@ def undisturbed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         patch.setattr(noise, "MAX_BLOCK_STEPS", 3)
         variables = train(folder, 4 * PER_EPOCH)
-    return out.getvalue(), without_seconds(metrics(folder)), variables
+    return tiny.log_lines(out.getvalue()), without_seconds(metrics(folder)), variables
 
 
 @pytest.fixture
@@ -164,12 +164,12 @@ def test_interruption_saves_and_the_next_run_goes_on_exactly(
         assert run.train() == number
     assert run.steps == learner.steps == at
     assert checkpoints(tmp_path) == [f"checkpoint-{at}.npz"]
-    first = capsys.readouterr().out
-    note = f"{number.name}: saved at step {at}; the same command goes on from there\n"
+    first = tiny.log_lines(capsys.readouterr().out)
+    note = f"{number.name}: saved at step {at}; rerun the same command to resume\n"
     assert first.endswith(note)
 
     variables = train(tmp_path, 20)
-    second = capsys.readouterr().out
+    second = tiny.log_lines(capsys.readouterr().out)
     resuming = f"resuming at step {at} from {tmp_path / f'checkpoint-{at}.npz'}\n"
     assert second.startswith(resuming)
     text, records, expected = undisturbed
@@ -210,7 +210,7 @@ def test_records_beyond_the_checkpoint_are_cut_after_a_crash(
     capsys.readouterr()
     variables = train(tmp_path, 20)
     text, records, expected = undisturbed
-    resuming, dropped, rest = capsys.readouterr().out.split("\n", 2)
+    resuming, dropped, rest = tiny.log_lines(capsys.readouterr().out).split("\n", 2)
     assert resuming.startswith("resuming at step 3 ")
     assert dropped == (
         f"3 lines of {tmp_path / 'metrics.jsonl'} beyond step 3 are dropped; these steps are "
@@ -244,7 +244,7 @@ def test_a_run_that_ends_inside_an_epoch_can_go_on_to_the_whole_epoch(
     variables = train(tmp_path, 20)
     text, records, expected = undisturbed
     after = text[text.index("Step 10:") :]
-    assert capsys.readouterr().out.partition("\n")[2] == after
+    assert tiny.log_lines(capsys.readouterr().out).partition("\n")[2] == after
     found = without_seconds(metrics(tmp_path))
     assert [r for r in found if r["step"] != 8] == records
     tiny.assert_same(variables, expected)
@@ -266,8 +266,7 @@ def test_a_finished_run_does_nothing_and_says_so(tmp_path, capsys):
     for asked in (5, 3):
         train(tmp_path, asked)
         assert capsys.readouterr().out.splitlines()[1:] == [
-            f"nothing left to do: 5 steps done, {asked} asked for; to go on, give more "
-            "--training_steps or --epochs"
+            f"already complete: 5 of {asked} steps; raise --training_steps or --epochs to continue"
         ]
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 

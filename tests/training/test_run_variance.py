@@ -53,9 +53,9 @@ def without_times(found):
 
 def test_measuring_changes_nothing_else(tmp_path, capsys):
     with_it = train(tmp_path / "with", 2 * PER_EPOCH, variance_freq=1, eval_freq=2)
-    first = capsys.readouterr().out.splitlines()
+    first = tiny.log_lines(capsys.readouterr().out).splitlines()
     without = train(tmp_path / "without", 2 * PER_EPOCH, eval_freq=2)
-    second = capsys.readouterr().out.splitlines()
+    second = tiny.log_lines(capsys.readouterr().out).splitlines()
     tiny.assert_same(tiny.values(with_it), tiny.values(without))
     assert [line for line in first if not line.startswith("Variance")] == second
     assert len(first) == len(second) + 2 * 2
@@ -102,10 +102,10 @@ def test_lines_records_and_scalars(tmp_path, capsys):
 
 def test_a_resumed_run_measures_the_same(tmp_path, capsys):
     train(tmp_path / "whole", 2 * PER_EPOCH, variance_freq=1)
-    whole = without_times(capsys.readouterr().out)
+    whole = without_times(tiny.log_lines(capsys.readouterr().out))
     for steps in (PER_EPOCH + 1, 2 * PER_EPOCH):
         train(tmp_path / "parts", steps, variance_freq=1)
-    assert without_times(capsys.readouterr().out)[-4:] == whole[-4:]
+    assert without_times(tiny.log_lines(capsys.readouterr().out))[-4:] == whole[-4:]
     parts = [r for r in records(tmp_path / "parts") if r["step"] % PER_EPOCH == 0]
     assert repr(without_times(parts)) == repr(without_times(records(tmp_path / "whole")))
 

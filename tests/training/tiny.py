@@ -77,3 +77,10 @@ class Broken(Reinforce):
         return estimate._replace(
             gradients=[g + wrong for g in estimate.gradients], control_gradients=[tf.ones([])]
         )
+
+
+def log_lines(text):
+    """Printed text without the names of columns and the closing summary."""
+    around = ("columns of Step: ", "finished: ", "folder: ", "draw samples: ", "compare runs: ")
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(around))
