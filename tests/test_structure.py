@@ -68,7 +68,7 @@ MAY_IMPORT = {
     ],
     "cli": [
         *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
-        *("registry", "runs", "sweep", "training"),
+        *("runs", "sweep", "training"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or
