@@ -1,6 +1,6 @@
-"""What a run prints and writes: Step lines, metrics.jsonl, a progress bar.
+"""Records of a run: printed lines, metrics.jsonl, and a progress bar.
 
-The printed lines are those of the 2017 script, so that one reader serves its logs and ours:
+The printed lines are those of the 2017 script, so that one reader serves both:
 
     Step 2084: [-231.026474  0.3711713  1.  1.06934261  1.07023323]
     -3.6465678215
@@ -8,10 +8,10 @@ The printed lines are those of the 2017 script, so that one reader serves its lo
     Valid 41680: [-120.5  -121.3  0.15]
     Test 41680: [-120.1  -120.9  0.15]
 
-First the mean of the objective and the metrics over the epoch, then the logarithm of the mean
-gradient variance; a run that tracks several methods prints a pair for each instead, sorted by
-name: `('DynamicREBAR', -3.725339889526367)`. Ours never wrap an array; the 2017 script's did.
-Where a run measures the variance of its estimators alone, a line for each comes next.
+A Step line holds the means of the objective and the metrics over the epoch; the logarithm of the
+mean gradient variance follows. A run that tracks several methods prints one pair per method
+instead, sorted by name: `('DynamicREBAR', -3.725339889526367)`. The 2017 script wrapped arrays.
+Measured conditional variances follow on one line per estimator.
 """
 
 import ast
@@ -31,7 +31,7 @@ import tqdm
 from rebar.errors import RebarError
 from rebar.runs.files import cannot_write, write_file
 
-# Set one by one, so that a caller's own print options do not change the log.
+# All of them, so that a caller's print options do not change the log.
 _PRINT_OPTIONS = {
     "precision": 8,
     "threshold": sys.maxsize,
@@ -47,8 +47,7 @@ _PRINT_OPTIONS = {
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)"
 _ARRAY = re.compile(r"^(Step|Valid|Test) ([0-9]{1,15}): \[([^\[\]]*)\][ \t]*$", re.MULTILINE)
 _VARIANCE = re.compile(rf"\n({_NUMBER})[ \t]*(?=\n|\Z)")
-# A scalar inside a tuple prints as np.float32(...) under NumPy 2.
-# The label is text as repr writes it.
+# The label is text as repr writes it. A scalar in a tuple prints as np.float32(...) under NumPy 2.
 _ESCAPE = r"\\(?:[\\'nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})"
 _TEXT = rf"'(?:[^'\\\n]|{_ESCAPE})*'|\"(?:[^\"\\\n]|{_ESCAPE})*\""
 _TRACKED = re.compile(rf"\n\(({_TEXT}), (?:np\.float\d+\()?({_NUMBER})\)+[ \t]*(?=\n|\Z)")
@@ -61,44 +60,28 @@ def format_values(values: Sequence[float]) -> str:
 
 
 def format_step(step: int, values: Sequence[float]) -> str:
-    """The line of an epoch: "Step 2084: [...]".
-
-    Args:
-      step: steps done.
-      values: means over the epoch's minibatches; objective (nats) first.
-    """
+    """The line of an epoch: "Step 2084: [...]"; `values` are means, the objective first."""
     return f"Step {step}: {format_values(values)}"
 
 
 def format_log_variance(log_variance: float | Mapping[str, float]) -> str:
-    """What follows a Step line: one float, or a line for each tracked method, sorted by name."""
+    """The lines after a Step line: one float, or one pair per tracked method, sorted by name."""
     if isinstance(log_variance, Mapping):
         return "\n".join(str((name, float(log_variance[name]))) for name in sorted(log_variance))
     return str(float(log_variance))
 
 
 def format_eval(name: str, step: int, values: Sequence[float]) -> str:
-    """The line of an evaluation: "Valid 41680: [...]".
+    """The line of an evaluation, "Valid 41680: [...]" or "Test 41680: [...]", the bound first.
 
-    As in the original an empty line comes before Valid and after Test.
-
-    Args:
-      name: "Valid" or "Test".
-      step: steps done.
-      values: the bound (nats) first.
+    As in 2017, an empty line precedes Valid and follows Test.
     """
     line = f"{name} {step}: {format_values(values)}"
     return {"Valid": f"\n{line}", "Test": f"{line}\n"}[name]
 
 
 def format_estimator_variance(step: int, label: str, record: Mapping[str, Any]) -> str:
-    """The line of a measured variance: "Variance 2084 DisARM: ...".
-
-    Args:
-      step: steps done.
-      label: of the estimator.
-      record: from `estimator_variance.Measured.record`.
-    """
+    """The line of a measured variance: "Variance 2084 DisARM: ..."."""
     errors, product = record["standard_error"], record["times_evaluations"]
     parts = ", ".join(f"{n} {record[n]:.4g} +- {errors[n]:.1g}" for n in errors)
     products = ", ".join(f"{n} {product[n]:.4g}" for n in ("total", "q") if n in product)
@@ -109,18 +92,18 @@ def format_estimator_variance(step: int, label: str, record: Mapping[str, Any]) 
 
 
 def parse_log(text: str) -> list[dict[str, Any]]:
-    """Read the printed lines back, from our runs or the 2017 script's standard output.
+    """Parse printed lines, of rebar or of the 2017 script.
 
     Args:
-      text: all that was printed; other lines are passed over, as is an array cut off at the end.
+      text: captured standard output; other lines, and an array cut off at the end, are skipped.
 
     Returns:
       By step, {"step": int, "values": list of float, "log_variance": float or {method: float},
-      "valid": list, "test": list}, None for what was not printed. Where a step was printed twice
-      (a resumed run repeats some), the later one stands.
+      "valid": list, "test": list}, with None for what was not printed. If a step was printed twice,
+      as after a resume, the later values count.
 
     Raises:
-      RebarError: an array holds something that is not a number; names the line.
+      RebarError: an array contains something that is not a number; names the line.
     """
     text = text.replace("\r\n", "\n")
     records: dict[int, dict[str, Any]] = {}
@@ -160,14 +143,14 @@ def _log_variance_at(text: str, position: int) -> float | dict[str, float] | Non
 
 
 class MetricsFile:
-    """metrics.jsonl: one strict JSON object a line, each on disk before `append` returns.
+    """metrics.jsonl: one strict JSON object per line, each on disk before `append` returns.
 
-    Numbers that are not finite, which JSON cannot say, become null and are listed by name under
-    "nonfinite" (dots join the names of nested ones: "log_variance.NVIL", "values.0").
+    Non-finite numbers become null and are listed by name under "nonfinite"; dots join nested names:
+    "log_variance.NVIL", "values.0".
     """
 
     def __init__(self, path: str | os.PathLike):
-        """Nothing is read or written yet; `path` need not exist, its folder must."""
+        """Neither read nor write yet; the file need not exist, its folder must."""
         self.path = Path(path)
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -193,15 +176,15 @@ class MetricsFile:
             raise cannot_write(self.path, error) from error
 
     def read(self) -> list[dict[str, Any]]:
-        """All records in order; a line cut off at the end is passed over. [] without a file.
+        """All records in order; a line cut off at the end is skipped. [] without a file.
 
         Raises:
-          RebarError: the file cannot be read, or a line before the last is no record.
+          RebarError: the file cannot be read, or a line before the last is not a record.
         """
         return [record for _, record in self._lines()]
 
     def _lines(self) -> list[tuple[bytes, dict[str, Any]]]:
-        """Lines that are records, and what they say."""
+        """Lines that are records, and their content."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -219,35 +202,29 @@ class MetricsFile:
             elif number < len(lines):
                 raise RebarError(
                     f"{self.path}, line {number} is not a record: {line[:60]!r}; "
-                    "mend or delete that line"
+                    "fix or delete that line"
                 )
         return records
 
     def truncate_after(self, step: int) -> int:
-        """Drop the records beyond `step` and a line cut off at the end, in one rename.
+        """Drop the records beyond `step` and a line cut off at the end; return their number.
 
         Call it before the first `append` of a run, with the checkpoint's step, 0 without one.
-
-        Returns:
-          How many lines were dropped.
         """
         kept = [line + b"\n" for line, record in self._lines() if record["step"] <= step]
-        if not self.path.exists():
-            return 0
-        present = self.path.read_bytes()
-        content = b"".join(kept)
-        if content != present:
-            write_file(self.path, content)
+        present = self.path.read_bytes() if self.path.exists() else b""
+        if present != b"".join(kept):
+            write_file(self.path, b"".join(kept))
         return len(present.splitlines()) - len(kept)
 
 
 def _refuse(constant: str):
-    """NaN and Infinity, which are no strict JSON."""
+    """Refuse NaN and Infinity, which are not strict JSON."""
     raise ValueError(constant)
 
 
 def _plain(value: Any, name: str, nonfinite: list[str]) -> Any:
-    """`value` as JSON has it; adds the names of non-finite numbers to `nonfinite`."""
+    """Convert a value for JSON; append the names of non-finite numbers to `nonfinite`."""
     if hasattr(value, "numpy"):
         value = value.numpy()
     if hasattr(value, "tolist"):
