@@ -70,8 +70,8 @@ def examine(file: SourceFile, path: Path) -> Found:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise BadFile(f"is a damaged gzip ({error})") from None
     algorithm, _, expected = file.checksum.partition(":")
-    for text in (content, _published_text(file, content)):
-        if digest(algorithm, text) == expected:
+    for form in (lambda: content, lambda: _published_text(file, content)):
+        if digest(algorithm, text := form()) == expected:
             return Found(path, text, f"{algorithm} of the content matches", True, zipped)
     if file.other_content_allowed:
         parse(file, content)

@@ -100,7 +100,8 @@ class Outcome(NamedTuple):
 
 def lines(text):
     """Printed lines of the log without what a clock said."""
-    return [line.partition(" evaluations of f, ")[0] for line in text.splitlines()]
+    kept = tiny.log_lines(text).splitlines()
+    return [line.partition(" evaluations of f, ")[0] for line in kept]
 
 
 def records(folder):

@@ -48,9 +48,8 @@ def scalars(folder):
                 for value in event.summary.value:
                     if value.metadata.plugin_data.plugin_name == "scalars":
                         scalar = float(tf.make_ndarray(value.tensor))
-                        assert repr(found.setdefault((event.step, value.tag), scalar)) == repr(
-                            scalar
-                        )
+                        before = found.setdefault((event.step, value.tag), scalar)
+                        assert repr(before) == repr(scalar)
     return found
 
 
