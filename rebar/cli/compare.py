@@ -104,22 +104,25 @@ class _Job:
         self._values = values
         self._output = Path(values.output).expanduser()
         self._printed: set[str] = set()
-        self._before = None
+        self._before: list = []
+        self._problems: list[str] = []
 
     def refresh(self) -> None:
         """Read, draw and write; prints what is new. Raises RebarError if nothing can be drawn."""
         import pandas as pd
 
         from rebar.compare import groups, reading, tables
-        from rebar.compare.runs import frame
+        from rebar.compare.runs import Run
 
         runs, problems = reading.read(self._arguments)
         if any(run.needs_tensorflow for run in runs):
             with quiet_start():
                 import rebar.factory  # noqa: F401
-        before, self._before = self._before, (frame(runs), problems)
-        if before and before[1] == problems and before[0].equals(self._before[0]):
+        before, self._before = self._before, runs
+        same = len(before) == len(runs) and all(map(Run.equals, before, runs))
+        if same and problems == self._problems:
             return
+        self._problems = problems
         found = groups.comparisons(runs)
         tables.check_reference(self._values.reference, found)
         drawn, parts = [], []

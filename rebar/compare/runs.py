@@ -25,6 +25,9 @@ _USUAL = ("elbo", "variance", "valid", "test", "estimator_variance/total")
 """Quantities of which non-finite values are reported."""
 
 
+_NOTHING = pd.Series(dtype=float, index=pd.Index([], dtype=int))
+
+
 class Facts(NamedTuple):
     """Properties of an estimator in a run; None where unknown.
 
@@ -152,9 +155,17 @@ class Run:
           quantity: see `rebar.compare.read`.
           label: of an estimator; by default the one that trains.
         """
-        values = self.values
-        rows = (values.quantity == quantity) & (values.estimator == (label or self.label))
-        return values[rows].set_index("step").value
+        return self._series.get((quantity, label or self.label), _NOTHING)
+
+    @functools.cached_property
+    def _series(self):
+        groups = self.values.set_index("step").groupby(["quantity", "estimator"]).value
+        return dict(iter(groups))
+
+    def equals(self, other: "Run") -> bool:
+        """Whether two logs of a run are the same."""
+        known = [(run.path, run.hparams, run.about) for run in (self, other)]
+        return known[0] == known[1] and self.values.equals(other.values)
 
     def x(self, kind: str, evaluations: float | None = None) -> pd.Series | None:
         """Position on the horizontal axis by step; None if the log does not have it.
