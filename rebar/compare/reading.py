@@ -101,8 +101,8 @@ def _file(path: Path) -> list[Run]:
     found = stdout.read(_text(path), str(path))
     if not found:
         raise RebarError(
-            'no line of a run in it; expected lines such as "Step 2084: [-231.0 ...]", with or '
-            "without a prefix per line"
+            'no line of a run in it; expected lines such as "Step 2084: [-231.0 ...]" '
+            "(--log_format=2017), with or without a prefix per line; give the run's folder instead"
         )
     return found
 
