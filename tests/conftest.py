@@ -10,6 +10,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with contextlib.suppress(ImportError):
     import submitit  # noqa: F401
 
+FAST = (
+    *("core/test_gradients.py", "core/test_bernoulli.py", "core/test_categorical.py"),
+    *("core/test_enumeration.py", "core/test_golden_straight_through.py"),
+    *("conformance/test_exact.py", "compare/test_reading.py", "data/test_validation.py"),
+    *("estimators/test_golden_2017.py::test_estimate", "estimators/test_golden_disarm.py"),
+    *("functional/test_mistakes.py", "hparams/", "runs/test_printer.py", "runs/test_records.py"),
+    *("runs/test_checkpoint.py", "sweep/test_grid.py", "test_factory.py", "test_registry.py"),
+    *("test_structure.py", "training/test_moments.py", "training/test_optimizers.py"),
+)
+"""Beginnings of the names of the tests that -m fast selects."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the fast tests."""
+    beginnings = tuple(f"tests/{name}" for name in FAST)
+    for item in items:
+        if item.nodeid.startswith(beginnings):
+            item.add_marker("fast")
+
 
 @pytest.fixture
 def own_registry(monkeypatch):

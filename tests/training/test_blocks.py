@@ -301,5 +301,5 @@ def test_a_metric_with_a_name_of_training_is_refused():
         metrics={"epoch": 1.0}
     )
     blocks = Blocks(learner, tiny.images(8), 4)
-    with pytest.raises(RebarError, match=r"metrics named epoch, .* rename"):
+    with pytest.raises(RebarError, match=r"metrics named epoch: .* rename"):
         blocks.take(0, 1)
