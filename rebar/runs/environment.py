@@ -29,15 +29,15 @@ def check_backend() -> None:
 
 
 def check() -> None:
-    """Raise RebarError if the backend is not TensorFlow or the dtype policy not float32."""
+    """Raise RebarError if the backend is not TensorFlow, or the dtype policy has 16 bits."""
     check_backend()
     policy = _keras_config().get("floatx", "float32")
     if keras := sys.modules.get("keras"):
         policy = keras.config.dtype_policy().name
-    if policy != "float32":
+    if policy not in ("float32", "float64"):
         raise RebarError(
-            f"Keras dtype policy {policy!r}: must be 'float32'; remove \"floatx\" from "
-            '~/.keras/keras.json, or call keras.config.set_dtype_policy("float32")'
+            f"Keras dtype policy {policy!r}: must be 'float32' or 'float64'; remove \"floatx\" "
+            'from ~/.keras/keras.json, or call keras.config.set_dtype_policy("float32")'
         )
 
 
@@ -59,6 +59,7 @@ def settings() -> dict[str, str]:
         "tensor_float_32": (tf.config.experimental.tensor_float_32_execution_enabled(), True),
         "auto_jit": (tf.config.optimizer.get_jit(), ""),
         "image_data_format": (keras.config.image_data_format(), "channels_last"),
+        "dtype_policy": (keras.config.dtype_policy().name, "float32"),
         "epsilon": (keras.config.epsilon(), 1e-7),
     }
     variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}

@@ -36,7 +36,6 @@ def python(code, *arguments, **variables):
         ("jax", None, "Keras backend 'jax': must be 'tensorflow'"),
         ("", {"backend": "jax"}, "Keras backend 'jax'"),
         ("", {"floatx": "float16"}, "Keras dtype policy 'float16': must be 'float32'"),
-        ("", {"floatx": "float64"}, "Keras dtype policy 'float64'"),
     ],
 )
 def test_the_train_command_refuses_other_backends_and_precisions(
@@ -65,13 +64,24 @@ def test_names_without_tensorflow_work_under_any_backend():
     assert python(code, KERAS_BACKEND="torch")[0] == 0
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
 def test_models_refuse_other_policies(policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
         with pytest.raises(RebarError, match=f"dtype policy '{policy}': must be 'float32'"):
             rebar.SBNDynamicRebar("n_hidden=8", np.full(16, 0.5))
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_double_precision_is_recorded():
+    before = keras.config.dtype_policy()
+    assert "dtype_policy" not in environment.settings()
+    keras.config.set_dtype_policy("float64")
+    try:
+        environment.check()
+        assert environment.settings()["dtype_policy"] == "float64"
     finally:
         keras.config.set_dtype_policy(before)
 
