@@ -1,6 +1,7 @@
 """The rooms of the package and the arrows between them: imports only point inwards."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,11 @@ def allowed_by(rule: str, module: str) -> bool:
 
 def test_every_room_is_in_the_table():
     assert {room(name) for name in modules()} == set(MAY_IMPORT)
+
+
+def test_the_documented_layout_is_this_table():
+    text = (PACKAGE.parent / "docs" / "design.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(MAY_IMPORT)
 
 
 def test_the_table_points_inwards_only():
