@@ -169,7 +169,7 @@ def _fetch(
     """Bring a file into the data folder from the first origin that has it intact."""
     for path, reason in unusable.items():
         if isinstance(reason, UnreadableFile):
-            raise RebarError(f"{path} {reason}; give the rights to read it, or move it away")
+            raise RebarError(f"{path} {reason}; make it readable, or move it away")
         log(f"{path} {reason}; fetching it again")
     folder = data_dir / data_set.name
     failures = []
@@ -197,6 +197,8 @@ def _fetch(
                 os.replace(path, final)
             log(f"{final}: fetched; {_verdict(data_set, found)}")
             return found._replace(path=final)
+    except BrokenPipeError:  # nobody reads the log
+        raise
     except OSError as error:
         raise RebarError(
             f"cannot write into the data folder {folder} ({error.strerror or error}); free disk "

@@ -30,6 +30,14 @@ def test_a_download_names_its_origin_and_the_check(one_file, server, get, lines,
     assert "sha256 of the content matches" in lines[1]
 
 
+def test_a_log_that_nobody_reads_is_not_a_full_disk(one_file, server, get, monkeypatch):
+    def closed(line):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        get(log=closed)
+
+
 def test_an_intact_file_is_not_fetched_again(one_file, server, get, lines):
     (path,) = get()
     before = path.stat()

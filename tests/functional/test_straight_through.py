@@ -41,6 +41,14 @@ def gradients(call, logits, g, g_probs):
     return z, tape.gradient(loss, logits)
 
 
+def test_the_categorical_family_by_its_module():
+    options = {"seed": 0, "step": 0}
+    ours = rebar.straight_through.estimate_gradient("loo", quadratic, FEW, **options)
+    np.testing.assert_array_equal(
+        ours.gradient, categorical_estimate("loo", quadratic, FEW, **options).gradient
+    )
+
+
 def test_lazy_name():
     assert rebar.straight_through.LAYERS is LAYERS
     assert "straight_through" in dir(rebar)
