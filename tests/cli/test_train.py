@@ -137,7 +137,7 @@ def test_a_preset_is_printed_recorded_and_overridden(run, tmp_path, capsys):
     expected = HParams.parse(PRESETS["disarm_nonlinear"], hparams)
     assert about["hparams"] == expected.to_dict()
     assert (expected.learning_rate, expected.batch_size) == (0.002, 50)
-    assert "to be binarized anew whenever used" in about["data"]
+    assert "binarized anew at each use" in about["data"]
     trained = rebar.load_model(folder)
     assert (trained.hparams, trained.step) == (expected, 3)
     assert trained.model.get_config()["activation"] == "leaky_relu"
