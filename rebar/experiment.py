@@ -274,6 +274,6 @@ def load_model(folder: str | os.PathLike) -> Trained:
         warnings.simplefilter("ignore", RuntimeWarning)
         restored = checkpoint.restore(folder, learner.named_variables(), expected={})
     step = (restored or found).step
-    for member in getattr(learner.estimator, "estimators", [learner.estimator]):
+    for member in learner.estimator.members().values():
         member.control_trained = step > 0
     return Trained(learner.model, hparams, step, learner.estimator, Path(folder))

@@ -148,12 +148,10 @@ def estimator_facts(hparams: HParams, learner: Learner, label: str) -> dict[str,
       label: of the estimator, if it does not track others.
     """
     estimator, layers = learner.estimator, len(learner.model.n_units)
-    labels = getattr(estimator, "labels", None)
-    members = dict(zip(labels, estimator.estimators, strict=True)) if labels else {label: estimator}
     return {
         name: {
             "unbiased": bool(e.unbiased),
             "evaluations": e.evaluations(layers, hparams.n_samples) * hparams.batch_size,
         }
-        for name, e in members.items()
+        for name, e in estimator.members(label).items()
     }

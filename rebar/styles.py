@@ -1,8 +1,24 @@
-"""Color and marker of each estimator, the same in every figure."""
+"""Color and marker of each estimator, and matplotlib settings, shared by all figures."""
 
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
+
+RC = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,
+    "text.parse_math": False,
+}
+"""Settings for `matplotlib.rc_context`."""
 
 
 class Style(NamedTuple):

@@ -1,11 +1,11 @@
 """The two records that pass between models, estimators and training; the glossary of axes.
 
-    B  batch                    S  samples (copies) an example    N = S * B  rows, sample-major
+    B  batch                    S  samples (copies) per example    N = S * B  rows, sample-major
     H  units of a latent layer  L  stochastic layers              D  observed dimensions
-    C  categories, where a layer has L categorical variables, [.., L, C], in the place of H units
+    C  categories, where a layer has L categorical variables, [.., L, C], instead of H units
     P  parameters (components of the gradient)
 
-Values an example are [B] and values a row are [N], never [B, 1]: broadcasting [B, 1] against [B]
+Values per example are [B] and values per row are [N], never [B, 1]: broadcasting [B, 1] against [B]
 silently makes [B, B], the classic error of this field.
 """
 
@@ -28,11 +28,11 @@ class Rollout(NamedTuple):
       log_joint: [N] the part of f whose own parameter gradient is followed at hard samples.
       log_q: L x [N] log q(b_l | b_{l-1}); the Bernoulli formula also at relaxed samples.
       logits: L x [N, H] logits of q.
-      samples: L x [N, H] what the sampler returned.
+      samples: L x [N, H] from the sampler.
       log_weight: [N] log p(x, b) - log q(b | x), which the multi-sample bound averages, where f is
         another function with the same mean; None: f itself.
 
-    Categorical layers have one-hot samples: [N, L, C] in the place of [N, H].
+    Categorical layers have one-hot samples: [N, L, C] instead of [N, H].
     """
 
     objective: tf.Tensor
@@ -44,7 +44,7 @@ class Rollout(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What an estimator returns for one batch.
+    """The result of an estimator for one batch.
 
     Attributes:
       gradients: aligned with model.trainable_variables, of the loss -mean f (descent direction).
@@ -63,7 +63,7 @@ class Estimate(NamedTuple):
 
 
 class Model(Protocol):
-    """What estimators, training and evaluation ask of a model."""
+    """Attributes that estimators, training and evaluation need; `Capabilities` are optional."""
 
     n_units: tuple
     """Widths of the latent layers: L integers, the shapes of the noise."""
@@ -73,24 +73,43 @@ class Model(Protocol):
     inference_variables: list
     """Those of q: the only ones on which the samples depend."""
     input_mean: Any
-    """[D] mean of the training set, which centres inputs."""
+    """[D] mean of the training set, which centers inputs."""
 
     def rollout(
         self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: Any = None
     ) -> Rollout:
-        """One pass for x [B, D] with n_samples rows an example; `encoded` as from `encode`."""
+        """One pass for x [B, D] with n_samples rows per example; `encoded` as from `encode`."""
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
-        """What `rollout` needs of x [B, D] and evaluation computes once; None if nothing."""
+        """The part of `rollout` that evaluation computes once for x [B, D]; None if nothing."""
 
     def posterior_logits(self, x: tf.Tensor, samples: tuple, n_samples: int = 1) -> tuple:
         """L x [N, H] logits of q along given samples L x [N, H] (teacher forcing)."""
 
-    # A model whose latent units are not Bernoulli variables has hard_sampler(noise) -> Sampler,
-    # which draws from q given uniforms of the widths n_units.
-    # A model may also offer linear_inputs(x, samples, n_samples) -> L x [N, n] inputs of q's layers
-    # if each is linear in them, else None: a fast path, see `SigmoidBeliefNetwork.linear_inputs`;
-    # and prior_variables, those of p(b_L), which can then have an optimizer of their own.
+
+class Capabilities:
+    """Optional attributes of a model, with their values where a model lacks them."""
+
+    latent_shape: tuple | None = None
+    """(L, C) if the latents are one layer of L variables of C categories."""
+    hard_sampler: Callable[[Noise], Sampler] | None = None
+    """Sampler of q for latents that are not Bernoulli units; uniforms have the widths n_units."""
+    linear_inputs: Callable[..., tuple | None] | None = None
+    """(x, samples, n_samples) -> L x [N, n] inputs of q's layers if each is linear in them, else
+    None; see `SigmoidBeliefNetwork.linear_inputs`."""
+    prior_variables: list | None = None
+    """Variables of p(b_L), for which training can have a separate optimizer."""
+    grayscale: bool = True
+    """Whether the model allows images in [0, 1], not only in {0, 1}."""
+    half: int = 0
+    """Number of leading pixels that are given instead of modeled."""
+    variables: list | None = None
+    """All variables to save; None: the trainable ones."""
 
 
-__all__ = ["Estimate", "Model", "Noise", "Rollout", "Sampler"]
+def capability(model: Any, name: str) -> Any:
+    """An optional attribute of a model, or its default of `Capabilities`."""
+    return getattr(model, name, getattr(Capabilities, name))
+
+
+__all__ = ["Capabilities", "Estimate", "Model", "Noise", "Rollout", "Sampler", "capability"]

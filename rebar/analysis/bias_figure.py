@@ -1,83 +1,69 @@
-"""Cosine and variance of estimators over checkpoints: figure 1 of Wang & Bui (arXiv 2603.08257).
-
-matplotlib is imported where a figure is made, and never by way of pyplot: no display is needed.
-"""
+"""Cosine and variance of estimators over checkpoints: figure 1 of Wang & Bui (arXiv 2603.08257)."""
 
 import math
 
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
 from rebar import styles
-from rebar.errors import RebarError
 
-_GRID = "#dddddd"
 _PANELS = {
-    "cosine": ("Direction of the mean gradient", "cosine to the exact gradient", False),
-    "relative_variance": ("Total variance", "variance / |exact gradient|²", True),
-    "std_to_mean": ("Noise (as published)", "mean over images of |std| / |mean|", True),
+    "cosine": ("Direction of the mean gradient", "cosine with the exact gradient", "linear"),
+    "relative_variance": ("Total variance", "variance / |exact gradient|²", "log"),
+    "std_to_mean": ("Noise (as published)", "mean over images of |std| / |mean|", "log"),
 }
-"""Name of a number -> title, label of its axis, and whether that is logarithmic."""
+"""Name of a number -> title, label and scale of its axis."""
 
 
-def figure(records: list[dict], title: str = ""):
-    """One panel a number, one line an estimator: solid if unbiased, else dashed.
+def figure(records: list[dict], title: str = "") -> Figure:
+    """One panel per number, one line per estimator.
 
     Args:
-      records: of each checkpoint, with "epoch" and "estimators"; in any order.
-      title: over the figure.
-
-    Returns:
-      A matplotlib Figure.
-
-    Raises:
-      RebarError: matplotlib is not installed.
+      records: one per checkpoint, with "epoch" and "estimators"; in any order.
+      title: title of the figure.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RebarError("figures need matplotlib; type: pip install matplotlib") from None
     records = sorted(records, key=lambda record: record["epoch"])
-    labels = list(dict.fromkeys(label for record in records for label in record["estimators"]))
-    first = [next(r["estimators"][n] for r in records if n in r["estimators"]) for n in labels]
-    looks = styles.styles(labels)
-    panels = [name for name in _PANELS if any(name in values for values in first)]
-    made = Figure(figsize=(4.1 * len(panels), 3.9), layout="constrained")
-    axes = made.subplots(1, len(panels), squeeze=False)[0]
-    for axis, name in zip(axes, panels, strict=True):
-        heading, unit, logarithmic = _PANELS[name]
-        for label, style, values in zip(labels, looks, first, strict=True):
-            _draw_line(axis, records, label, style, name, values["unbiased"])
-        axis.set_title(heading, fontsize=10)
-        axis.set_xlabel("epochs", fontsize=9)
-        if len(records) == 1:
-            axis.set_xticks([records[0]["epoch"]])
-        axis.set_ylabel(unit, fontsize=9)
-        if logarithmic:
-            axis.set_yscale("log")
-        axis.grid(color=_GRID, linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.tick_params(labelsize=9)
-        axis.spines[["top", "right"]].set_visible(False)
-    handles, names = axes[0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside lower center", ncols=min(8, len(names)), fontsize=9)
-    made.suptitle(f"{title}\ndashed: biased, solid: unbiased".strip(), fontsize=10, wrap=True)
-    return made
-
-
-def _draw_line(axis, records, label, style, name, unbiased):
-    found = [(r["epoch"], r["estimators"][label]) for r in records if label in r["estimators"]]
-    axis.errorbar(
-        [epoch for epoch, _ in found],
-        [_number(values[name]) for _, values in found],
-        yerr=[_number(values["standard_error"][name]) for _, values in found],
-        color=style.color,
-        marker=style.marker,
-        markersize=5,
-        linestyle="-" if unbiased else "--",
-        linewidth=1.5,
-        elinewidth=1,
-        label=label,
-    )
+    lines: dict = {}
+    for record in records:
+        for label, values in record["estimators"].items():
+            lines.setdefault(label, []).append((record["epoch"], values))
+    panels = [n for n in _PANELS if any(n in points[0][1] for points in lines.values())]
+    with matplotlib.rc_context(styles.RC):
+        drawing = Figure(figsize=(4.1 * len(panels), 3.9), layout="constrained")
+        axes = drawing.subplots(1, len(panels), squeeze=False)[0]
+        for axis, name in zip(axes, panels, strict=True):
+            for (label, points), style in zip(lines.items(), styles.styles([*lines]), strict=True):
+                unbiased = points[0][1]["unbiased"]
+                axis.errorbar(
+                    [epoch for epoch, _ in points],
+                    [_number(values[name]) for _, values in points],
+                    yerr=[_number(values["standard_error"][name]) for _, values in points],
+                    color=style.color,
+                    marker=style.marker,
+                    markersize=5,
+                    linestyle="-" if unbiased else "--",
+                    elinewidth=1,
+                    label=label if unbiased else f"{label} (biased)",
+                )
+            heading, unit, scale = _PANELS[name]
+            axis.set(title=heading, xlabel="training epochs", ylabel=unit, yscale=scale)
+            if scale == "log":
+                axis.yaxis.set_major_formatter(LogFormatter())
+                axis.yaxis.set_minor_formatter(LogFormatter())
+            if len(records) == 1:
+                axis.set_xticks([records[0]["epoch"]])
+        columns = min(2 * len(panels), len(lines))
+        drawing.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+        )
+        drawing.suptitle(title, fontsize=10, wrap=True)
+    return drawing
 
 
 def _number(value) -> float:
-    """A number of a record, in which null stands for one that is not finite."""
+    """A number of a record, which has null for non-finite ones."""
     return math.nan if value is None else value

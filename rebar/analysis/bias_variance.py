@@ -3,19 +3,16 @@
 With g_1 ... g_N estimates of a gradient e, m their mean, and |.| over all components,
 
     variance          V = sum over components of Var[g],  estimated by sum |g_i - m|^2 / (N - 1)
-    bias              |E g - e|,  its square estimated by |m - e|^2 - V / N, which has no bias
+    bias              |E g - e|,  its square estimated without bias by |m - e|^2 - V / N
     cosine            <m, e> / (|m| |e|), as published: of the mean of N draws
-    expected_cosine   the same of E g, by |m|^2 - V / N for the square of its norm
+    expected_cosine   the same of E g, with |m|^2 - V / N for the square of its norm
     mse               V + bias^2
     snr               |E g| / sqrt(V)
-    std_to_mean       mean over images of |std| / |m|, as published (by the logits only)
+    std_to_mean       mean over images of |std| / |m|, as published (for logits only)
 
-`relative_` stands for a division by |e| (bias) or |e|^2 (variance, mse). |m - e|^2 holds the Monte
-Carlo error V / N of the mean, so it is not the bias.
-
-Where e is itself estimated (`reference.leave_one_out`), with |error|^2 = R in the mean, R is taken
-off, too. Standard errors are those of a jackknife that leaves out one of GROUPS groups of draws at
-a time, of the estimator and of the reference.
+`relative_` means divided by |e| (bias) or |e|^2 (variance, mse). Where e is itself estimated
+(`references.leave_one_out`), its mean square error is subtracted, too. Standard errors come from a
+jackknife over the groups of draws of the estimator and of the reference.
 """
 
 import math
@@ -26,7 +23,7 @@ import numpy as np
 from rebar.analysis.meter import Sums, total
 
 SEEN = 2.0
-"""Standard errors that the square of a bias must exceed to count as seen."""
+"""Number of standard errors above which the square of a bias is significant."""
 
 
 class Reference(NamedTuple):
@@ -34,9 +31,9 @@ class Reference(NamedTuple):
 
     Attributes:
       gradient: [P] in float64.
-      about: what it is: JSON values.
-      error: the mean of |gradient - exact|^2; 0 where it is exact.
-      groups: `Sums` of the draws behind it, with c = 0; none where it is exact.
+      about: JSON values that describe it.
+      error: estimate of |gradient - exact|^2; 0 for the exact one.
+      groups: `Sums` of its draws, with c = 0; none for the exact one.
     """
 
     gradient: np.ndarray
@@ -46,13 +43,14 @@ class Reference(NamedTuple):
 
     @property
     def square(self) -> float:
-        """|exact|^2, estimated without bias; may be below 0 if the reference is mostly noise."""
+        """|exact|^2, estimated without bias; negative if the reference is mostly noise."""
         return float(self.gradient @ self.gradient) - self.error
 
-
-def flat(gradients) -> np.ndarray:
-    """All components of a list of tensors, [P] in float64."""
-    return np.concatenate([np.reshape(g, -1) for g in gradients]).astype(np.float64)
+    def record(self) -> dict:
+        """JSON values: "norm" is |e|, "relative_error" the standard error divided by it."""
+        norm = math.sqrt(max(self.square, 0))
+        relative = _ratio(math.sqrt(self.error), norm)
+        return {**self.about, "norm": norm, "error": self.error, "relative_error": relative}
 
 
 def measure(groups, reference: Reference, by_image: bool = False) -> dict:
@@ -60,21 +58,19 @@ def measure(groups, reference: Reference, by_image: bool = False) -> dict:
 
     Args:
       groups: `Sums` with c = reference.gradient.
-      reference: what to compare with.
+      reference: the gradient to compare with.
       by_image: whether segments are images of one size; adds "std_to_mean".
 
     Returns:
-      Name -> number; nan where it does not exist. `bias_seen` tells whether the square of the bias
-      is above SEEN of its standard errors, and `bias_limit` (`relative_bias_limit`) is the largest
-      bias within these.
+      Name -> number, nan where undefined. `bias_seen`: whether the square of the bias exceeds SEEN
+      standard errors; `bias_limit` and `relative_bias_limit`: the largest bias within them.
     """
     complete, c = total(groups), reference.gradient
     values = _numbers(complete, reference, c, by_image)
     leave_outs = [[_numbers(complete - g, reference, c, by_image) for g in groups]]
     if reference.groups:
-        leave_outs.append(
-            [_numbers(complete, part, c, by_image) for part in _without_each(reference)]
-        )
+        parts = _without_each(reference)
+        leave_outs.append([_numbers(complete, part, c, by_image) for part in parts])
     errors = {name: _jackknife([[v[name] for v in vs] for vs in leave_outs]) for name in values}
     square, error = values["bias_squared"], errors["bias_squared"]
     limit = math.sqrt(max(square, 0) + SEEN * error)
@@ -88,7 +84,7 @@ def measure(groups, reference: Reference, by_image: bool = False) -> dict:
 
 
 def _numbers(sums: Sums, reference: Reference, c, by_image) -> dict:
-    """The numbers from sums with the given c, which is near reference.gradient."""
+    """The numbers, from sums with a c near reference.gradient."""
     deviation = sums.mean + (c - reference.gradient)
     mean = reference.gradient + deviation
     variances = sums.variances
@@ -105,7 +101,7 @@ def _numbers(sums: Sums, reference: Reference, c, by_image) -> dict:
         "bias_squared": square,
         "relative_bias": _ratio(bias, _root(exact_square)),
         "cosine": _ratio(product, np.linalg.norm(mean) * np.linalg.norm(reference.gradient)),
-        # Not cut off at 1, which would make the error of a cosine near it look like none.
+        # Not clipped at 1, which would hide the standard error of a cosine near it.
         "expected_cosine": _ratio(product, _root(expected_square) * _root(exact_square)),
         "variance": variance,
         "relative_variance": _ratio(variance, exact_square),
@@ -121,7 +117,7 @@ def _numbers(sums: Sums, reference: Reference, c, by_image) -> dict:
 
 
 def _without_each(reference: Reference):
-    """The reference without one of its groups of draws, for each."""
+    """The reference without each of its groups of draws in turn."""
     complete = total(reference.groups)
     for group in reference.groups:
         others = complete - group
@@ -129,7 +125,7 @@ def _without_each(reference: Reference):
 
 
 def _jackknife(leave_outs) -> float:
-    """Standard error of a number from its values without each group, for independent sources."""
+    """Standard error of a number, from its values without each group of each independent source."""
     with np.errstate(invalid="ignore"):  # nan where a number is not finite
         parts = [(len(v) - 1) / len(v) * np.sum(np.square(v - np.mean(v))) for v in leave_outs]
     return math.sqrt(sum(parts))

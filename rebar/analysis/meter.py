@@ -1,13 +1,12 @@
 """Sums over many estimates of a gradient, at fixed parameters and a fixed batch.
 
-Of n draws g_1 ... g_n, with d_i = g_i - c for any constant c, one vector and a few numbers are
-kept:
+Of n draws g_1 ... g_n, with d_i = g_i - c for a constant c, only sums are kept:
 
     s = sum_i d_i  [P],    t = sum_i |d_i|^2,    (n - 1) * total variance = t - |s|^2 / n
 
-Rounding is harmless if c is about as close to the mean as a draw is: c is another draw, or the
-gradient that the estimates are compared with. With c = 0 a large mean would cancel all digits.
-Draws are summed in a compiled loop in float64 and form groups, from which standard errors follow.
+c is another draw, or the gradient that the estimates are compared with: c = 0 would lose digits
+where the mean is large. Draws are summed in a compiled loop in float64 and form groups, from which
+standard errors follow.
 """
 
 import math
@@ -31,9 +30,9 @@ class Target(NamedTuple):
 
     Attributes:
       model: see `rebar.types.Model`.
-      indices: positions in model.trainable_variables of the variables to differentiate by.
+      indices: positions in model.trainable_variables of the variables.
       scale: factor of the estimators' gradients, which are those of -mean_B f.
-      images: B if the first axis of the only variable is that of the images, else 0.
+      images: B if the only variable has one row per image, else 0.
     """
 
     model: object
@@ -43,14 +42,14 @@ class Target(NamedTuple):
 
     @property
     def segments(self) -> list[int]:
-        """Numbers of components whose squares are summed separately: per variable, or image."""
+        """Numbers of components per variable, or per image, whose squares are summed."""
         variables = self.model.trainable_variables
         sizes = [math.prod(variables[i].shape) for i in self.indices]
         return [sizes[0] // self.images] * self.images if self.images else sizes
 
 
 def by_logits(model, x) -> Target:
-    """The gradient of the reconstruction term w.r.t. each image's logits, see `at_logits`."""
+    """The gradient of the reconstruction term w.r.t. the logits of each image, see `at_logits`."""
     return Target(AtLogits(model, x), [0], -float(len(x)), len(x))
 
 
@@ -66,8 +65,8 @@ class Sums(NamedTuple):
     Attributes:
       n: number of draws.
       s: [P] sum of d.
-      t: [R] sums of squares over each segment of components.
-      starts: [R] position of each segment.
+      t: [R] sum of squares per segment of components.
+      starts: [R] first component of each segment.
     """
 
     n: int
@@ -88,7 +87,7 @@ class Sums(NamedTuple):
 
     @property
     def variances(self) -> np.ndarray:
-        """[R] variance of one draw, summed over the components of each segment."""
+        """[R] variance of one draw, summed over each segment."""
         squares = np.add.reduceat(np.square(self.s), self.starts)
         # Rounding can make a zero variance slightly negative.
         return np.maximum(self.t - squares / self.n, 0) / (self.n - 1)
@@ -100,7 +99,7 @@ def total(groups) -> Sums:
 
 
 class Meter:
-    """Draws estimates and sums them; can be called again without being compiled again.
+    """Draws and sums estimates, in a function that is compiled once.
 
     Args:
       target: the gradient.
@@ -114,7 +113,7 @@ class Meter:
 
     def __init__(self, target: Target, estimator, n_samples: int = 1, jit: bool = False):
         if n_samples < 1:
-            raise RebarError(f"n_samples={n_samples} must be at least 1")
+            raise RebarError(f"n_samples={n_samples}: must be at least 1")
         self._segments = target.segments
         self._starts = np.cumsum([0, *self._segments[:-1]])
         self._run = tf.function(
@@ -130,19 +129,19 @@ class Meter:
           x: [B, D] in the model's type.
           n_draws: number of draws.
           seed: non-negative integer or several; more draws only append.
-          position: stream of the noise and further integers, such as a step.
+          position: noise stream and further integers, such as a step.
           groups: number of groups of draws.
-          c: [P] in float64; None: one more draw.
+          c: [P] in float64; None: an additional draw.
 
         Returns:
-          `Sums` of each group, and the time per estimate in milliseconds, including its noise and
-          the summation: the median over the groups, after one draw to warm up.
+          `Sums` of each group, and milliseconds per estimate, including noise and summation: the
+          median over the groups, after one draw to warm up.
 
         Raises:
           RebarError: no images.
         """
         if not len(x):
-            raise RebarError("bias and variance are measured at a batch, given: no images")
+            raise RebarError("no images: expected a batch; give x [B, D] with B >= 1")
         extra = 1 if c is None else 0
         keys = np.stack([noise_keys(seed, *position, i) for i in range(n_draws + extra)])
         parts = np.array_split(keys[extra:], groups)
@@ -162,13 +161,15 @@ class Meter:
         return Sums(len(keys), s, t, self._starts), milliseconds
 
     def _loop(self, target, draw):
-        """The function of x, keys [size, 2, 2], the number of draws, and c that sums s and t."""
+        """Return the function of x, keys [size, 2, 2], number of draws and c that sums s and t."""
         segments = self._segments
 
         def run(x, keys, count, c):
             def body(i, s, t):
-                found = draw(x, keys[i]).gradients
-                values = [tf.reshape(tf.cast(found[j], tf.float64), [-1]) for j in target.indices]
+                gradients = draw(x, keys[i]).gradients
+                values = [
+                    tf.cast(tf.reshape(gradients[j], [-1]), tf.float64) for j in target.indices
+                ]
                 d = target.scale * tf.concat(values, axis=0) - c
                 squares = [tf.reduce_sum(tf.square(part)) for part in tf.split(d, segments)]
                 return i + 1, s + d, t + tf.stack(squares)
@@ -180,12 +181,12 @@ class Meter:
 
 
 def noise_keys(seed, *position) -> np.ndarray:
-    """Keys [2, 2] of one draw: of the main chain's noise, and of its branches."""
+    """Keys [2, 2] of one draw, for the noise of the main chain and of its branches."""
     return np.stack([noise.key(seed, *position, i) for i in range(2)])
 
 
 def drawing(model, estimator, n_samples: int):
-    """The function of x and keys [2, 2] that draws noise and returns an `Estimate`."""
+    """Return the function of x and keys [2, 2] that draws noise and estimates."""
 
     def estimate(x, keys):
         draws = noise.latents(keys[0], n_samples, x.shape[0], model.n_units, x.dtype)

@@ -1,11 +1,11 @@
-"""What was measured at one checkpoint, as a record for JSON and as a table for the terminal."""
+"""The table of one analysis, see docs/bias_and_variance.md."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
-from rebar.analysis.bias_variance import SEEN, Reference
+from rebar.analysis.bias_variance import SEEN
 
 _COLUMNS = (
     ("bias", "bias"),
@@ -21,31 +21,17 @@ _COLUMNS = (
     ("f", "evaluations"),
     ("ms", "milliseconds"),
 )
-"""Heading and name of the table's numbers."""
+"""Heading and name of each column."""
 
-_BY = {
-    "logits": "the reconstruction term by the posterior logits of each image",
-    "weights": "-mean ELBO by the weights of the inference network",
+_GRADIENTS = {
+    "logits": "the reconstruction term w.r.t. the posterior logits of each image",
+    "weights": "-mean ELBO w.r.t. the weights of the inference network",
 }
-
-
-def reference_record(reference: Reference) -> dict:
-    """The reference in JSON values.
-
-    "norm" is |e|, "error" the mean |reference - exact|^2, "relative_error" its root beside |e|.
-    """
-    norm = math.sqrt(max(reference.square, 0))
-    root = math.sqrt(reference.error)
-    return {
-        **reference.about,
-        "norm": norm,
-        "error": reference.error,
-        "relative_error": root / norm if norm else math.nan,
-    }
+_CONTROLS = {"of the run": "as trained by the run", "initial": "at their initial values"}
 
 
 def plain(value):
-    """JSON values of a record: null for what is not finite."""
+    """Convert a record for JSON, with null for non-finite numbers."""
     if isinstance(value, dict):
         return {name: plain(v) for name, v in value.items()}
     if isinstance(value, list | tuple):
@@ -56,53 +42,46 @@ def plain(value):
 
 
 def table(record: dict) -> str:
-    """The table of one checkpoint; see docs/bias_and_variance.md for the columns.
-
-    Args:
-      record: "title", "by", "batch_size", "draws", "reference" and "estimators".
-    """
-    reference = record["reference"]
+    """Format the record of an `Analyzer`, with a "title"."""
+    reference, estimators = record["reference"], record["estimators"]
+    frame = pd.DataFrame(
+        [_cells(values) for values in estimators.values()],
+        index=list(estimators),
+        columns=[f" {heading}" for heading, _ in _COLUMNS],
+    )
     lines = [
         record["title"],
-        f"gradient e of {_BY[record['by']]}; {record['batch_size']} images, {record['draws']} "
-        f"draws; |e| = {_short(reference['norm'])}",
+        f"gradient e of {_GRADIENTS[record['by']]}; {record['batch_size']} images, "
+        f"{record['draws']} draws; |e| = {_short(reference['norm'])}",
         _reference_line(reference),
+        frame.loc[:, (frame != "").any()].to_string(),
+        *_notes(estimators),
     ]
-    rows = [["", *(heading for heading, _ in _COLUMNS)]]
-    estimators = record["estimators"]
-    rows += [[label, *_cells(values)] for label, values in estimators.items()]
-    shown = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
-    widths = [max(len(row[i]) for row in rows) for i in shown]
-    lines += ["  ".join(_padded(row, shown, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, *_notes(estimators)])
+    return "\n".join(lines)
 
 
 def _reference_line(reference) -> str:
     if reference["kind"] == "exact":
         line = f"e is exact: {reference['states']} states of the latents"
         if "effective_images" in reference:
-            line += f"; it comes from {_short(reference['effective_images'])} images in effect"
+            line += f"; it comes from effectively {_short(reference['effective_images'])} images"
         return line
     line = (
         f"e is the mean of {reference['draws']} leave-one-out estimates of {reference['samples']} "
-        f"samples; its own standard error, {_short(reference['relative_error'])} |e|, is taken off"
+        f"samples; its standard error, {_short(reference['relative_error'])} |e|, is subtracted"
     )
     if not reference["relative_error"] < 0.5:
-        line += (
-            "\nNOTE: that is most of what is left to see: give more --reference_draws or "
-            "--reference_samples"
-        )
+        line += "\nNOTE: that is large; increase --reference_draws or --reference_samples"
     return line
 
 
-def _cells(values) -> Sequence[str]:
-    errors = values["standard_error"]
+def _cells(values) -> list[str]:
     cells = []
     for _, name in _COLUMNS:
+        seen, limit = values["bias_seen"], values.get(f"{name}_limit")
         if name == "+-":
-            cells.append(_short(errors["relative_bias"]) if values["bias_seen"] else "")
-        elif name in ("bias", "relative_bias") and not values["bias_seen"]:
-            limit = values["bias_limit" if name == "bias" else "relative_bias_limit"]
+            cells.append(_short(values["standard_error"]["relative_bias"]) if seen else "")
+        elif limit is not None and not seen:
             cells.append(f"<{_short(limit)}")
         else:
             cells.append(_short(values[name]) if name in values else "")
@@ -113,29 +92,21 @@ def _notes(estimators) -> list[str]:
     notes = []
     if not all(values["bias_seen"] for values in estimators.values()):
         notes.append(
-            f"<: no bias seen; the largest within {SEEN:g} standard errors of the square is given"
+            f"<: no bias detected; the number is the largest within {SEEN:g} standard errors"
         )
     if any("std_to_mean" in values for values in estimators.values()):
         notes.append(
             "std/mean: mean over images of |std|/|mean|, as published; ill-posed where posteriors "
             "saturate (a mean near 0): compare var/|e|^2"
         )
-    for objective in dict.fromkeys(values["objective"] for values in estimators.values()):
-        found = [label for label, v in estimators.items() if v["objective"] == objective]
+    labels: dict = {}
+    for label, values in estimators.items():
+        objective, control = values["objective"], values["control"]
         if objective != "elbo":
-            notes.append(f"compared with the gradient of the {objective}: {', '.join(found)}")
-    for control, what in (("of the run", "as the run learned them"), ("initial", "at their start")):
-        found = [label for label, v in estimators.items() if v["control"] == control]
-        if found:
-            notes.append(f"control variates {what}: {', '.join(found)}")
-    return notes
-
-
-def _padded(row, shown, widths):
-    cells = [row[i] for i in shown]
-    return [cells[0].ljust(widths[0])] + [
-        cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)
-    ]
+            labels.setdefault(f"compared with the gradient of the {objective}", []).append(label)
+        if control in _CONTROLS:
+            labels.setdefault(f"control variates {_CONTROLS[control]}", []).append(label)
+    return notes + [f"{text}: {', '.join(of)}" for text, of in labels.items()]
 
 
 def _short(number: float) -> str:

@@ -1,40 +1,39 @@
-"""The variance of an estimator alone: fixed parameters, a fixed batch, many draws of the noise.
+"""Conditional variance of an estimator: fixed parameters, a fixed batch, many noise draws.
 
     V = mean over components of Var[g],    g one estimate of the gradient of -mean f at the batch
 
-The running variance of `moments` mixes the noise of the estimator with that of the minibatches and
-follows parameters that move; this one does neither. It is measured in parts: all components, those
-of q, of each stochastic layer of q, and of p. Every estimator sees the same noise.
-
-The draws form groups, each with a variance of its own. The standard error is that of the mean of
-these; as the groups of all estimators have the same noise, their differences between two
-estimators are paired.
+The running variance of `moments` also has the noise of the minibatches and follows parameters that
+move. V is measured for all components, those of q, of each stochastic layer of q, and of p. Every
+estimator sees the same noise, so differences between two estimators are paired by group of draws;
+the standard error is that of the mean of the groups' variances.
 """
 
+import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from rebar import noise
-from rebar.analysis import meter
-from rebar.analysis.control_fit import fitted
-from rebar.analysis.meter import GROUPS, Meter, Target
+from rebar.analysis.meter import GROUPS, Meter, Target, drawing, noise_keys, total
 from rebar.errors import RebarError
 
 LEAST_DRAWS = 4
+FIT_RATE = 0.01
+"""Learning rate of Adam for control variates that are trained before a measurement."""
 
 
 class Part(NamedTuple):
     """The variance of some components of the gradient.
 
     Attributes:
-      variance: the mean over components of the variance of one estimate, (nats / weight)^2.
-      standard_error: of `variance`.
-      groups: the variances of the groups of draws, for paired comparisons: two estimators that are
-        measured with the same seed have the same noise in each group.
+      variance: mean over components of the variance of one estimate, (nats / weight)^2.
+      standard_error: standard error of `variance`.
+      groups: variances of the groups of draws, for paired comparisons at the same seed.
     """
 
     variance: float
@@ -43,13 +42,12 @@ class Part(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was measured of one estimator.
+    """The measured variance and cost of one estimator.
 
     Attributes:
       parts: "total", "q", "q_0", "q_1", ..., "p" -> `Part`.
-      evaluations: evaluations of f of one estimate: full passes of one row, hard or relaxed,
-        `estimator.evaluations(n_layer, n_samples)` times images. Derivatives are not counted.
-      milliseconds: measured time per estimate, including its noise; see `Meter`.
+      evaluations: evaluations of f per estimate, of one row each; derivatives are not counted.
+      milliseconds: measured time per estimate, including its noise.
     """
 
     parts: dict
@@ -57,10 +55,9 @@ class Measured(NamedTuple):
     milliseconds: float
 
     def record(self) -> dict:
-        """As it is written down: part -> variance, then what qualifies these numbers.
+        """Part -> variance, followed by standard errors and cost, as in metrics.jsonl.
 
-        "times_evaluations" is variance times evaluations of f: the mean of m estimates has the
-        variance V / m, so at an equal number of evaluations the smaller product wins.
+        "times_evaluations" is variance times evaluations of f, the variance at equal cost.
         """
         variances = {name: part.variance for name, part in self.parts.items()}
         return {
@@ -84,24 +81,23 @@ def estimator_variance(
     label=None,
     fit_steps=None,
 ) -> dict:
-    """Measure the variance of an estimator, or of each of a tracking one, at a batch.
+    """Measure the conditional variance of an estimator, or of each that it tracks, at a batch.
 
-    Nothing is changed: neither the model, nor what the estimators have learned.
-
-    Warns (RuntimeWarning) where control variates are untrained and `fit_steps` is not given: a
-    random baseline can have 20 times the variance of a trained one.
+    Neither the model nor the estimators are changed. Warns (RuntimeWarning) where control variates
+    are untrained and `fit_steps` is not given: a random baseline can have 20 times the variance of
+    a trained one.
 
     Args:
       model: see `rebar.types.Model`.
-      estimator: set up for it.
+      estimator: set up for the model.
       x: [B, D] in {0, 1}.
-      n_draws: N, at least LEAST_DRAWS.
-      seed: non-negative integer or several; the noise is a function of it, more draws only append.
-      n_samples: S, samples an example.
-      jit: compile with XLA: quicker draws after seconds of compiling.
-      label: of a single estimator in the result, by default the name of its class.
-      fit_steps: steps by which control variates are trained first, at the frozen model and the
-        batch, e.g. 200; they are restored afterwards. 0: measure them as they are.
+      n_draws: number of estimates, at least LEAST_DRAWS.
+      seed: non-negative integer or several; more draws only append.
+      n_samples: samples per example.
+      jit: compile with XLA: takes seconds, then draws faster.
+      label: name of a single estimator in the result, by default that of its class.
+      fit_steps: first train control variates for so many steps at the frozen model and the batch,
+        e.g. 200, and restore them afterwards. 0: measure them as they are.
 
     Returns:
       label -> `Measured`.
@@ -112,25 +108,22 @@ def estimator_variance(
     meter = VarianceMeter(model, estimator, n_samples, jit, label)
     if fit_steps is None:
         meter.warn_of_untrained()
-        fit_steps = 0
-    members = list(meter.members.values())
-    with fitted(model, members, n_samples, x, fit_steps, seed):
+    elif fit_steps < 0:
+        raise RebarError(f"fit_steps={fit_steps}: must be at least 0; give e.g. fit_steps=200")
+    with meter.fitted(x, fit_steps or 0, seed):
         return meter(x, n_draws, seed)
 
 
 class VarianceMeter:
-    """`estimator_variance`, to be called again and again without being compiled again.
+    """`estimator_variance` for many calls: estimators are compiled once.
 
     Arguments are those of `estimator_variance`.
     """
 
     def __init__(self, model, estimator, n_samples=1, jit=False, label=None):
-        labels = list(getattr(estimator, "labels", ()))
-        members = estimator.estimators if labels else [estimator]
-        labels = labels or [label or type(estimator).__name__]
         self._model = model
         self._samples = n_samples
-        self.members = dict(zip(labels, members, strict=True))
+        self.members = estimator.members(label or type(estimator).__name__)
         self._sizes = np.array([math.prod(v.shape) for v in model.trainable_variables])
         target = Target(model, list(range(len(self._sizes))))
         self._meters = {
@@ -142,7 +135,7 @@ class VarianceMeter:
         untrained = [
             label
             for label, member in self.members.items()
-            if member.trainable_variables and not getattr(member, "control_trained", True)
+            if member.trainable_variables and not member.control_trained
         ]
         if untrained:
             warnings.warn(
@@ -153,26 +146,43 @@ class VarianceMeter:
                 stacklevel=3,
             )
 
+    @contextlib.contextmanager
+    def fitted(self, x, steps: int, seed) -> Iterator[None]:
+        """Train control variates at the frozen model and a batch; restore them on exit."""
+        learning = [e for e in self.members.values() if e.trainable_variables and steps]
+        saved = [(v, v.numpy()) for e in learning for v in e.trainable_variables]
+        try:
+            for estimator in learning:
+                self._fit(estimator, tf.cast(x, self._model.compute_dtype), steps, seed)
+            yield
+        finally:
+            for v, value in saved:
+                v.assign(value)
+
+    def _fit(self, estimator, x, steps, seed):
+        estimate = drawing(self._model, estimator, self._samples)
+        variables = estimator.trainable_variables
+        optimizer = keras.optimizers.Adam(FIT_RATE)
+        optimizer.build(variables)
+
+        @tf.function(autograph=False)
+        def step(keys):
+            optimizer.apply(estimate(x, keys).control_gradients, variables)
+
+        for i in range(steps):
+            step(tf.constant(noise_keys(seed, "variance", i, 0, 0, 0)))
+
     def __call__(self, x, n_draws: int = 100, seed=0, position=(), groups: int = GROUPS) -> dict:
         """Measure at a batch.
 
         Args:
-          x: [B, D] in {0, 1}.
-          n_draws: N.
-          seed: non-negative integer or several.
-          position: non-negative integers, such as a step: a measurement elsewhere in the run has
-            other noise.
-          groups: into how many the draws are cut, from 2 on; fewer where not all had two draws.
-
-        Returns:
-          label -> `Measured`.
-
-        Raises:
-          RebarError: no images, or n_draws below LEAST_DRAWS.
+          x, n_draws, seed: see `estimator_variance`.
+          position: non-negative integers, such as a step, on which the noise depends, too.
+          groups: number of groups of draws, at least 2; fewer where not all had two draws.
         """
         if n_draws < LEAST_DRAWS:
             raise RebarError(
-                f"n_draws={n_draws} draws have no standard error; give {LEAST_DRAWS} or more"
+                f"n_draws={n_draws}: too few for a standard error; give {LEAST_DRAWS} or more"
             )
         x = tf.cast(x, self._model.compute_dtype)
         groups = max(2, min(groups, n_draws // 2))
@@ -192,7 +202,7 @@ class VarianceMeter:
         size = sum(self._sizes[indices])
         with np.errstate(invalid="ignore"):  # nan where an estimate is not finite
             each = [float(np.sum(group.variances[indices]) / size) for group in sums]
-            variance = float(np.sum(meter.total(sums).variances[indices]) / size)
+            variance = float(np.sum(total(sums).variances[indices]) / size)
         error = float(np.std(each, ddof=1)) / math.sqrt(len(each))
         return Part(variance, error, tuple(each))
 
@@ -200,20 +210,16 @@ class VarianceMeter:
 def variables_by_part(model, x) -> dict:
     """Name of a part -> positions in model.trainable_variables.
 
-    A variable belongs to the layer of q whose logits depend on it when all samples are given; one
-    that several layers share is counted in q only.
-
-    Args:
-      model: see `rebar.types.Model`.
-      x: [B, D], B >= 1.
+    A variable belongs to the layer of q whose logits depend on it at given samples; one that
+    several layers share counts in q only. x: [B, D], B >= 1.
     """
     samples = tuple(tf.zeros([1, width], x.dtype) for width in model.n_units)
     with tf.GradientTape(persistent=True) as tape:
         logits = model.posterior_logits(x[:1], samples)
     owners: dict = {id(v): [] for v in model.inference_variables}
     for layer, a in enumerate(logits):
-        found = tape.gradient(a, model.inference_variables)
-        for v, gradient in zip(model.inference_variables, found, strict=True):
+        gradients = tape.gradient(a, model.inference_variables)
+        for v, gradient in zip(model.inference_variables, gradients, strict=True):
             if gradient is not None:
                 owners[id(v)].append(layer)
     ids = [id(v) for v in model.trainable_variables]
@@ -230,19 +236,15 @@ def variables_by_part(model, x) -> dict:
 
 
 def fixed_batch(train, batch_size: int, dynamic: bool = False) -> np.ndarray:
-    """The images at which a run measures: of its training set, since their gradients train.
-
-    They come first in an order that depends on the size of the set alone (sets are sorted), so all
-    runs on a data set with one batch_size measure at the same images.
+    """The training images at which every run on a data set with one batch_size measures.
 
     Args:
       train: [n, D] uint8 in {0, 1}, or float32 in [0, 1].
       batch_size: B; all images if there are fewer.
-      dynamic: binarize them, once; else grey ones stay as they are.
+      dynamic: binarize them, once; else grayscale images stay as they are.
     """
     images = train[noise.permutation(0, 0, len(train))[:batch_size]]
     if not dynamic:
         return images
-    return (noise.uniforms(noise.key(0, "variance", 0), images.shape).numpy() < images).astype(
-        np.uint8
-    )
+    uniforms = noise.uniforms(noise.key(0, "variance", 0), images.shape).numpy()
+    return (uniforms < images).astype(np.uint8)

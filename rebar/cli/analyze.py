@@ -14,6 +14,7 @@ analyzed. docs/bias_and_variance.md describes the columns.
 import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -21,10 +22,19 @@ from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import load
-from rebar.data.sources import task_title
+from rebar.data.sources import TASKS, task_title
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.hparams.presets import preset
+
+_CHANGEABLE = (
+    *("temperature", "n_samples", "muprop_relaxation", "quadratic", "coupling"),
+    *("continuation", "symmetrized", "multi_sample", "legacy2017", "mc_samples", "gst_gap"),
+    *("cv_scale", "cv_form", "rk2_beta", "rk2_form"),
+)
+"""Hyperparameters of estimators, which may differ from those of a run."""
+
+_load = functools.cache(load)
 
 
 def define_flags() -> flags.FlagValues:
@@ -90,31 +100,110 @@ def _analyze(values, arguments) -> None:
         import tensorflow as tf
 
         from rebar.analysis import bias_figure, pictures, report
-        from rebar.cli import subjects
         from rebar.runs.files import write_json
     if values.figure is not None:
         pictures.suffix(values.figure)
     if values.threads:
         tf.config.threading.set_intra_op_parallelism_threads(values.threads)
-    home = folders[0] if len(folders) == 1 else Path()
-    output = values.output or home / "analysis.json"
-    analyses = _Analyses(values)
-    records = []
+    output = values.output or (folders[0] if len(folders) == 1 else Path()) / "analysis.json"
+    records: list[dict] = []
+    first: Any = None
     for folder in folders or [None]:
-        if folder is None:
-            data = _load(settings.task, values.data_dir, settings.dynamic_b)
-            subject = subjects.fresh(settings, data.mean, values.seed)
-        else:
-            subject = subjects.of_run(folder, changes)
-        found = analyses.measure(subject)
-        records.append(report.plain(found))
+        subject = _trained(folder, changes) if folder else _untrained(settings, values)
+        if first is None or _kind(subject) != _kind(first):
+            first = subject
+            data = _load(subject.hparams.task, values.data_dir, subject.hparams.dynamic_b)
+            analyzer = _analyzer(values, subject, data)
+        else:  # the same graph with other weights
+            for variable, value in zip(_variables(first), _variables(subject), strict=True):
+                variable.assign(value)
+        epoch = subject.step / -(-len(data.train) // subject.hparams.batch_size)
+        record = {**_about(subject, epoch), **analyzer()}
+        records.append(report.plain(record))
         write_json(output, {"analyses": records})
         if values.figure is not None:
             pictures.save(bias_figure.figure(records, _title(records[0])), values.figure)
-        print(report.table(found), end="\n\n", flush=True)
-    print(f"written: {output}")
-    if values.figure is not None:
-        print(f"written: {values.figure}")
+        print(report.table(record), end="\n\n", flush=True)
+    for path in filter(None, (output, values.figure)):
+        print(f"written: {path}")
+
+
+def _untrained(hparams, values):
+    """The initial model of a run."""
+    from rebar.experiment import Trained
+    from rebar.factory import make_model
+
+    mean = _load(hparams.task, values.data_dir, hparams.dynamic_b).mean
+    seed = (values.seed, hparams.trial)
+    model = make_model(hparams, mean, TASKS[hparams.task].conditional, seed)
+    return Trained(model, hparams, 0, None, None)
+
+
+def _trained(folder, changes):
+    """The newest checkpoint in a folder; without its estimator if settings are changed.
+
+    Raises:
+      RebarError: see `load_model`; or the model depends on a changed setting.
+    """
+    from rebar.experiment import load_model
+
+    trained = load_model(folder)
+    hparams = HParams.parse(trained.hparams.format(), *changes)
+    new = hparams.to_dict()
+    fixed = [
+        name
+        for name, value in trained.hparams.to_dict().items()
+        if name not in _CHANGEABLE and value != new[name]
+    ]
+    if fixed:
+        raise RebarError(
+            f"--hparams: {', '.join(fixed)} cannot be changed, since {folder} was trained with "
+            f"other values; change only {', '.join(_CHANGEABLE)}, and choose estimators by "
+            "--estimators"
+        )
+    changed = hparams != trained.hparams
+    return trained._replace(hparams=hparams, estimator=None if changed else trained.estimator)
+
+
+def _analyzer(values, trained, data):
+    """The analyzer of a model on a batch of its training images."""
+    import tensorflow as tf
+
+    from rebar.analysis.analyzer import Analyzer
+    from rebar.analysis.variance import fixed_batch
+
+    hparams, model = trained.hparams, trained.model
+    if values.batch_size > len(data.train):
+        raise RebarError(
+            f"--batch_size={values.batch_size}: there are {len(data.train)} training images"
+        )
+    batch = fixed_batch(data.train, values.batch_size or hparams.batch_size, data.dynamic)
+    by = values.by
+    if by == "auto":
+        by = "logits" if hparams.entry.latents == "categorical" else "weights"
+    names = ("draws", "reference", "reference_draws", "reference_samples", "seed", "jit")
+    return Analyzer(
+        model,
+        tf.cast(batch, model.compute_dtype),
+        hparams,
+        list(filter(None, values.estimators.strip("[]").split(","))),
+        trained.estimator and trained.estimator.members(hparams.entry.label),
+        by=by,
+        **{name: values[name].value for name in names},
+    )
+
+
+def _about(trained, epoch) -> dict:
+    """The part of a record that describes the model."""
+    hparams, folder = trained.hparams, trained.folder
+    return {
+        "title": f"{folder or 'not trained'}, model={hparams.model}, task={hparams.task}, "
+        f"temperature={hparams.temperature:g}, step {trained.step} (epoch {epoch:.4g})",
+        "folder": str(folder) if folder else None,
+        "step": trained.step,
+        "epoch": epoch,
+        "hparams": hparams.to_dict(),
+    }
 
 
 def _title(record):
@@ -125,77 +214,14 @@ def _title(record):
     )
 
 
-class _Analyses:
-    """Analyzes one subject after another; those that differ only in their weights share a graph."""
-
-    def __init__(self, values):
-        self._values = values
-        self._first = None
-        self._analyser = None
-
-    def measure(self, subject) -> dict:
-        """Measure, return the record."""
-        from rebar.cli.subjects import take_over
-
-        if self._first is not None and subject.hparams == self._first.hparams:
-            take_over(self._first, subject)
-        else:
-            self._start(subject)
-        found = self._analyser()
-        hparams = subject.hparams
-        place = f"{subject.folder}, " if subject.folder else "not trained, "
-        epoch = subject.step / self._steps_per_epoch
-        return {
-            "title": f"{place}model={hparams.model}, task={hparams.task}, "
-            f"temperature={hparams.temperature:g}, step {subject.step} (epoch {epoch:.4g})",
-            "folder": str(subject.folder) if subject.folder else None,
-            "step": subject.step,
-            "epoch": epoch,
-            "hparams": hparams.to_dict(),
-            **found,
-        }
-
-    def _start(self, subject):
-        """Build the analyzer of a subject and those like it."""
-        import tensorflow as tf
-
-        from rebar.analysis.analyser import Analyser, Settings
-        from rebar.analysis.variance import fixed_batch
-
-        values, hparams = self._values, subject.hparams
-        data = _load(hparams.task, values.data_dir, hparams.dynamic_b)
-        if values.batch_size and values.batch_size > len(data.train):
-            raise RebarError(
-                f"--batch_size={values.batch_size}: there are {len(data.train)} training images"
-            )
-        batch = fixed_batch(data.train, values.batch_size or hparams.batch_size, data.dynamic)
-        by = values.by
-        if by == "auto":
-            by = "logits" if hasattr(subject.model, "latent_shape") else "weights"
-        settings = Settings(
-            by=by,
-            draws=values.draws,
-            reference=values.reference,
-            reference_draws=values.reference_draws,
-            reference_samples=values.reference_samples,
-            seed=values.seed,
-            jit=values.jit,
-        )
-        self._first = subject
-        self._steps_per_epoch = -(-len(data.train) // hparams.batch_size)
-        self._analyser = Analyser(
-            subject.model,
-            tf.cast(batch, subject.model.compute_dtype),
-            hparams,
-            list(filter(None, values.estimators.strip("[]").split(","))),
-            subject.learned,
-            settings,
-        )
+def _kind(trained):
+    """Equal for models that differ in weights only."""
+    return trained.hparams, trained.estimator is None
 
 
-@functools.cache
-def _load(task, data_dir, dynamic):
-    return load(task, data_dir, dynamic)
+def _variables(trained):
+    learned = () if trained.estimator is None else trained.estimator.variables
+    return [*trained.model.variables, *learned]
 
 
 if __name__ == "__main__":

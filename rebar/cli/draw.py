@@ -50,7 +50,7 @@ def _draw(values, folders) -> None:
     with quiet_start():
         from rebar.analysis import pictures
         from rebar.experiment import load_model
-    path = Path(values.output) if values.output is not None else folder / "picture.png"
+    path = Path(values.output or folder / "picture.png")
     pictures.suffix(path)
     import_plugins(values.plugins)
     trained = load_model(folder)

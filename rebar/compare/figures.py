@@ -33,20 +33,6 @@ _FROM_ZERO = 0.4
 _FEW = 15
 """Where no line has more points, limits include all of them."""
 
-_RC = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
-    "legend.fontsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "pdf.fonttype": 42,
-    "text.parse_math": False,
-}
 _LABELS = {
     "variance": ("Gradient variance (running)", "ln(variance / (nats/weight)²)"),
     "estimator_variance": ("Conditional gradient variance", "ln(variance / (nats/weight)²)"),
@@ -141,7 +127,7 @@ def figure(comparison: Comparison, panels: Sequence[str], axis: Axis, part: str 
     n_columns = n if n < 4 else 2 if n == 4 else 3
     n_rows = math.ceil(n / n_columns)
     looks = styles.styles([line.label for line in comparison.lines])
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(styles.RC):
         size = (max(_WIDTH * n_columns, 5.5), _HEIGHT * n_rows + 1.1)
         drawing = Figure(figsize=size, layout="constrained")
         grid = drawing.subplots(n_rows, n_columns, squeeze=False)
@@ -280,7 +266,7 @@ def render(drawing: Any) -> dict[str, bytes]:
     import matplotlib
 
     files = {}
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(styles.RC):
         for suffix in _SUFFIXES:
             content = io.BytesIO()
             metadata = {"CreationDate": None} if suffix == ".pdf" else None

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from rebar.core import bounds, gradients, samplers
 from rebar.errors import RebarError
-from rebar.types import Model
+from rebar.types import Model, capability
 
 MAX_STATES = 4096
 """The most states that are enumerated: 12 binary units in all layers together, or 4 variables of 8
@@ -44,8 +44,8 @@ class Exact(NamedTuple):
 
 def count(model: Model) -> int:
     """How many states the latent variables of a model have."""
-    if hasattr(model, "latent_shape"):
-        n_latents, n_categories = model.latent_shape
+    if shape := capability(model, "latent_shape"):
+        n_latents, n_categories = shape
         return n_categories**n_latents
     return 2 ** sum(model.n_units)
 
@@ -98,8 +98,8 @@ def states_of(model: Model) -> tuple:
     Raises:
       RebarError: there are more than MAX_STATES.
     """
-    if hasattr(model, "latent_shape"):
-        return (all_codes(model.latent_shape, model.compute_dtype),)
+    if shape := capability(model, "latent_shape"):
+        return (all_codes(shape, model.compute_dtype),)
     return all_states(model.n_units, model.compute_dtype)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar.core import bernoulli
-from rebar.types import Model, Noise, Sampler
+from rebar.types import Model, Noise, Sampler, capability
 
 
 def hard(noise: Noise) -> Sampler:
@@ -21,7 +21,7 @@ def hard(noise: Noise) -> Sampler:
 
 def posterior(model: Model, noise: Noise) -> Sampler:
     """The sampler that draws from a model's q: its `hard_sampler` if it has one, else `hard`."""
-    return getattr(model, "hard_sampler", hard)(noise)
+    return (capability(model, "hard_sampler") or hard)(noise)
 
 
 def antithetic(noise: Noise, layer: int, below: Sequence[tf.Tensor]) -> Sampler:

@@ -9,7 +9,7 @@ which it returns gradients of an objective of its choice.
 import dataclasses
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -37,7 +37,8 @@ class Estimator(keras.layers.Layer):
         depend, is - mean d log_joint at the hard samples of the noise. A tracker then computes
         and remembers it once for all estimators that say so.
 
-    Attributes:
+      labels: those of the estimators that it runs side by side.
+      log_temperature: the weight, where a temperature is learned.
       control_trained: whether training has updated what the estimator learns.
     """
 
@@ -47,11 +48,13 @@ class Estimator(keras.layers.Layer):
     samples_per_chain = 1
     jit_pays = True
     generator_at_hard = False
+    labels: Sequence[str] = ()
+    log_temperature: Any = None
+    control_trained = False
 
     def __init__(self, name=None, **kwargs):
         # Keras would number the instances of a process; names must not depend on history.
         super().__init__(name=name or type(self).__name__.lower(), **kwargs)
-        self.control_trained = False
 
     @classmethod
     def from_hparams(cls, hparams):
@@ -74,6 +77,10 @@ class Estimator(keras.layers.Layer):
           n_samples: samples per example of the noise.
         """
         return n_samples
+
+    def members(self, label: str = "") -> dict[str, "Estimator"]:
+        """Label -> estimator: itself, or all that it runs side by side under their labels."""
+        return {label: self}
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create what the estimator learns. Called once, before `estimate`."""

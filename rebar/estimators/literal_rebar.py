@@ -120,7 +120,7 @@ def estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: Noise) -> 
     """g, and the gradients of mean g^2 aligned with estimator.trainable_variables."""
     own = [v.value for v in estimator.trainable_variables]
     with tf.GradientTape() as tape:
-        if hasattr(estimator, "log_temperature"):
+        if estimator.log_temperature is not None:
             log_temperature = tf.identity(estimator.log_temperature.value)
         else:
             log_temperature = tf.constant(math.log(estimator.initial_temperature), x.dtype)

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from rebar.core import gradients
 from rebar.noise import Noise
-from rebar.types import Model, Rollout
+from rebar.types import Model, Rollout, capability
 
 
 class Products(NamedTuple):
@@ -86,9 +86,9 @@ def plain(model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, d: list) -> t
 
 
 def _linear_inputs(model, x, noise, hard):
-    """Inputs A of q's layers where q is linear in them and the model tells; else None."""
-    linear_inputs = getattr(model, "linear_inputs", lambda *_: None)
-    return linear_inputs(x, hard.samples, noise.n_samples)
+    """Inputs A of q's layers if q is linear in them, else None."""
+    linear_inputs = capability(model, "linear_inputs")
+    return linear_inputs and linear_inputs(x, hard.samples, noise.n_samples)
 
 
 def _pullback(model, x, noise, hard):

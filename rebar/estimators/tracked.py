@@ -56,6 +56,10 @@ class Tracked(Estimator):
         }
         return cls(estimators, hparams.follow)
 
+    def members(self, label=""):
+        """Label -> estimator."""
+        return dict(zip(self.labels, self.estimators, strict=True))
+
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """The sum over the estimators, though what they share is computed once."""
         return sum(e.evaluations(n_layer, n_samples) for e in self.estimators)
@@ -129,7 +133,7 @@ class Tracked(Estimator):
 
     def _temperature_owners(self):
         """(position, end of its metrics' names) of each estimator that learns a temperature."""
-        owners = [i for i, e in enumerate(self.estimators) if hasattr(e, "log_temperature")]
+        owners = [i for i, e in enumerate(self.estimators) if e.log_temperature is not None]
         return [(i, f"/{self.labels[i]}" if len(owners) > 1 else "") for i in owners]
 
     def _temperature_metrics(self, estimates):

@@ -17,7 +17,7 @@ from rebar.noise import Noise
 from rebar.training import optimizers
 from rebar.training.moments import Moments
 from rebar.training.optimizers import Rates
-from rebar.types import Estimate
+from rebar.types import Estimate, capability
 
 CONTROL_RATE = 10
 """How many times faster the control variates learn than the model (2017)."""
@@ -70,7 +70,7 @@ class Learner:
         self.control_optimizer = optimizers.adam(
             rates.control or CONTROL_RATE * learning_rate, beta2, estimator.trainable_variables
         )
-        self.labels = list(getattr(estimator, "labels", ()))
+        self.labels = list(estimator.labels)
         groups = (
             (self.labels, estimator.averaged_labels(), *estimator.common_gradients(model))
             if self.labels
@@ -105,7 +105,7 @@ class Learner:
             f"{prefix}/{i}/{gradients.variable_name(v).split('/')[-1]}": v
             for prefix, owner in owners.items()
             if owner is not None
-            for i, v in enumerate(getattr(owner, "variables", None) or owner.trainable_variables)
+            for i, v in enumerate(capability(owner, "variables") or owner.trainable_variables)
         }
         return named | self.moments.named_variables()
 
@@ -177,7 +177,7 @@ class Learner:
         }
         for optimizer, variables in self._updates.values():
             optimizer.apply_after(finite, [by_id[id(v)] for v in variables], variables)
-        for estimator in getattr(self.estimator, "estimators", [self.estimator]):
+        for estimator in self.estimator.members().values():
             estimator.control_trained = True
         if self.control_optimizer is not None:
             self.control_optimizer.apply_after(

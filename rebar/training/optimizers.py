@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from rebar.errors import RebarError
+from rebar.types import capability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
             f"optimizer={rates.optimizer!r}: choose from {', '.join(MODEL_OPTIMIZERS)}"
         )
     own_prior = rates.prior > 0 or rates.prior_optimizer == "sgd"
-    prior = getattr(model, "prior_variables", None)
+    prior = capability(model, "prior_variables")
     if own_prior and prior is None:
         raise RebarError(
             f"{type(model).__name__} does not say which variables are its prior's, so they cannot "

@@ -30,6 +30,7 @@ from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.report import Report
 from rebar.training.schedule import DEFAULT, Schedule
+from rebar.types import capability
 
 
 class Run:
@@ -68,7 +69,7 @@ class Run:
         draw: Draw | None = None,
         settings: Mapping[str, Any] = MappingProxyType({}),
     ):
-        if dataset.grayscale and not getattr(learner.model, "grayscale", True):
+        if dataset.grayscale and not capability(learner.model, "grayscale"):
             raise RebarError(
                 f"the images of {dataset.name!r} are grayscale: must be binary for "
                 f"{type(learner.model).__name__}; binarize them, e.g. images > 0.5, or give "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rebar.analysis import analyser, at_logits, meter, reference, report
+from rebar.analysis import analyzer, at_logits, meter, references, report
 from rebar.analysis.bias_variance import Reference, measure
 from rebar.analysis.meter import Meter, Target
 from rebar.core import bernoulli
@@ -159,29 +159,31 @@ def test_more_draws_append_and_compiling_changes_nothing():
 
 
 def test_effective_images():
-    assert reference.effective_images(np.eye(4)) == pytest.approx(4)
-    assert reference.effective_images(np.diag([0, 2.0, 0])) == pytest.approx(1)
-    assert reference.effective_images(np.diag([1.0, 1.0, 0.1])) == pytest.approx(2.02, abs=0.01)
-    assert reference.effective_images(np.zeros([3, 2])) == 0
+    assert references.effective_images(np.eye(4)) == pytest.approx(4)
+    assert references.effective_images(np.diag([0, 2.0, 0])) == pytest.approx(1)
+    assert references.effective_images(np.diag([1.0, 1.0, 0.1])) == pytest.approx(2.02, abs=0.01)
+    assert references.effective_images(np.zeros([3, 2])) == 0
 
 
 def test_mistakes():
     with pytest.raises(RebarError, match=r"draws=19.*give 20 or more"):
-        analyser.Analyser(None, None, None, settings=analyser.Settings(draws=19))
+        analyzer.Analyzer(None, None, None, draws=19)
     with pytest.raises(RebarError, match="no images"):
         Meter(TARGET, Noisy(OFFSET))(X[:0], 20, 0)
     model, x = tiny_model(7), tensor(images(3))
     with pytest.raises(RebarError, match=r"all states.*16384.*--reference=loo"):
-        reference.exact(meter.by_weights(model), model, x)
+        references.exact(meter.by_weights(model), model, x)
 
 
 def analysis(model, by, wanted, name, **settings):
-    made = analyser.Analyser(
+    made = analyzer.Analyzer(
         model,
         tensor(images(4)),
         categories.hparams(name) if name.startswith("Cat") else hparams(name, 1),
         wanted,
-        settings=analyser.Settings(by=by, draws=400, **settings),
+        by=by,
+        draws=400,
+        **settings,
     )
     return made()
 
@@ -207,7 +209,7 @@ def test_categorical_estimators_by_both_references(monkeypatch, by):
     assert ("std/mean" in text) == (by == "logits")
     assert "9 states" in text
     assert "\nST " in text
-    assert "\n<: no bias seen" in text
+    assert "\n<: no bias detected" in text
 
 
 def test_binary_estimators():
@@ -243,12 +245,13 @@ def test_what_cannot_be_chosen():
 def test_the_model_may_change_between_calls(monkeypatch):
     model = categories.model(monkeypatch)
     x = tensor(images(4))
-    made = analyser.Analyser(
+    made = analyzer.Analyzer(
         model,
         x,
         categories.hparams("CatST"),
         ["ReinMax"],
-        settings=analyser.Settings(by="logits", draws=20),
+        by="logits",
+        draws=20,
     )
     before = made()
     for v in model.trainable_variables:

@@ -26,12 +26,3 @@ def test_a_run_that_draws_nothing_needs_no_matplotlib(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_without_matplotlib_the_message_comes_before_training(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert train.main(["train", *FLAGS, "--draw", f"--working_dir={tmp_path}"]) == 2
-    out, err = capsys.readouterr()
-    assert "pip install matplotlib" in err
-    assert "Step" not in out

@@ -1,4 +1,4 @@
-"""What estimates of a gradient are compared with: the exact gradient, or a precise unbiased one."""
+"""Gradients that estimates are compared with: the exact one, or a precise unbiased estimate."""
 
 import time
 
@@ -6,21 +6,17 @@ import numpy as np
 import tensorflow as tf
 
 from rebar.analysis import at_logits
-from rebar.analysis.bias_variance import Reference, flat
+from rebar.analysis.bias_variance import Reference
 from rebar.analysis.meter import Meter, Target, total
 from rebar.core import enumeration
 from rebar.errors import RebarError
+from rebar.types import capability
 
 _enumerated = tf.function(enumeration.elbo_and_gradient, autograph=False)
 
 
 def exact(target: Target, model, x) -> Reference:
-    """The exact gradient, by enumeration of the states of the latents.
-
-    Args:
-      target: which gradient.
-      model: of which it is.
-      x: [B, D].
+    """The exact gradient of the ELBO, by enumeration of the states of the latents.
 
     Raises:
       RebarError: there are more than `enumeration.MAX_STATES` states.
@@ -36,12 +32,12 @@ def exact(target: Target, model, x) -> Reference:
         )
     start = time.perf_counter()
     if target.images:
-        gradient = flat([at_logits.exact_gradient(model, x)])
-    elif hasattr(model, "latent_shape"):
-        gradient = flat(at_logits.exact_gradient_of_q(model, x))
+        gradient = _flat([at_logits.exact_gradient(model, x)])
+    elif capability(model, "latent_shape"):
+        gradient = _flat(at_logits.exact_gradient_of_q(model, x))
     else:
         _, gradients = _enumerated(model, x)
-        gradient = flat([gradients[i] for i in target.indices])
+        gradient = _flat([gradients[i] for i in target.indices])
     about = {"kind": "exact", "states": states, "seconds": time.perf_counter() - start}
     if target.images:
         about["effective_images"] = effective_images(gradient.reshape(len(x), -1))
@@ -49,9 +45,9 @@ def exact(target: Target, model, x) -> Reference:
 
 
 def effective_images(gradient) -> float:
-    """(sum_b |e_b|^2)^2 / sum_b |e_b|^4 of [B, P]: how many images the gradient comes from.
+    """(sum_b |e_b|^2)^2 / sum_b |e_b|^4 of [B, P]: number of images that the gradient comes from.
 
-    B if all have the same norm, 1 if a single one has any; where posteriors saturate, few do.
+    B if all have the same norm, 1 if a single one is not zero, as where posteriors saturate.
     """
     squares = np.sum(np.square(gradient), axis=1)
     most = np.max(squares)
@@ -59,13 +55,9 @@ def effective_images(gradient) -> float:
 
 
 def exact_bound(target: Target, x, n_samples: int) -> Reference:
-    """The exact gradient of the multi-sample bound of n_samples, by enumeration of all tuples.
-
-    Raises:
-      RebarError: there are too many, see `enumeration.bound_and_gradient`.
-    """
-    found = enumeration.bound_and_gradient(target.model, x, n_samples)
-    gradient = flat([found.gradients[i] for i in target.indices])
+    """The exact gradient of the multi-sample bound; see `enumeration.bound_and_gradient`."""
+    _, gradients = enumeration.bound_and_gradient(target.model, x, n_samples)
+    gradient = _flat([gradients[i] for i in target.indices])
     return Reference(gradient, {"kind": "exact", "bound": n_samples})
 
 
@@ -73,21 +65,19 @@ def leave_one_out(meter: Meter, target: Target, x, n_draws: int, n_samples: int,
     """The mean of leave-one-out estimates, independent of the draws that are compared with it.
 
     Args:
-      meter: of the leave-one-out estimator with n_samples.
-      target: which gradient.
-      n_draws: estimates that are averaged.
-      n_samples: samples of an image in each.
-      seed: see `Meter`.
+      meter: of the leave-one-out estimator with n_samples per example.
+      target, x, n_draws, seed: see `Meter`.
+      n_samples: recorded only.
     """
     start = time.perf_counter()
-    c = np.zeros([sum(target.segments)])
-    groups, _ = meter(x, n_draws, seed, ("analysis", 1), c=c)
+    groups, _ = meter(x, n_draws, seed, ("analysis", 1), c=np.zeros([sum(target.segments)]))
     complete = total(groups)
     error = float(np.sum(complete.variances)) / complete.n
-    about = {
-        "kind": "loo",
-        "draws": n_draws,
-        "samples": n_samples,
-        "seconds": time.perf_counter() - start,
-    }
+    seconds = time.perf_counter() - start
+    about = {"kind": "loo", "draws": n_draws, "samples": n_samples, "seconds": seconds}
     return Reference(complete.mean, about, error, groups)
+
+
+def _flat(gradients) -> np.ndarray:
+    """All components of a list of tensors, [P] in float64."""
+    return np.concatenate([np.reshape(g, -1) for g in gradients]).astype(np.float64)
