@@ -12,6 +12,7 @@ architecture, and compare.csv and compare.md for all of them, as docs/compare.md
 """
 
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,8 +26,6 @@ from rebar.compare import PANELS, X
 from rebar.errors import RebarError
 from rebar.runs.files import write_file
 from rebar.training.interrupt import Interrupt
-
-_SIGINT = 2
 
 
 def define_flags() -> flags.FlagValues:
@@ -92,11 +91,11 @@ def _live(job, seconds) -> int:
             while interrupt.requested is None and time.monotonic() < until:
                 time.sleep(min(0.1, seconds))
         print("stopped; the last figures and tables are kept", flush=True)
-        return 0 if interrupt.requested == _SIGINT else frame.SIGNAL + interrupt.requested
+        return 0 if interrupt.requested == signal.SIGINT else frame.SIGNAL + interrupt.requested
 
 
 class _Job:
-    """What the flags ask for; `refresh` does it, as often as it is called."""
+    """The comparison that the flags ask for; `refresh` makes it, as often as it is called."""
 
     def __init__(self, arguments, values):
         self.written = False
@@ -104,85 +103,64 @@ class _Job:
         self._values = values
         self._output = Path(values.output).expanduser()
         self._printed: set[str] = set()
-        self._before: list = []
-        self._problems: list[str] = []
+        self._before = None
 
     def refresh(self) -> None:
-        """Read, draw and write; prints what is new. Raises RebarError if nothing can be drawn."""
-        import pandas as pd
-
-        from rebar.compare import groups, reading, tables
-        from rebar.compare.runs import Run
+        """Read, draw, write and print what is new. Raises RebarError if nothing can be drawn."""
+        from rebar.compare import figures, groups, reading, tables
+        from rebar.compare import runs as runs_module
 
         runs, problems = reading.read(self._arguments)
         if any(run.needs_tensorflow for run in runs):
             with quiet_start():
                 import rebar.factory  # noqa: F401
-        before, self._before = self._before, runs
-        same = len(before) == len(runs) and all(map(Run.equals, before, runs))
-        if same and problems == self._problems:
+        table = runs_module.frame(runs)
+        if self._before is not None and table.equals(self._before):
             return
-        self._problems = problems
-        found = groups.comparisons(runs)
-        tables.check_reference(self._values.reference, found)
-        drawn, parts = [], []
-        for comparison in found:
-            if self._draw(comparison):
+        self._before = table
+        values = self._values
+        comparisons = groups.comparisons(runs)
+        table = tables.rows(comparisons, values.reference, values.part)
+        drawn = []
+        for comparison in comparisons:
+            figure = figures.draw(comparison, values.panels, values.x, values.part)
+            if figure is not None:
                 drawn.append(comparison.slug)
-            reference, notes = tables.find_reference(comparison, self._values.reference)
-            comparison.notes += notes
-            parts.append(tables.rows(comparison, reference, self._values.part))
-        if drawn:
-            table = pd.concat(parts)
-            self._write("compare.csv", tables.to_csv(table))
-            self._write("compare.md", tables.to_markdown(found, table, drawn, problems))
-        # Only now: nothing is lost where nobody reads the output.
+                for suffix, content in figures.render(figure).items():
+                    self._write(comparison.slug + suffix, content)
+        if not drawn:
+            choices = sorted({name for run in runs for name in run.values.quantity.unique()})
+            raise RebarError(
+                f"--panels={','.join(values.panels)}: none of them is in the logs; choose from "
+                + ", ".join(dict.fromkeys(name.partition("/")[0] for name in choices))
+            )
+        self._write("compare.csv", table.to_csv(index=False, lineterminator="\n").encode())
+        text = tables.to_markdown(comparisons, table, drawn, problems)
+        self._write("compare.md", text.encode(errors="surrogateescape"))
         for problem in problems:
             self._print(f"left out: {problem}")
-        for comparison in found:
+        for comparison in comparisons:
             for note in comparison.notes:
                 self._print(f"{comparison.slug}: {note}")
-        if not drawn:
-            raise RebarError(
-                f"--panels={','.join(self._values.panels)}: none of them is in the logs; choose "
-                "others"
-            )
+        count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
         furthest = max(run.last for run in runs)
         names = ", ".join(f"{slug}.png" for slug in drawn)
-        count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
         print(f"{count}, up to step {furthest}: {self._output}/compare.md, {names}", flush=True)
         self.written = True
-
-    def _draw(self, comparison) -> bool:
-        """Draw and write the figure of a comparison, if there is anything to draw."""
-        from rebar.compare import figures
-
-        part = self._values.part
-        panels, notes = figures.choose_panels(comparison, self._values.panels, part)
-        axis, reasons = figures.choose_axis(comparison, self._values.x)
-        comparison.notes += notes + reasons
-        if not panels:
-            return False
-        drawing = figures.figure(comparison, panels, axis, part)
-        for suffix, content in figures.render(drawing).items():
-            self._write(comparison.slug + suffix, content)
-        return True
 
     def _write(self, name, content):
         path = self._output / name
         try:
             write_file(path, content)
         except RebarError as error:
-            # Its own message speaks of the folder of a run.
-            raise RebarError(
-                f"cannot write {path}: {error.__cause__}; give another --output"
-            ) from error
+            message = f"cannot write {path}: {error.__cause__}; give another --output"
+            raise RebarError(message) from error
 
     def _print(self, sentence):
         # An unfinished run is reported once, not at each step.
-        known = re.sub(r"\bstep \d+", "step", sentence)
-        if known not in self._printed:
-            self._printed.add(known)
+        key = re.sub(r"\bstep \d+", "step", sentence)
+        if key not in self._printed:
+            self._printed.add(key)
             print(sentence, flush=True)
 
 

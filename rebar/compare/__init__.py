@@ -39,7 +39,7 @@ def read(paths: str | os.PathLike | Iterable[str | os.PathLike]):
     from rebar.compare import reading, runs
 
     paths = [paths] if isinstance(paths, str | os.PathLike) else paths
-    found, problems = reading.read(map(os.fspath, paths))
+    logs, problems = reading.read(map(os.fspath, paths))
     for problem in problems:
         warnings.warn(f"left out: {problem}", stacklevel=2)
-    return runs.frame(found)
+    return runs.frame(logs)

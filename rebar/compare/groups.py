@@ -4,20 +4,42 @@
                   its own, since its variances are all on the trajectory of the estimator followed
     line          runs of one estimator with the same settings and data, over seeds
 
-Seed and trial are what the runs of a line differ in. Anything else that differs makes another line
-and is part of its name.
+The runs of a line differ in seed and trial. Anything else that differs makes another line and is
+part of its name.
 """
 
 import collections
 import dataclasses
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from rebar.compare import names
-from rebar.compare.names import architecture, settings, written
+import pandas as pd
+
 from rebar.compare.runs import Run
+from rebar.data.sources import TASKS, task_title
+
+_ARCHITECTURE = (
+    *("task", "network", "n_layer", "n_hidden", "n_categories", "n_latents", "prior"),
+    *("nonlinear", "activation", "conditional", "dynamic_b"),
+)
+"""Settings that make another model or other images, and so another figure."""
 
 _LEAST_PART = 0.5
 """Where no run of a line is finished, those that got this far of the furthest make its mean."""
+
+
+class Value(NamedTuple):
+    """Mean and standard error over seeds; NaN where there is none."""
+
+    mean: float = float("nan")
+    error: float = float("nan")
+
+
+def mean(numbers: Sequence[float] | pd.Series) -> Value:
+    """Mean and standard error of some numbers."""
+    series = pd.Series(numbers, dtype=float)
+    return Value(series.mean(skipna=False), series.sem(skipna=False))
 
 
 @dataclasses.dataclass(eq=False)
@@ -25,41 +47,43 @@ class Line:
     """One estimator with one set of settings.
 
     Attributes:
-      label: of the estimator.
+      label: label of the estimator.
       name: label, and the settings in which it differs from other lines of the comparison.
-      settings: name -> value as typed.
-      runs: those that the mean is of, one per seed.
-      short: those that ended, or are, before the others, or diverged.
-      unbiased, evaluations: see `Facts`.
-      trains: whether the model was trained by it (not: only its variance tracked).
+      settings: see `Run`.
+      runs: runs in the mean, one per seed.
+      short: runs that are not in the mean: unfinished or diverged.
+      unbiased, evaluations: see `Run.facts`.
+      trains: whether it trained the model, instead of only being tracked.
+      cost: evaluations of f per step of the training.
     """
 
     label: str
     name: str
-    settings: dict[str, Any]
+    settings: dict[str, str]
     runs: list[Run]
     short: list[Run]
-    unbiased: bool | None = None
-    evaluations: float | None = None
-    trains: bool = True
+    unbiased: bool | None
+    evaluations: float | None
+    trains: bool
+    cost: float | None
 
-    @property
-    def seeds(self) -> int:
-        """Number of runs that the mean is of."""
-        return len(self.runs)
+    def table(self, quantity: str) -> pd.DataFrame:
+        """One row per step that all runs have, one column per run."""
+        series = [run.series(quantity, self.label) for run in self.runs]
+        return pd.concat(series, axis=1, join="inner", ignore_index=True).sort_index()
 
 
 @dataclasses.dataclass(eq=False)
 class Comparison:
-    """Content of one figure.
+    """Content of one figure and table.
 
     Attributes:
       slug: name of its files.
-      task: of all runs; "" if unknown.
+      task: task of all runs; "" if unknown.
       title: data set and architecture.
       follow: label of the estimator that trains, in a tracking run; else None.
       lines: in the order in which their runs were given.
-      notes: one sentence for each thing that a reader must know.
+      notes: irregularities, one sentence each.
     """
 
     slug: str
@@ -78,24 +102,26 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
         members = figures[key]
         first = members[0]
         comparison = Comparison(
-            names.slug(first),
+            _slug(first),
             first.hparams.get("task", ""),
-            names.title(first),
+            _title(first) + ", 2017 code" * all(run.origin == "2017" for run in members),
             first.label if first.tracked else None,
             [],
-            [f"{run.path}: {note}" for run in members for note in [*run.notes, *run.nonfinite()]],
+            [],
         )
-        for group in _grouped(
-            members, lambda run: (run.label, *sorted(settings(run).items()))
-        ).values():
-            kept = _without_repeats(group, comparison.notes)
+        for group in _grouped(members, lambda run: (run.label, *run.settings.items())).values():
+            kept = _without_copies(group, comparison.notes)
             comparison.lines += _lines(kept, members, comparison.notes)
-        _warn_of_environment(members, comparison.notes)
-        if all(run.origin == "2017" for run in members):
-            comparison.title += ", 2017 code"
-        names.name_lines(comparison)
+        _name(comparison)
+        for name in ("jit", "threads", "versions"):
+            if len({str(run.about[name]) for run in members if name in run.about}) > 1:
+                comparison.notes.append(f"{name} differs: the seconds cannot be compared")
         result.append(comparison)
-    names.tell_apart(result)
+    titles = _grouped(result, lambda comparison: (comparison.title, comparison.follow))
+    for group in titles.values():
+        for name, values in _differing([c.lines[0].settings for c in group]).items():
+            for comparison, value in zip(group, values, strict=True):
+                comparison.title += f", {_setting(name, value)}"
     count: collections.Counter = collections.Counter()
     for comparison in result:
         count[comparison.slug] += 1
@@ -104,94 +130,123 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
     return result
 
 
-def _grouped(runs, key):
-    """Runs by key, both in the order of the runs."""
+def _grouped(items, key):
+    """Items by key, both in the order of the items."""
     groups = collections.defaultdict(list)
-    for run in runs:
-        groups[key(run)].append(run)
+    for item in items:
+        groups[key(item)].append(item)
     return groups
 
 
 def _figure_key(run):
-    key = {name: written(value) for name, value in architecture(run).items()}
-    return (*key.items(), *(sorted(settings(run).items()) if run.tracked else ()))
+    settings = run.settings.items()
+    architecture = [(name, value) for name, value in settings if name in _ARCHITECTURE]
+    return (*architecture, *(("track", *settings) if run.tracked else ()))
 
 
-def _warn_of_environment(members, notes):
-    """Name what may differ besides hyperparameters: images, machines."""
-    data = dict.fromkeys(run.about["data"] for run in members if "data" in run.about)
-    if len(data) > 1:
-        notes.append(f"the data differ: {'; '.join(data)}")
-    for name in ("jit", "threads", "versions"):
-        if len({str(run.about[name]) for run in members if name in run.about}) > 1:
-            notes.append(f"{name} of the runs differ: their seconds cannot be compared")
-
-
-def _without_repeats(runs, notes):
-    """One run of each seed and trial: the longest, a folder rather than captured output."""
-    kept: list[Run] = []
+def _without_copies(runs, notes):
+    """One run per seed and trial: the longest, a folder rather than captured output."""
+    kept: dict[tuple, Run] = {}
     for run in sorted(runs, key=lambda r: (-r.last, r.origin != "folder", r.path)):
-        same = next((k for k in kept if _same(k, run)), None)
-        if same is None:
-            kept.append(run)
-        else:
-            seed = "" if run.seed is None else f", seed {run.seed}"
-            notes.append(f"{run.path}: left out, the same run as {same.path} ({run.label}{seed})")
-    return sorted(kept, key=lambda r: (str(r.replicate), r.path))
-
-
-def _same(a, b):
-    """Whether two logs are of one run; without a seed, whether one begins like the other."""
-    if None not in (a.seed, b.seed):
-        return a.replicate == b.replicate
-    heads = [run.series("elbo").round(4).iloc[: min(len(a.steps), len(b.steps))] for run in (a, b)]
-    return heads[0].equals(heads[1])
+        # Without a seed, runs that begin alike are one.
+        begin = (run.path, *run.series("elbo").round(4).iloc[:1])[-1]
+        key = (begin,) if run.seed is None else (run.seed, run.hparams.get("trial"))
+        if kept.setdefault(key, run) is not run:
+            notes.append(f"{run.path}: left out, the same run as {kept[key].path}")
+    return sorted(kept.values(), key=lambda r: (str(r.seed), r.path))
 
 
 def _lines(runs, members, notes):
-    """The line of some runs, or one for each method that they track."""
-    broken = [run for run in runs if run.diverged]
-    finite = [run for run in runs if not run.diverged] or runs
-    reached = [run.last for run in finite if _done(run, members)]
-    # Without a finished run, those that got far enough.
-    least = max(reached, default=_LEAST_PART * max(run.last for run in finite))
-    complete = [run for run in finite if run.last >= least]
-    short = [run for run in finite if run not in complete]
+    """The line of some runs, or one for each estimator that they track."""
     furthest = max(run.last for run in members)
-    for run in short:
-        notes.append(
-            f"{run.path}: unfinished or cut short, step {run.last}{_of(run)}, where others reach "
-            f"{furthest}; shown as a thin line and excluded from the mean"
-        )
-    for run in complete:
-        if _of(run):
-            notes.append(f"{run.path}: at step {run.last}{_of(run)}, unfinished")
-    if finite is not runs:
-        short += broken
-        notes += [
-            f"{run.path}: its ELBO is not finite; shown as a thin line and excluded from the mean"
-            for run in broken
-        ]
+    finite = [run for run in runs if not run.diverged] or runs
+    finished = [run.last for run in finite if run.last >= (run.planned or furthest)]
+    # Without a finished run, those that got far enough.
+    least = max(finished, default=_LEAST_PART * max(run.last for run in finite))
+    complete = [run for run in finite if run.last >= least]
+    for run in runs:
+        reasons = []
+        if not run.hparams:
+            reasons.append("no hyperparameters in it: task, estimator and seed are unknown")
+        if run.last < max(least, run.planned or 0):
+            reasons.append(f"unfinished, step {run.last} of {run.planned or furthest}")
+        if run.diverged:
+            bad = run.series("elbo").isna().idxmax()
+            reasons.append(f"its ELBO is non-finite from step {bad}")
+        if run not in complete:
+            reasons.append("shown as a thin line and excluded from the mean")
+        notes += [f"{run.path}: {'; '.join(reasons)}"] * bool(reasons)
     first = complete[0]
-    labels = dict.fromkeys([*first.labels, first.label] if first.tracked else [first.label])
+    cost = first.facts(first.label)["evaluations"]
     return [
         Line(
-            label,
-            label,
-            settings(first),
-            complete,
-            short,
-            **first.facts(label)._asdict(),
-            trains=label == first.label,
+            *(label, label, first.settings, complete, [run for run in runs if run not in complete]),
+            *(*first.facts(label).values(), label == first.label, cost),
         )
-        for label in labels
+        for label in first.labels
     ]
 
 
-def _done(run, members):
-    return run.last >= (run.planned or max(other.last for other in members))
+def _title(run: Run) -> str:
+    """Data set and architecture in words."""
+    if not run.hparams:
+        return "Unknown data set and settings"
+    known, task = run.settings, run.hparams["task"]
+    title = task_title(task, run.hparams["dynamic_b"]) if task in TASKS else f"task {task}"
+    if run.categorical:
+        title += f", {known['n_latents']} variables of {known['n_categories']} categories"
+        return title + ", learned prior" * (known["prior"] == "learned")
+    layers = int(known["n_layer"])
+    title += f", {layers} stochastic layer{'s' * (layers > 1)} of {known['n_hidden']} units, "
+    title += f"nonlinear ({known['activation']})" if "activation" in known else "linear"
+    if known["conditional"]:
+        title += f", {known['conditional']} conditional network"
+    return title + f", {known['network']}" * _custom_network(run)
 
 
-def _of(run):
-    """ " of <planned steps>" if it has not reached these."""
-    return f" of {run.planned}" if run.planned and run.last < run.planned else ""
+def _custom_network(run):
+    usual = run.settings["conditional"] or "Belief" in run.settings["network"]
+    return not usual and not run.categorical
+
+
+def _slug(run: Run) -> str:
+    """Name of the files of a comparison, of characters that any file system takes."""
+    if not run.hparams:
+        return "unknown"
+    known = run.settings
+    sizes = ("n_categories", "n_latents") if run.categorical else ("n_layer", "n_hidden")
+    parts = [known["task"], *[known["network"]] * _custom_network(run)]
+    parts += ["x".join(known[size] for size in sizes), *["nonlinear"] * run.hparams["nonlinear"]]
+    parts += ["learned"] * (run.categorical and known["prior"] == "learned")
+    parts += ["dynamic"] * run.hparams["dynamic_b"]
+    parts += ["tracked", run.label] if run.tracked else []
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts)).lstrip(".+-")[:150] or "_"
+
+
+def _name(comparison) -> None:
+    """Name lines by their label and the settings that set them apart from most others."""
+    lines = comparison.lines
+    labels = pd.Series([line.label for line in lines])
+    words = []
+    for name, values in _differing([line.settings for line in lines]).items():
+        usual = "rebar" if name == "code" else values.mode()[0]
+        ambiguous = values.groupby(labels).transform("nunique") > 1
+        for line, value in zip(lines, values.where(ambiguous | (values != usual)), strict=True):
+            line.name += f", {_setting(name, value)}" if isinstance(value, str) else ""
+        who = labels.groupby(values.fillna("unknown"), sort=False).unique()
+        texts = [f"{value}: {', '.join(names)}" for value, names in who.items()]
+        words.append(f"{name} ({'; '.join(texts)})")
+    if words:
+        comparison.notes.append(f"the settings of lines differ: {', '.join(words)}")
+
+
+def _differing(settings: Sequence[dict[str, str]]) -> pd.DataFrame:
+    """A column for each setting that differs; NaN where it is unknown or has no effect."""
+    table = pd.DataFrame(settings).drop(columns="log", errors="ignore")
+    return table[[name for name in sorted(table) if table[name].nunique() > 1]]
+
+
+def _setting(name, value):
+    if name == "code":
+        return f"{value} code"
+    return f"{name}={value if len(value) < 24 else value[:20] + '...'}"

@@ -1,25 +1,38 @@
 """Runs from what a user names: run folders, folders of these, globs, captured output.
 
-What cannot be used is reported and left out; the comparison is made of the rest.
+The train command and the 2017 script print the hyperparameters as a dict first and the same lines
+after it; the train command prints more fields, such as "data: ...", below the dict. A file may
+contain several runs, and a resumed run prints its dict again.
 """
 
+import ast
 import codecs
 import glob
 import gzip
 import json
 import os
+import re
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from rebar.compare import stdout
 from rebar.compare.runs import Run, make_run
 from rebar.errors import RebarError
-from rebar.runs.records import MetricsFile
+from rebar.runs import records
 from rebar.sweep import manifest
 
-HPARAMS, METRICS = "hparams.json", "metrics.jsonl"
-_MOST_BYTES = 2**30
+_FILES = ("hparams.json", "metrics.jsonl")
+_DICT = re.compile(r"^\{.*\}[ \t]*$", re.MULTILINE)
+_FIELD = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
+_RECORD = re.compile(r"^(.{0,200}?)Step [0-9]{1,15}: \[", re.MULTILINE)
+_MEASURED = re.compile(
+    r"^Variance ([0-9]{1,15}) (.{1,200}?): ([^;\n]+); \S+ evaluations of f, ", re.MULTILINE
+)
+_PART = re.compile(r"(\w+) (\S+) \+- \S+")
+_SAMPLES_2017 = 100
+"""Samples of the bound that the 2017 script evaluates."""
 
 
 def read(arguments: Iterable[str]) -> tuple[list[Run], list[str]]:
@@ -28,16 +41,14 @@ def read(arguments: Iterable[str]) -> tuple[list[Run], list[str]]:
     Runs of a sweep are in the order of its manifest, those of other folders in that of their names.
 
     Returns:
-      The runs, and one sentence for each path that is not a run.
+      The runs, and one sentence per path that is not a run.
 
     Raises:
       RebarError: there is no run.
     """
     problems: list[str] = []
     runs: list[Run] = []
-    paths: dict[str, Path] = {}
-    for path in _paths(arguments, problems):
-        paths.setdefault(os.path.realpath(path), path)
+    paths = {os.path.realpath(path): path for path in _paths(arguments, problems)}
     for path in paths.values():
         try:
             runs += [_folder(path)] if path.is_dir() else _file(path)
@@ -56,70 +67,132 @@ def _paths(arguments, problems) -> Iterator[Path]:
     """Run folders and files, in order."""
     for argument in arguments:
         path = Path(argument).expanduser()
-        found = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
-        if not found:
-            missing = "nothing matches" if glob.has_magic(str(path)) else "does not exist"
-            problems.append(f"{argument}: {missing}")
-        for one in found:
-            yield from _runs_at(one, problems)
-
-
-def _runs_at(path, problems):
-    if path.is_file():
-        yield path.parent if path.name in (HPARAMS, METRICS) else path
-        return
-    folders = [Path(parent) for parent, _, names in os.walk(path) if {HPARAMS, METRICS} & {*names}]
-    order: dict[str, int] = {}
-    try:
-        for record in (manifest.read(path) or {"runs": []})["runs"]:
-            order[record["folder"]] = len(order)
-    except RebarError as error:
-        problems.append(f"{error}; its runs are in alphabetical order")
-    yield from sorted(folders, key=lambda folder: (order.get(folder.name, len(order)), folder))
-    if not folders:
-        problems.append(f"{path}: no folder of a run in it")
+        paths = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        if not paths:
+            problems.append(f"{argument}: no such file or folder")
+        for path in paths:
+            if path.is_file():
+                yield path.parent if path.name in _FILES else path
+                continue
+            folders = [Path(parent) for parent, _, names in os.walk(path) if {*_FILES} & {*names}]
+            planned = (manifest.read(path) or {"runs": []})["runs"]
+            order = {record["folder"]: i for i, record in enumerate(planned)}
+            yield from sorted(folders, key=lambda f: (order.get(f.name, len(order)), f))
+            if not folders:
+                problems.append(f"{path}: contains no folder of a run")
 
 
 def _folder(folder: Path) -> Run:
     """A run from its folder. Raises RebarError or OSError."""
-    records = MetricsFile(folder / METRICS).read()
+    rows = records.MetricsFile(folder / "metrics.jsonl").read()
     try:
-        about = json.loads((folder / HPARAMS).read_bytes())
-        hparams, seed = about.pop("hparams"), about.pop("seed", None)
-    except FileNotFoundError:
-        raise RebarError(f"no {HPARAMS} in it") from None
+        about = json.loads((folder / "hparams.json").read_bytes())
+        run = make_run(str(folder), "folder", about.pop("hparams"), about, rows)
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise RebarError(f"{HPARAMS}: invalid ({error})") from error
-    run = make_run(str(folder), "folder", hparams, about, seed, records)
+        raise RebarError(f"hparams.json is invalid ({error})") from error
     if run.values.empty:
-        raise RebarError(f"no record of an epoch yet in {METRICS}: just started, or crashed")
+        raise RebarError("no record of an epoch in metrics.jsonl: just started, or crashed")
     return run
 
 
 def _file(path: Path) -> list[Run]:
-    """Runs from captured output. Raises RebarError where there is none in it."""
-    found = stdout.read(_text(path), str(path))
-    if not found:
+    """Runs from captured output. Raises RebarError or OSError."""
+    content = path.read_bytes()
+    try:
+        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RebarError(f"damaged gzip file: {error}") from None
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    runs = parse(content.decode("utf-16" if utf16 else "utf-8-sig", "replace"), str(path))
+    if not runs:
         raise RebarError(
             'no line of a run in it; expected lines such as "Step 2084: [-231.0 ...]" '
             "(--log_format=2017), with or without a prefix per line; give the run's folder instead"
         )
-    return found
+    return runs
 
 
-def _text(path: Path) -> str:
-    """The text of a file, gzipped or not, in UTF-8 or (with its byte order mark) UTF-16."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
+def parse(text: str, path: str) -> list[Run]:
+    """The runs in captured output; [] without any record.
+
+    Args:
+      text: the content of the file.
+      path: path of the file, for names and messages.
+
+    Raises:
+      RebarError: an array contains something that is not a number, the dict something that is not a
+        hyperparameter.
+    """
+    text = _without_prefix(text.replace("\r\n", "\n"))
+    starts = [match for match in _DICT.finditer(text) if "'model': " in match[0]]
+    ends = [match.start() for match in starts[1:]] + [len(text)]
+    pieces: list[tuple[dict, dict, str]] = []
+    for match, end in zip(starts, ends, strict=False):
+        hparams, piece = _literal(match[0].strip()), text[match.end() : end]
+        if not isinstance(hparams, dict):
+            continue
+        fields = _FIELD.findall(piece.partition("\nStep ")[0])
+        about = {name: _literal(value) for name, value in fields}
+        before = pieces[-1] if pieces else ({}, {}, "")
+        if (hparams, about.get("run")) == (before[0], before[1].get("run")):
+            piece = pieces.pop()[2] + piece
+        pieces.append((hparams, about, piece))
+    runs = [_run(*piece, path) for piece in pieces or [({}, {}, text)]]
+    runs = [run for run in runs if len(run.values)]
+    for i, run in enumerate(runs):
+        if len(runs) > 1:
+            run.path = f"{path} (run {i + 1})"
+    return runs
+
+
+def _without_prefix(text: str) -> str:
+    """The text without what a tool put in front of each line, such as a time or a rank.
+
+    The prefix is that of the first record; other lines may differ from it in digits and letters.
+    """
+    prefixes = [match[1] for match in _RECORD.finditer(text)]
+    if not prefixes or "" in prefixes:
+        return text
+    tokens = re.findall(r"\w+|[ \t]+|.", prefixes[0])
+    shapes = [
+        r"\w+" if token[0].isalnum() else "[ \t]+" if token.isspace() else re.escape(token)
+        for token in tokens
+    ]
+    return re.sub(f"^{''.join(shapes)}", "", text, flags=re.MULTILINE)
+
+
+def _literal(text: str) -> Any:
+    """The value of a Python literal, or the text itself."""
     try:
-        with gzip.open(path) if zipped else path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RebarError(f"damaged gzip file: {error}") from None
-    if len(content) > _MOST_BYTES:
-        raise RebarError("too large for the output of a run")
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", errors="replace")
-    if b"\0" in content[:4096]:
-        raise RebarError("not a text file; save it as UTF-8")
-    return content.decode("utf-8-sig", errors="replace")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _run(hparams, about, text, path) -> Run:
+    origin = "2017" if hparams and "legacy2017" not in hparams else "stdout"
+    if origin == "2017":
+        hparams = {**hparams, "legacy2017": True}
+        about = {"schedule": {"eval_samples": _SAMPLES_2017}}
+    rows: dict[int, dict[str, Any]] = {}
+    steps_per_epoch = 0
+    for record in records.parse_log(text):
+        step, values = record["step"], record["values"]
+        steps_per_epoch = steps_per_epoch or (step if values else 0)
+        row = {
+            "epoch": step / steps_per_epoch if steps_per_epoch else None,
+            "elbo": values[0] if values else None,
+            "log_variance": record["log_variance"],
+            **{name: record[name][0] for name in ("valid", "test") if record[name]},
+        }
+        row = {name: value for name, value in row.items() if value is not None}
+        if step > 0 and row:
+            rows[step] = {"step": step, **row}
+    for match in _MEASURED.finditer(text):
+        parts = [_PART.fullmatch(part) for part in match[3].split(", ")]
+        if int(match[1]) in rows and all(parts):
+            measured = rows[int(match[1])].setdefault("estimator_variance", {})
+            measured[match[2]] = {part[1]: part[2] for part in parts}
+    return make_run(path, origin, hparams, about, [*rows.values()])

@@ -1,27 +1,16 @@
 """compare.csv and compare.md: the numbers behind the figures."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
-from rebar.compare import curves
-from rebar.compare.curves import Value
 from rebar.compare.figures import quantity
-from rebar.compare.groups import Comparison, Line
+from rebar.compare.groups import Comparison, Line, Value, mean
 from rebar.errors import RebarError
 
-_BOUNDS = {
-    "train_elbo_final": lambda line: curves.last(line, "elbo"),
-    "train_elbo_best": lambda line: curves.best(line, "elbo"),
-    "valid_bound_final": lambda line: curves.last(line, "valid"),
-    "valid_bound_best": lambda line: curves.best(line, "valid"),
-    "test_bound_final": lambda line: curves.last(line, "test"),
-    "test_bound_best": lambda line: curves.best(line, "test"),
-    "test_bound_at_best_valid": lambda line: curves.best(line, "test", "valid"),
-}
-"""Columns of lines whose model was trained by the estimator: nats, over seeds."""
+_WINDOW = 0.1
+"""Ratios of variances are of means over this last part of the steps that both lines have."""
 
 _MEANING = """\
 - Bounds are in nats per image; the number after +- is the standard error over seeds. *final*: at
@@ -37,80 +26,125 @@ _MEANING = """\
 """
 _APART = "Each line is measured along its own run, so at other parameters."
 _TOGETHER = "All lines are measured along one run, at the same parameters."
+_COLUMNS = {
+    "train_elbo_final": ("train ELBO, final", ".2f"),
+    "train_elbo_best": ("best", ".2f"),
+    "test_bound_final": ("test bound, final", ".2f"),
+    "test_bound_at_best_valid": ("at best valid", ".2f"),
+    "ln_variance_final": ("ln variance, final", ".3f"),
+    "variance_ratio": ("variance, ratio", ".3g"),
+    "variance_ratio_equal_cost": ("equal cost", ".3g"),
+    "estimator_variance_ratio": ("conditional, ratio", ".3g"),
+    "estimator_variance_ratio_equal_cost": ("conditional, equal cost", ".3g"),
+    "evaluations_per_step": ("evaluations per step", "g"),
+    "seconds_per_1000_steps": ("s / 1000 steps", ".3g"),
+}
+"""Column of compare.csv -> heading and format in compare.md."""
 
 
-def find_reference(comparison: Comparison, label: str | None) -> tuple[Line, list[str]]:
-    """The line that variances are compared with, and a sentence if it is not the one asked for.
+def final(line: Line, name: str) -> Value:
+    """A quantity at the last step that all runs of a line have."""
+    values = line.table(name)
+    return Value() if values.empty else mean(values.iloc[-1])
+
+
+def best(line: Line, name: str, chosen_by: str | None = None) -> Value:
+    """A quantity at the step of each run where it, or another quantity, is highest."""
+    values = line.table(name)
+    judge = line.table(chosen_by or name).reindex(values.index)
+    if judge.isna().all().any():
+        return Value()
+    return mean([values[run][judge[run].idxmax()] for run in values])
+
+
+def ratio(line: Line, reference: Line, name: str) -> Value:
+    """A variance of a line over that of another, averaged over the end of what both have.
+
+    The error is over seeds: of the ratios, if both were tracked in the same runs, else from the
+    errors of both means to first order.
+    """
+    both = [one.table(name) for one in (line, reference)]
+    common = both[0].index.intersection(both[1].index)
+    if not len(common):
+        return Value()
+    common = common[common > (1 - _WINDOW) * common[-1]]
+    a, b = (values.loc[common].mean(skipna=False) for values in both)
+    if not (a.mean() > 0 and b.mean() > 0):
+        return Value()
+    if line.runs == reference.runs:
+        return Value(a.mean() / b.mean(), mean(a / b).error)
+    relative = [value.error / value.mean for value in (mean(a), mean(b))]
+    return Value(a.mean() / b.mean(), a.mean() / b.mean() * math.hypot(*relative))
+
+
+def rows(comparisons: Sequence[Comparison], label: str | None, part: str = "total") -> pd.DataFrame:
+    """A row for each line, with the columns of compare.csv (docs/compare.md).
 
     Args:
-      label: of an estimator, or the name of a line; if None, the first unbiased one.
+      label: estimator, or name of a line, that variances are divided by; if None, or if a
+        comparison does not have it, the first unbiased one.
+      part: part of the conditional variance.
+
+    Raises:
+      RebarError: no comparison has such a line.
     """
+    lines = [line for comparison in comparisons for line in comparison.lines]
+    available = sorted({name for line in lines for name in (line.label, line.name)})
+    if label is not None and label not in available:
+        raise RebarError(f"reference={label}: choose from {', '.join(available)}")
+    return pd.DataFrame(
+        [
+            _row(comparison, line, _reference(comparison, label), part)
+            for comparison in comparisons
+            for line in comparison.lines
+        ]
+    )
+
+
+def _reference(comparison, label):
     lines = comparison.lines
-    default = next((line for line in lines if line.unbiased), lines[0])
-    if label is None:
-        return default, []
-    found = next((x for x in lines if label in (x.label, x.name)), None)
-    if found is None:
-        names = ", ".join(line.name for line in lines)
-        return default, [f"reference={label}: not available, {default.name} is used; have {names}"]
-    return found, []
+    named = [line for line in lines if label in (line.label, line.name)]
+    return [*named, *(line for line in lines if line.unbiased), lines[0]][0]
 
 
-def check_reference(label: str | None, comparisons: Sequence[Comparison]) -> None:
-    """Raises RebarError if no comparison has such a line."""
-    known = {x for c in comparisons for line in c.lines for x in (line.label, line.name)}
-    if label is not None and label not in known:
-        raise RebarError(f"reference={label}: choose from {', '.join(sorted(known))}")
-
-
-def rows(comparison: Comparison, reference: Line, part: str = "total") -> pd.DataFrame:
-    """A row for each line, with the columns of compare.csv (docs/compare.md)."""
-    result = []
-    for line in comparison.lines:
-        costs = line.evaluations, reference.evaluations
-        price = costs[0] / costs[1] if all(costs) else math.nan
-        conditional = quantity("estimator_variance", part)
-        ratio = curves.ratio(line, reference, "variance")
-        conditional_ratio = curves.ratio(line, reference, conditional)
-        numbers = {
-            **{name: bound(line) if line.trains else Value() for name, bound in _BOUNDS.items()},
-            "variance_final": curves.last(line, "variance"),
-            "variance_ratio": ratio,
-            "variance_ratio_equal_cost": ratio.times(price),
-            "estimator_variance_final": curves.last(line, conditional),
-            "estimator_variance_ratio": conditional_ratio,
-            "estimator_variance_ratio_equal_cost": conditional_ratio.times(price),
-            "seconds_per_1000_steps": _seconds(line),
-        }
-        row: dict[str, Any] = {
-            "figure": comparison.slug,
-            "task": comparison.task,
-            "architecture": comparison.title,
-            "trajectory_of": comparison.follow or line.label,
-            "estimator": line.label,
-            "line": line.name,
-            "unbiased": {True: "yes", False: "no"}.get(line.unbiased, ""),
-            "seeds": line.seeds,
-            "unfinished_runs": len(line.short),
-            "steps": min(run.last for run in line.runs),
-        }
-        for name, value in numbers.items():
-            row |= {name: value.mean, f"{name}_se": value.error}
-        row |= {"evaluations_per_step": line.evaluations, "reference": reference.name}
-        result.append(row)
-    return pd.DataFrame(result)
-
-
-def _seconds(line):
-    """Seconds per 1000 steps."""
-    times = [run.seconds_per_step for run in line.runs]
-    return curves.value(times).times(1000) if line.trains else Value()
-
-
-def to_csv(table: pd.DataFrame) -> bytes:
-    """compare.csv: numbers in full, empty where there is none or it is not finite."""
-    finite = table.replace([math.inf, -math.inf], math.nan)
-    return finite.to_csv(index=False, lineterminator="\n").encode()
+def _row(comparison, line, reference, part):
+    costs = line.evaluations, reference.evaluations
+    price = costs[0] / costs[1] if all(costs) else math.nan
+    conditional = quantity("estimator_variance", part)
+    seconds = mean([run.seconds_per_step * 1000 for run in line.runs])
+    numbers = {
+        "train_elbo_final": final(line, "elbo"),
+        "train_elbo_best": best(line, "elbo"),
+        "valid_bound_final": final(line, "valid"),
+        "valid_bound_best": best(line, "valid"),
+        "test_bound_final": final(line, "test"),
+        "test_bound_best": best(line, "test"),
+        "test_bound_at_best_valid": best(line, "test", "valid"),
+        "seconds_per_1000_steps": seconds,
+    }
+    if not line.trains:
+        numbers = dict.fromkeys(numbers, Value())
+    for name, column in (("variance", "variance"), (conditional, "estimator_variance")):
+        numbers[f"{column}_final"] = final(line, name)
+        relative = numbers[f"{column}_ratio"] = ratio(line, reference, name)
+        equal = Value(relative.mean * price, relative.error * price)
+        numbers[f"{column}_ratio_equal_cost"] = equal
+    return {
+        "figure": comparison.slug,
+        "task": comparison.task,
+        "architecture": comparison.title,
+        "trajectory_of": comparison.follow or line.label,
+        "estimator": line.label,
+        "line": line.name,
+        "unbiased": {True: "yes", False: "no"}.get(line.unbiased, ""),
+        "seeds": len(line.runs),
+        "unfinished_runs": len(line.short),
+        "steps": min(run.last for run in line.runs),
+        **{name: value.mean for name, value in numbers.items()},
+        **{f"{name}_se": value.error for name, value in numbers.items()},
+        "evaluations_per_step": line.evaluations,
+        "reference": reference.name,
+    }
 
 
 def to_markdown(
@@ -118,11 +152,11 @@ def to_markdown(
     table: pd.DataFrame,
     drawn: Sequence[str],
     problems: Sequence[str],
-) -> bytes:
+) -> str:
     """compare.md: for each comparison its figure, table and notes.
 
     Args:
-      table: rows of all comparisons.
+      table: see `rows`.
       drawn: slugs of the figures that were written.
       problems: sentences about what could not be read.
     """
@@ -130,67 +164,43 @@ def to_markdown(
     if problems:
         parts += ["## Left out", _bullets(problems)]
     for comparison in comparisons:
-        own = table[table.figure == comparison.slug].to_dict("records")
+        lines = table[table.figure == comparison.slug]
         parts.append(f"## {comparison.title}")
         if comparison.follow:
             parts.append(f"Variances along the trajectory of {comparison.follow}.")
         if comparison.slug in drawn:
             parts.append(f"![{comparison.title}]({comparison.slug}.png)")
-        parts.append(_table(own))
+        parts.append(_table(lines))
         if comparison.notes:
             parts += ["Notes:", _bullets(comparison.notes)]
         where = _TOGETHER if comparison.follow else _APART
-        parts.append(_MEANING.format(reference=own[0]["reference"], where=where).rstrip())
-    return ("\n\n".join(parts) + "\n").encode()
+        reference = lines.reference.iloc[0]
+        parts.append(_MEANING.format(reference=reference, where=where).rstrip())
+    return "\n\n".join(parts) + "\n"
 
 
 def _bullets(sentences):
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def _bound(name: str) -> Callable[[Mapping], str]:
-    return lambda row: _number(row[name], row[f"{name}_se"], ".2f", ".2f")
-
-
-def _short(name: str) -> Callable[[Mapping], str]:
-    return lambda row: _number(row[name], row[f"{name}_se"] or math.nan, ".3g", ".1g")
-
-
-def _number(mean, error, format, error_format):
-    if not math.isfinite(mean):
-        return ""
-    return f"{mean:{format}}" + (f" +- {error:{error_format}}" if math.isfinite(error) else "")
-
-
-_COLUMNS: dict[str, Callable[[Mapping], str]] = {
-    "estimator": lambda row: row["line"] + " **(biased)**" * (row["unbiased"] == "no"),
-    "seeds": lambda row: (
-        f"{row['seeds']}" + f" + {row['unfinished_runs']} unfinished" * bool(row["unfinished_runs"])
-    ),
-    "steps": lambda row: str(row["steps"]),
-    "train ELBO, final": _bound("train_elbo_final"),
-    "best": _bound("train_elbo_best"),
-    "test bound, final": _bound("test_bound_final"),
-    "at best valid": _bound("test_bound_at_best_valid"),
-    "ln variance, final": lambda row: (
-        f"{math.log(row['variance_final']):.3f}" if row["variance_final"] > 0 else ""
-    ),
-    "variance, ratio": _short("variance_ratio"),
-    "equal cost": _short("variance_ratio_equal_cost"),
-    "conditional, ratio": _short("estimator_variance_ratio"),
-    "conditional, equal cost": _short("estimator_variance_ratio_equal_cost"),
-    "evaluations per step": lambda row: (
-        f"{row['evaluations_per_step']:g}" if row["evaluations_per_step"] > 0 else ""
-    ),
-    "s / 1000 steps": _short("seconds_per_1000_steps"),
-}
-
-
-def _table(own):
-    """Columns that are empty in all rows are left out."""
-    own = [{**row, "evaluations_per_step": row["evaluations_per_step"] or 0} for row in own]
-    texts = {name: [write(row) for row in own] for name, write in _COLUMNS.items()}
-    texts = {name: column for name, column in texts.items() if any(column)}
-    head = [" | ".join(texts), " | ".join("---" for _ in texts)]
-    body = [" | ".join(cells) for cells in zip(*texts.values(), strict=True)]
-    return "\n".join(f"| {text} |" for text in [*head, *body])
+def _table(lines):
+    """A row per line; columns without any number are left out."""
+    unfinished = lines.unfinished_runs.map(lambda n: f" + {n} unfinished" if n else "")
+    texts = {
+        "estimator": lines.line + lines.unbiased.map(lambda u: " **(biased)**" * (u == "no")),
+        "seeds": lines.seeds.astype(str) + unfinished,
+        "steps": lines.steps.astype(str),
+    }
+    positive = lines.variance_final.where(lines.variance_final > 0)
+    lines = lines.assign(ln_variance_final=positive.map(math.log, na_action="ignore"))
+    for name, (heading, form) in _COLUMNS.items():
+        numbers = lines[name].astype(float)
+        errors = lines.get(f"{name}_se", numbers * math.nan)
+        if form == ".3g":
+            errors = errors.where(errors > 0)
+        column = numbers.map(f"{{:{form}}}".format).where(numbers.notna(), "")
+        error_form = ".2f" if form == ".2f" else ".1g"
+        column += errors.map(f" +- {{:{error_form}}}".format).where(errors.notna(), "")
+        texts |= {heading: column} if column.any() else {}
+    cells = [[*texts], ["---"] * len(texts), *zip(*texts.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rebar.compare import curves
+from rebar.compare import figures, tables
 from tests.compare.synthetic import compare, record, write_run
 
 
@@ -17,61 +17,56 @@ def lines(parent):
 def test_the_band_is_the_standard_error_of_the_mean(tmp_path):
     for seed, elbo in enumerate((-10.0, -12.0, -17.0)):
         write_run(tmp_path, seed=seed, records=[record(300, elbo)])
-    found = curves.curve(lines(tmp_path)["DisARM"], "elbo")
-    assert found["mean"].tolist() == pytest.approx([-13])
+    x, middle, low, high = figures.curve(lines(tmp_path)["DisARM"], "elbo")
     # Deviations 3, 1, -4: variance 26 / 2, over three runs.
-    assert found["error"].tolist() == pytest.approx([math.sqrt(13 / 3)])
-    middle, low, high = curves.edges(found, log=False)
-    assert high - middle == pytest.approx(found["error"].to_numpy())
-    assert middle - low == pytest.approx(found["error"].to_numpy())
+    error = math.sqrt(13 / 3)
+    expected = pytest.approx([300, -13, -13 - error, -13 + error])
+    assert [x[0], middle[0], low[0], high[0]] == expected
 
 
 def test_variances_are_averaged_before_the_logarithm(tmp_path):
     for seed, variance in enumerate((1.0, 9.0)):
         write_run(tmp_path, seed=seed, records=[record(300, variance=variance)])
-    found = curves.curve(lines(tmp_path)["DisARM"], "variance")
-    assert found["mean"].tolist() == pytest.approx([5])
-    assert found["error"].tolist() == pytest.approx([4])
-    middle, low, high = curves.edges(found, log=True)
+    line = lines(tmp_path)["DisARM"]
+    assert figures.curve(line, "variance")[1] == pytest.approx([5])
+    _, middle, low, high = figures.curve(line, "variance", log=True)
     assert middle == pytest.approx([math.log(5)])
-    assert middle != pytest.approx([(math.log(1) + math.log(9)) / 2])
     assert (low[0], high[0]) == pytest.approx((math.log(1), math.log(9)))
 
 
 def test_one_run_has_no_error(tmp_path):
     write_run(tmp_path)
-    found = curves.curve(lines(tmp_path)["DisARM"], "elbo")
-    assert np.all(np.isnan(found["error"]))
-    assert np.all(np.isnan(curves.edges(found, log=False)[1]))
+    _, middle, low, _ = figures.curve(lines(tmp_path)["DisARM"], "elbo")
+    assert np.all(np.isfinite(middle))
+    assert np.all(np.isnan(low))
 
 
 def test_the_axes(tmp_path):
     for seed, seconds in enumerate((1.0, 3.0)):
         records = [record(step, seconds=seconds) for step in (100, 200, 300)]
         write_run(tmp_path, seed=seed, records=records)
-    line = lines(tmp_path)["DisARM"]
     for kind, expected in (
         ("steps", [100, 200, 300]),
         ("epochs", [1, 2, 3]),
         ("seconds", [2, 4, 6]),
         ("evaluations", [2400, 4800, 7200]),
     ):
-        found = curves.curve(line, "elbo", kind=kind, cost=line.evaluations)
-        assert found.x.tolist() == pytest.approx(expected), kind
+        x = figures.curve(lines(tmp_path)["DisARM"], "elbo", kind)[0]
+        assert x == pytest.approx(expected), kind
 
 
 def test_only_steps_that_all_runs_have(tmp_path):
     write_run(tmp_path, seed=0, records=[record(s) for s in (100, 200, 300)])
     write_run(tmp_path, seed=1, records=[record(s) for s in (100, 150, 300)])
-    assert curves.curve(lines(tmp_path)["DisARM"], "elbo").index.tolist() == [100, 300]
+    assert figures.curve(lines(tmp_path)["DisARM"], "elbo")[0].tolist() == [100, 300]
 
 
 def test_non_finite_values_are_a_gap(tmp_path):
     records = [record(100), record(200) | {"log_variance": None}, record(300)]
     write_run(tmp_path, seed=0, records=records)
     write_run(tmp_path, seed=1)
-    found = curves.curve(lines(tmp_path)["DisARM"], "variance")
-    assert np.isnan(found["mean"]).tolist() == [False, True, False]
+    middle = figures.curve(lines(tmp_path)["DisARM"], "variance", log=True)[1]
+    assert np.isnan(middle).tolist() == [False, True, False]
 
 
 def test_best_and_the_test_bound_at_the_best_valid_one(tmp_path):
@@ -79,10 +74,10 @@ def test_best_and_the_test_bound_at_the_best_valid_one(tmp_path):
     records = [record(step, valid=v, test=t) for step, (v, t) in bounds.items()]
     write_run(tmp_path, records=records)
     line = lines(tmp_path)["DisARM"]
-    assert curves.last(line, "test").mean == -24
-    assert curves.best(line, "test").mean == -24
-    assert curves.best(line, "valid").mean == -20
-    assert curves.best(line, "test", "valid").mean == -25
+    assert tables.final(line, "test").mean == -24
+    assert tables.best(line, "test").mean == -24
+    assert tables.best(line, "valid").mean == -20
+    assert tables.best(line, "test", "valid").mean == -25
 
 
 def test_ratios_of_variances_over_the_end_of_what_both_have(tmp_path):
@@ -99,11 +94,11 @@ def test_ratios_of_variances_over_the_end_of_what_both_have(tmp_path):
             tmp_path, "SBNDisARM", seed, [record(s, variance=factor) for s in steps], planned=100
         )
     found = lines(tmp_path)
-    ratio = curves.ratio(found["DisARM"], found["NVIL"], "variance")
+    ratio = tables.ratio(found["DisARM"], found["NVIL"], "variance")
     assert ratio.mean == pytest.approx(2 / 4)
     # Mean 2 with error 1 over 4 with error 0.
     assert ratio.error == pytest.approx(1 / 4)
-    assert curves.ratio(found["NVIL"], found["NVIL"], "variance") == (1, 0)
+    assert tables.ratio(found["NVIL"], found["NVIL"], "variance") == (1, 0)
 
 
 def test_ratios_of_tracked_methods_are_paired(tmp_path):
@@ -112,4 +107,4 @@ def test_ratios_of_tracked_methods_are_paired(tmp_path):
         hparams = {"track": ("NVIL", "DisARM"), "follow": "DisARM"}
         write_run(tmp_path, "SBNTrackGradVariances", seed, records, planned=100, **hparams)
     found = lines(tmp_path)
-    assert curves.ratio(found["DisARM"], found["NVIL"], "variance") == pytest.approx((0.5, 0))
+    assert tables.ratio(found["DisARM"], found["NVIL"], "variance") == pytest.approx((0.5, 0))

@@ -5,18 +5,15 @@ import pytest
 
 from rebar import styles
 from rebar.compare import PANELS, figures
-from rebar.errors import RebarError
 from tests.compare.synthetic import compare, record, write_run
 
 STEPS = range(100, 2001, 100)
 
 
 def drawn(parent, kind="steps", panels=PANELS, part="total"):
-    """The comparison of a folder, its figure, and all that was said."""
+    """The comparison of a folder, its figure, and its notes."""
     (comparison,) = compare(parent)
-    chosen, notes = figures.choose_panels(comparison, panels, part)
-    axis, reasons = figures.choose_axis(comparison, kind)
-    return comparison, figures.figure(comparison, chosen, axis, part), notes + reasons
+    return comparison, figures.draw(comparison, panels, kind, part), comparison.notes
 
 
 def curve(seed, scale):
@@ -64,7 +61,7 @@ def test_the_legend_reads_along_its_rows_in_the_order_given(tmp_path):
     rates = [0.5, 0.25, 0.125, 0.0625, 0.75]
     paths = [write_run(tmp_path, learning_rate=rate) for rate in rates]
     (comparison,) = compare(*paths)
-    drawing = figures.figure(comparison, ["elbo"], figures.choose_axis(comparison, "steps")[0])
+    drawing = figures.draw(comparison, ["elbo"])
     drawing.draw_without_rendering()
     texts = drawing.legends[0].get_texts()
     places = [(-text.get_window_extent().y0, text.get_window_extent().x0) for text in texts]
@@ -79,12 +76,12 @@ def test_one_seed_has_no_band_and_says_so(tmp_path):
     assert made.legends[0].get_title().get_text() == "One seed, no band."
 
 
-def test_counts_of_seeds_that_differ_are_told(tmp_path):
+def test_the_caption_names_different_counts_of_seeds(tmp_path):
     write_run(tmp_path, seed=0)
     write_run(tmp_path, seed=1)
     write_run(tmp_path, "SBNNVIL")
     _, made, _ = drawn(tmp_path)
-    assert "(DisARM: 2, NVIL: 1; one seed has no band)" in made.legends[0].get_title().get_text()
+    assert "standard error over 1 or 2 seeds" in made.legends[0].get_title().get_text()
 
 
 def test_limits_leave_out_the_beginning(runs):
@@ -106,7 +103,7 @@ def test_the_legend_is_beside_the_panels(runs):
     [
         ("steps", "training steps", 2000),
         ("epochs", "epochs", 20),
-        ("seconds", "training time (seconds)", 40),
+        ("seconds", "training time (minutes)", 40 / 60),
         ("evaluations", "evaluations of f", 48000),
     ],
 )
@@ -117,40 +114,24 @@ def test_axes(runs, kind, label, last):
     assert not [note for note in notes if "drawn against" in note]
 
 
-def test_long_times_are_in_minutes_or_hours(tmp_path):
-    write_run(tmp_path, records=[record(s, seconds=3600.0) for s in range(100, 501, 100)])
-    _, made, _ = drawn(tmp_path, "seconds")
-    assert made.axes[0].get_xlabel() == "training time (hours)"
-    assert made.axes[0].lines[0].get_xdata()[-1] == pytest.approx(5)
-
-
 def test_an_axis_that_some_logs_do_not_have(runs):
     records = [{k: v for k, v in one.items() if k != "seconds"} for one in curve(0, 1)]
     bare = write_run(runs, "SBNNVIL", records=records, planned=2000)
     _, made, notes = drawn(runs, "seconds")
     assert made.axes[0].get_xlabel() == "training steps"
-    said = f"drawn against steps instead of seconds, which these logs lack: {bare}"
+    said = f"drawn against steps instead of seconds, which is not in {bare}"
     assert said in notes
-
-
-def test_an_unknown_axis(runs):
-    (comparison,) = compare(runs)
-    with pytest.raises(RebarError, match="x=weeks: choose from steps, epochs, seconds, eval"):
-        figures.choose_axis(comparison, "weeks")
 
 
 def test_panels_of_other_columns_and_unknown_ones(tmp_path):
     write_run(tmp_path, records=[record(s, temperature=0.5) for s in (100, 200)], planned=200)
     _, made, notes = drawn(tmp_path, panels=["temperature", "typo"])
     assert [place.get_title() for place in made.axes] == ["temperature"]
-    assert notes == [
-        "no typo in the logs: no such panel; choose from epoch, elbo, variance, seconds, "
-        "temperature"
-    ]
-    (comparison,) = compare(tmp_path)
-    panels, notes = figures.choose_panels(comparison, PANELS)
-    assert panels == ["variance", "elbo"]
-    assert any("no estimator_variance/total in the logs: no such panel" in note for note in notes)
+    assert notes == ["no typo in the logs of DisARM"]
+    _, made, notes = drawn(tmp_path)
+    assert len(made.axes) == 2
+    assert "no estimator_variance/total in the logs of DisARM" in notes
+    assert drawn(tmp_path, panels=["typo"])[1] is None
 
 
 def test_all_panels_and_parts_of_the_variance(tmp_path):
@@ -163,8 +144,7 @@ def test_all_panels_and_parts_of_the_variance(tmp_path):
     assert titles[2:] == ["Test: 7-sample bound", "Conditional gradient variance, q"]
     assert made.axes[3].lines[0].get_ydata() == pytest.approx(np.full(3, np.log(2)))
     _, _, notes = drawn(tmp_path, part="q_7")
-    assert notes[0].startswith("no estimator_variance/q_7 in the logs: no such panel; choose from ")
-    assert "estimator_variance/q," in notes[0]
+    assert notes == ["no estimator_variance/q_7 in the logs of DisARM"]
 
 
 def test_tracked_methods_are_in_the_panels_of_variances_only(tmp_path):

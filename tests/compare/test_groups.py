@@ -17,7 +17,7 @@ def test_seeds_and_trials_are_repeats(tmp_path):
     write_run(tmp_path, seed=1, trial=2)
     (comparison,) = compare(tmp_path)
     (line,) = comparison.lines
-    assert line.seeds == 3
+    assert len(line.runs) == 3
     assert (line.label, line.unbiased, line.evaluations) == ("DisARM", True, 24)
     assert comparison.notes == []
 
@@ -31,16 +31,16 @@ def test_another_setting_makes_another_line_and_is_named(tmp_path, change, name)
         write_run(tmp_path, seed=seed)
         write_run(tmp_path, seed=seed, **change)
     (comparison,) = compare(tmp_path)
-    assert [line.seeds for line in comparison.lines] == [2, 2]
+    assert [len(line.runs) for line in comparison.lines] == [2, 2]
     assert f"DisARM, {name}" in names(comparison)
-    assert f"DisARM, {name}: a line of its own" in notes(comparison)
+    assert f"the settings of lines differ: {name.partition('=')[0]} (" in notes(comparison)
 
 
 def test_a_setting_of_another_estimator_is_named(tmp_path):
     nvil, disarm = (write_run(tmp_path, model) for model in ("SBNNVIL", "SBNDisARM"))
     (comparison,) = compare(nvil, write_run(tmp_path, "SBNReinforceLOO", n_samples=2), disarm)
     assert names(comparison) == ["NVIL", "LOO, n_samples=2", "DisARM"]
-    assert "not only the estimators differ: n_samples (1: NVIL DisARM, 2: LOO)" in notes(comparison)
+    assert "the settings of lines differ: n_samples (1: NVIL, DisARM; 2: LOO)" in notes(comparison)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_defaults_of_hparams_that_came_later(tmp_path):
     del content["hparams"]["continuation"]
     (folder / "hparams.json").write_text(json.dumps(content))
     (comparison,) = compare(tmp_path)
-    assert comparison.lines[0].seeds == 2
+    assert len(comparison.lines[0].runs) == 2
 
 
 def test_other_samples_of_the_bound_split_a_line(tmp_path):
@@ -111,8 +111,10 @@ def test_a_run_that_was_cut_is_named_and_not_in_the_mean(tmp_path):
     cut = write_run(tmp_path, seed=2, records=[record(100)])
     (comparison,) = compare(tmp_path)
     (line,) = comparison.lines
-    assert (line.seeds, len(line.short)) == (2, 1)
-    assert f"{cut}: unfinished or cut short, step 100 of 300" in notes(comparison)
+    assert (len(line.runs), len(line.short)) == (2, 1)
+    assert f"{cut}: unfinished, step 100 of 300; shown as a thin line and excluded" in notes(
+        comparison
+    )
 
 
 def test_without_a_plan_the_furthest_run_of_the_figure_counts(tmp_path):
@@ -122,15 +124,14 @@ def test_without_a_plan_the_furthest_run_of_the_figure_counts(tmp_path):
     (comparison,) = compare(tmp_path)
     disarm = comparison.lines[0]
     # None is finished: those at least half as far as the furthest make the mean.
-    assert (disarm.seeds, disarm.short) == (2, [])
-    assert "the lines do not reach the same step: DisARM 200, NVIL 300" in notes(comparison)
+    assert (len(disarm.runs), disarm.short) == (2, [])
 
 
 def test_all_unfinished(tmp_path):
     path = write_run(tmp_path, planned=1000)
     (comparison,) = compare(tmp_path)
-    assert comparison.lines[0].seeds == 1
-    assert f"{path}: at step 300 of 1000, unfinished" in notes(comparison)
+    assert len(comparison.lines[0].runs) == 1
+    assert f"{path}: unfinished, step 300 of 1000" in notes(comparison)
 
 
 def test_a_run_that_diverged_is_named_and_not_in_the_mean(tmp_path):
@@ -138,28 +139,25 @@ def test_a_run_that_diverged_is_named_and_not_in_the_mean(tmp_path):
     bad = write_run(tmp_path, seed=1, records=[record(100), record(200, None), record(300, None)])
     (comparison,) = compare(tmp_path)
     (line,) = comparison.lines
-    assert (line.seeds, len(line.short)) == (1, 1)
-    assert f"{bad}: elbo is not finite at step 200, 300" in notes(comparison)
-    assert (
-        f"{bad}: its ELBO is not finite; shown as a thin line and excluded from the mean"
-        in notes(comparison)
-    )
+    assert (len(line.runs), len(line.short)) == (1, 1)
+    text = "its ELBO is non-finite from step 200; shown as a thin line and excluded from the mean"
+    assert f"{bad}: {text}" in notes(comparison)
 
 
 def test_the_same_run_twice_counts_once(tmp_path):
     kept = write_run(tmp_path / "a", seed=0)
     again = write_run(tmp_path / "b", seed=0, records=[record(100)])
     (comparison,) = compare(tmp_path)
-    assert comparison.lines[0].seeds == 1
-    assert f"{again}: left out, the same run as {kept} (DisARM, seed 0)" in notes(comparison)
+    assert len(comparison.lines[0].runs) == 1
+    assert f"{again}: left out, the same run as {kept}" in notes(comparison)
 
 
 def test_other_data_and_other_machines_are_named(tmp_path):
     write_run(tmp_path, seed=0, about={"threads": 1})
     write_run(tmp_path, "SBNNVIL", about={"data": "digits of mine", "threads": 2})
     (comparison,) = compare(tmp_path)
-    assert "the data differ: digits; digits of mine" in notes(comparison)
-    assert "threads of the runs differ" in notes(comparison)
+    assert "data (digits: DisARM; digits of mine: NVIL)" in notes(comparison)
+    assert "threads differs: the seconds cannot be compared" in notes(comparison)
 
 
 def test_output_of_the_2017_script_is_a_line_of_its_own(tmp_path):
@@ -170,7 +168,6 @@ def test_output_of_the_2017_script_is_a_line_of_its_own(tmp_path):
     assert [line.name for line in comparison.lines] == ["DynamicREBAR, 2017 code", "Gumbel"]
     (alone,) = compare(tmp_path / "old.log")
     assert alone.title.endswith("2017 code")
-    assert alone.lines[0].runs[0].effective("coupling") == "all"
 
 
 def test_repeats_of_the_2017_script_have_no_seed(tmp_path):
@@ -178,7 +175,7 @@ def test_repeats_of_the_2017_script_have_no_seed(tmp_path):
     (tmp_path / "b.log").write_text(DICT_2017 + LOG_2017.replace("231.02", "231.07"))
     (tmp_path / "copy.log").write_text(DICT_2017 + LOG_2017)
     (comparison,) = compare(tmp_path / "a.log", tmp_path / "b.log", tmp_path / "copy.log")
-    assert comparison.lines[0].seeds == 2
+    assert len(comparison.lines[0].runs) == 2
     assert "copy.log: left out, the same run as" in notes(comparison)
 
 

@@ -26,14 +26,8 @@ def found(tmp_path):
     return compare(*paths, write_run(tmp_path, "SBNGumbel"))
 
 
-def table(found, label=None):
-    (comparison,) = found
-    reference, _ = tables.find_reference(comparison, label)
-    return tables.rows(comparison, reference)
-
-
 def rows_of_csv(found, label=None):
-    text = tables.to_csv(table(found, label)).decode()
+    text = tables.rows(found, label).to_csv(index=False)
     return {row["estimator"]: row for row in csv.DictReader(io.StringIO(text))}
 
 
@@ -67,26 +61,18 @@ def test_the_default_reference_is_the_first_unbiased_one(tmp_path):
     paths = [write_run(tmp_path, model) for model in ("SBNGumbel", "SBNDisARM", "SBNARM")]
     (comparison,) = compare(*paths)
     assert [line.label for line in comparison.lines] == ["Gumbel", "DisARM", "ARM"]
-    assert tables.find_reference(comparison, None)[0].label == "DisARM"
+    assert set(tables.rows([comparison], None).reference) == {"DisARM"}
 
 
-def test_a_reference_that_is_not_there(found):
-    (comparison,) = found
-    reference, notes = tables.find_reference(comparison, "ARM")
-    assert reference.label == "NVIL"
-    assert notes == [
-        "reference=ARM: not available, NVIL is used; have NVIL, DisARM, Gumbel",
-    ]
+def test_a_reference_that_is_not_available(found):
     with pytest.raises(RebarError, match="reference=ARM: choose from DisARM, Gumbel, NVIL"):
-        tables.check_reference("ARM", found)
-    tables.check_reference("NVIL", found)
-    tables.check_reference(None, found)
+        tables.rows(found, "ARM")
 
 
 def test_markdown(found):
     found[0].notes.append("something odd")
     slug = found[0].slug
-    text = tables.to_markdown(found, table(found), [slug], ["x: does not exist"]).decode()
+    text = tables.to_markdown(found, tables.rows(found, None), [slug], ["x: does not exist"])
     assert f"![{found[0].title}]({slug}.png)" in text
     assert "- something odd" in text
     assert "- x: does not exist" in text
@@ -100,6 +86,6 @@ def test_markdown(found):
 def test_columns_without_numbers_are_left_out(tmp_path):
     write_run(tmp_path)
     found = compare(tmp_path)
-    text = tables.to_markdown(found, table(found), [], []).decode()
+    text = tables.to_markdown(found, tables.rows(found, None), [], [])
     assert "test bound, final" not in text.partition("\n\n-")[0]
     assert "![" not in text
