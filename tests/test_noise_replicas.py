@@ -9,6 +9,7 @@ import tensorflow as tf
 import rebar
 from rebar import noise
 from rebar.functional.bernoulli import METHODS
+from rebar.keras import StraightThrough
 
 ROWS, UNITS = 64, 5
 
@@ -58,6 +59,12 @@ def main():
         assert np.mean(np.equal(first, second)) < 0.9, name
     for name, value in alone.run(draw).items():
         np.testing.assert_allclose(value, plain[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    with both.scope():
+        layer = StraightThrough("reinmax")
+    sample = tf.function(lambda: layer(tf.zeros([ROWS, UNITS]), training=True), autograph=False)
+    first, second = both.experimental_local_results(tf.function(lambda: both.run(sample))())
+    assert np.mean(np.all(first == second, axis=1)) < 0.5, "Keras layer"
+    assert int(layer.calls.numpy()) == 1
     key = noise.key(0, "latents", 7)
     for jit in (False, True):
         words = tf.function(lambda: noise.words(key, [ROWS]), jit_compile=jit)
