@@ -23,8 +23,9 @@ from rebar.errors import RebarError
 from rebar.hparams.presets import as_typed, preset
 from rebar.runs.environment import cores
 from rebar.runs.lock import FolderLock
-from rebar.sweep import cluster, grid, manifest, pool, process
-from rebar.sweep.outcome import Length, Report, say
+from rebar.sweep import cluster, grid, manifest, pool
+from rebar.sweep.job import plan
+from rebar.sweep.report import Report, say
 
 _OWN = {"hparams": "--hparams", "seed": "--seeds", "working_dir": "--sweep_dir", "help": "--help"}
 _SETTINGS = ("eval_freq", "eval_samples", "variance_freq", "variance_draws", "jit")
@@ -38,20 +39,11 @@ def define_flags() -> flags.FlagValues:
     define("list", "seeds", "0", "Seeds of each point, e.g. 0,1,2.")
     define("string", "sweep_dir", None, "Folder of the sweep, in which its runs are stored.")
     define("integer", "workers", 0, "Simultaneous runs; 0 uses one per core.", lower_bound=0)
-    define(
-        "enum",
-        "engine",
-        "pool",
-        "Where to run: in a pool of processes on this machine, or through submitit: on Slurm, or "
-        "(to try it) locally.",
-        enum_values=["pool", *cluster.ENGINES],
-    )
-    define(
-        "multi_string",
-        "engine_options",
-        [],
-        "For submitit, e.g. partition=gpu,timeout_min=240,mem_gb=4,cpus_per_task=2.",
-    )
+    engines = ["pool", *cluster.ENGINES]
+    help_text = "pool: on this machine; slurm: through submitit; local: submitit without a cluster."
+    define("enum", "engine", "pool", help_text, enum_values=engines)
+    help_text = "For submitit, e.g. partition=gpu,timeout_min=240,mem_gb=4,cpus_per_task=2."
+    define("multi_string", "engine_options", [], help_text)
     define("boolean", "wait", True, "Wait for the jobs of a cluster and report how they end.")
     define("boolean", "dry_run", False, "Print the commands and start nothing.")
     return values
@@ -64,9 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def sweep(values, arguments) -> int:
         frame.no_arguments(arguments, "flags only, those of the train command after --")
-        if not values.sweep_dir:
-            raise RebarError("give the folder of the sweep, e.g. --sweep_dir=sweeps/digits")
-        return _Sweep(values, argv[end + 1 :], argv).run()
+        return _sweep(values, argv[end + 1 :], shlex.join(["rebar-sweep", *argv[1:]]))
 
     return frame.run(define_flags, sweep, argv[:end], __doc__, hint=_hint)
 
@@ -77,146 +67,79 @@ def _hint(name: str) -> str:
     return f"; --{name} is a flag of the train command: give it after --" if known else ""
 
 
-class _Sweep:
-    """A checked sweep, ready to run. Raises RebarError naming all that is wrong with it."""
+def _sweep(values, train_flags: list[str], command: str) -> int:
+    """Check everything, then start what is not finished; returns the exit status."""
+    if not values.sweep_dir:
+        raise RebarError("give the folder of the sweep, e.g. --sweep_dir=sweeps/digits")
+    local = values.engine == "pool"
+    if local and values.engine_options:
+        raise RebarError("--engine_options apply only to --engine=slurm; remove them")
+    sweep_dir = Path(values.sweep_dir).expanduser()
+    options = cluster.parse_options(values.engine_options)
+    if values.workers:
+        options["array_parallelism"] = values.workers
+    of_runs = _parse_train_flags(train_flags)
+    seeds = grid.seeds(values.seeds)
+    try:
+        base = [] if of_runs.preset is None else [preset(of_runs.preset)]
+        points = grid.points(values.hparams, base)
+    except RebarError as error:
+        raise RebarError(as_typed(str(error), of_runs.preset)) from None
+    workers = min(values.workers or cores(), len(points) * len(seeds))
+    limit = max(1, cores() // workers) if local else options.get("cpus_per_task")
+    limited = of_runs["threads"].present or of_runs["cores"].present or not limit
+    flags_of_runs = train_flags if limited else [*train_flags, f"--cores={limit}"]
+    jobs = plan(points, seeds, sweep_dir, flags_of_runs)
+    before = manifest.read(sweep_dir) or {"jobs": {}, "settings": None}
+    recorded = {name: of_runs[name] for name in _SETTINGS}
+    settings = {name: flag.value for name, flag in recorded.items() if flag.value != flag.default}
+    if before["settings"] is not None:
+        manifest.check_settings(before["settings"], settings, sweep_dir)
+    report = Report(jobs, of_runs.training_steps, of_runs.epochs)
+    todo = report.unfinished()
+    if values.dry_run:
+        say(report.counts())
+        for job in jobs:
+            say("# finished: " * (job not in todo) + job.record()["command"])
+        return 0
 
-    def __init__(self, values, train_flags: list[str], argv: list[str]):
-        self._values = values
-        self._dir = Path(values.sweep_dir).expanduser()
-        problems: list[str] = []
-        self._train = _collect(problems, _parse_train_flags, train_flags)
-        seeds = _collect(problems, grid.seeds, values.seeds)
-        self._options = _collect(problems, cluster.parse_options, values.engine_options)
-        points = name = None
-        if self._train is not None:
-            name = self._train.preset
-            base = [] if name is None else [preset(name)]
-            points = _collect(problems, grid.points, values.hparams, base)
-        if values.engine == "pool" and values.engine_options:
-            problems.append("--engine_options apply only to --engine=slurm; remove them")
-        if problems:
-            raise RebarError(as_typed("\n".join(problems), name))
-        self._data = sorted({(p.hparams.task, p.hparams.dynamic_b) for p in points})
-        self._workers = min(values.workers or cores(), len(points) * len(seeds))
-        limit = self._limit()
-        self._runs = manifest.plan(points, seeds, self._dir, [*train_flags, *limit])
-        self._length = Length(self._train.training_steps, self._train.epochs)
-        self._asked = {
-            "command": shlex.join(["rebar-sweep", *argv[1:]]),
-            "hparams": values.hparams,
-            "preset": name,
-            "seeds": seeds,
-            "train_flags": train_flags,
-        }
+    def write():
+        content = {"command": command, "settings": settings, "jobs": before["jobs"]}
+        manifest.write(sweep_dir, content | {"runs": [job.record() for job in jobs]})
 
-    def run(self) -> int:
-        """Start what is not finished; returns the exit status."""
-        before = manifest.read(self._dir)
-        given = {name: self._train[name] for name in _SETTINGS}
-        settings = {name: flag.value for name, flag in given.items() if flag.value != flag.default}
-        manifest.check_settings(before, settings, self._dir)
-        report = Report(self._runs, self._dir, self._length)
-        todo = report.unfinished()
-        if self._values.dry_run:
-            say(report.plan())
-            for run in self._runs:
-                say("# finished: " * (run not in todo) + run.record["command"])
-            return 0
-        held = f"another sweep works in {self._dir}; wait for it, or choose another --sweep_dir"
-        lock = FolderLock(self._dir, held, "--sweep_dir")
-        try:
-            jobs = before["jobs"] if before else {}
-
-            def write(new):
-                manifest.write(self._dir, self._runs, self._asked, settings, before, jobs | new)
-
-            there = None if self._values.engine == "pool" else self._cluster()
-            write({})
-            say(f"{report.plan()}; manifest: {self._dir / manifest.NAME}")
-            received = None
-            if todo and there is None:
-                received = self._on_this_machine(report, todo)
-            elif todo:
-                received = self._on_a_cluster(there, report, todo, jobs, write)
-        finally:
-            lock.close()
-        complete = report.total()
-        if received is not None:
-            return frame.SIGNAL + received
-        submitted = self._values.engine != "pool" and not self._values.wait
-        return 0 if complete or submitted else 1
-
-    def _limit(self) -> list[str]:
-        """The flag that divides the cores, unless the user chose threads or cores."""
-        if self._train["threads"].present or self._train["cores"].present:
-            return []
-        if self._values.engine == "pool":
-            return [f"--cores={max(1, cores() // self._workers)}"]
-        own = self._options.get("cpus_per_task")
-        return [f"--cores={own}"] if own else []
-
-    def _jobs(self, runs) -> list[process.Job]:
-        """Jobs of some runs; their data sets are fetched first, so that no two runs fetch one."""
-        for task, dynamic in self._data:
+    held = f"another sweep works in {sweep_dir}; wait for it, or choose another --sweep_dir"
+    lock = FolderLock(sweep_dir, held, "--sweep_dir")
+    received = None
+    try:
+        folder = sweep_dir / "logs" / "submitit"
+        engine = None if local else cluster.Cluster(values.engine, options, folder)
+        write()
+        say(f"{report.counts()}; manifest: {sweep_dir / manifest.NAME}")
+        # Before the jobs start, so that no two jobs download one data set.
+        for task, dynamic in {(job.hparams.task, job.hparams.dynamic_b) for job in todo}:
             ensure(
                 task,
-                self._train.data_dir,
-                source=self._train.source,
-                allow_download=self._train.download,
+                of_runs.data_dir,
+                source=of_runs.source,
+                allow_download=of_runs.download,
                 log=train.quiet_when_whole,
                 dynamic=dynamic,
             )
-        return [
-            process.Job(run.folder, process.train_command(run.arguments), self._dir / run.log)
-            for run in runs
-        ]
-
-    def _on_this_machine(self, report: Report, todo) -> int | None:
-        jobs = self._jobs(todo)
-        say(f"{self._workers} at a time" + "".join(f", each with {f}" for f in self._limit()))
-
-        def ended(end: pool.Ended) -> None:
-            ending = process.ending(end.status) if end.status else ""
-            report.end(end.job.name, ending, end.seconds, end.log_start, end.stopped)
-
-        return pool.run_all(jobs, self._workers, lambda job: report.start(job.name), ended)
-
-    def _cluster(self) -> cluster.Cluster:
-        options = dict(self._options)
-        if self._values.workers:
-            options["array_parallelism"] = self._values.workers
-        return cluster.Cluster(self._values.engine, options, self._dir / "logs" / "submitit")
-
-    def _on_a_cluster(self, there, report: Report, todo, jobs: dict, write) -> int | None:
-        engine = self._values.engine
-        known = {run.folder: jobs.get(run.folder, {}) for run in todo}
-        ids = {name: job["id"] for name, job in known.items() if job.get("engine") == engine}
-        alive = there.alive(set(ids.values()))
-        ids = {name: job for name, job in ids.items() if job in alive}
-        for name, job in ids.items():
-            report.line(name, f"is job {job} already")
-        new = [run for run in todo if run.folder not in ids]
-        if new:
-            submitted = there.submit(self._jobs(new))
-            write({name: {"engine": engine, "id": job} for name, job in submitted.items()})
-            for name, job in submitted.items():
-                report.line(name, f"queued as job {job}")
-            ids |= submitted
-        if not self._values.wait:
-            return None
-        received = there.follow(ids, report.end)
-        if received is not None:
-            say("the jobs continue without this command; rerun it to see their state")
-        return received
-
-
-def _collect(problems: list[str], function, *arguments):
-    """The result of a function, or None with its error added to `problems`."""
-    try:
-        return function(*arguments)
-    except (flags.Error, RebarError) as error:
-        problems.append(str(error))
-        return None
+        if todo and engine is None:
+            say(f"{workers} at a time" + f", each with --cores={limit}" * (not limited))
+            received = pool.run_all(todo, workers, report.start, report.end)
+        elif todo:
+            ids = engine.submit(todo, before["jobs"])
+            write()
+            for number, job in ids.items():
+                report.line(job, f"is job {number}")
+            received = engine.follow(ids, report.end) if values.wait else None
+    finally:
+        lock.close()
+    complete = report.total()
+    if received is not None:
+        return frame.SIGNAL + received
+    return 0 if complete or not (local or values.wait) else 1
 
 
 def _parse_train_flags(words: list[str]):

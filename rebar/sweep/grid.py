@@ -11,8 +11,7 @@ belong together can change together.
 import itertools
 import math
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from rebar.errors import RebarError
 from rebar.hparams import HParams, grammar
@@ -22,51 +21,31 @@ _SEPARATOR = re.compile(r",(?![^\[]*\])")
 _MOST_POINTS = 100_000
 
 
-class Point(NamedTuple):
-    """One set of hyperparameters.
-
-    Attributes:
-      strings: as --hparams takes them, without sets.
-      hparams: their values, on top of the preset if there is one.
-    """
-
-    strings: tuple[str, ...]
-    hparams: HParams
-
-
 def expand(strings: Sequence[str]) -> list[tuple[str, ...]]:
-    """All combinations of the sets in some strings; the sets on the right change fastest.
+    """Return all combinations of the sets in some strings; the sets on the right change fastest."""
+    return [*_product([["".join(words) for words in _product(_sets(s))] for s in strings])]
 
-    Raises:
-      RebarError: an unmatched brace, a set within a set, an empty alternative, or too many
-        combinations; names every problem.
-    """
-    problems: list[str] = []
-    pieces = [_SET.split(string) for string in strings]
-    sets = []
-    for string, parts in zip(strings, pieces, strict=True):
-        for part in parts[1::2]:
-            words = [word.strip().replace(";", ",") for word in _SEPARATOR.split(part[1:-1])]
-            if not all(words):
-                problems.append(f"{part} in {string!r}: an empty alternative; write {{A,B}}")
-            sets.append(words)
-        if re.search(r"[{}]", "".join(parts[::2])):
-            problems.append(
-                f"{string!r}: an unmatched brace, or a set within a set; write name={{value,value}}"
-            )
-    number = math.prod(map(len, sets))
-    if number > _MOST_POINTS:
-        problems.append(f"the sets span {number} points; at most {_MOST_POINTS} are allowed")
-    _refuse(problems)
-    expanded = []
-    for choice in map(iter, itertools.product(*sets)):
-        expanded.append(
-            tuple(
-                "".join(next(choice) if i % 2 else part for i, part in enumerate(parts))
-                for parts in pieces
-            )
+
+def _sets(string: str) -> list[list[str]]:
+    """Return alternatives of the parts of a string; text outside of sets has one."""
+    parts = [[part] for part in _SET.split(string)]
+    if re.search(r"[{}]", "".join(part for (part,) in parts[::2])):
+        raise RebarError(
+            f"{string!r}: an unmatched brace, or a set within a set; write name={{value,value}}"
         )
-    return expanded
+    for i in range(1, len(parts), 2):
+        (part,) = parts[i]
+        parts[i] = [word.strip().replace(";", ",") for word in _SEPARATOR.split(part[1:-1])]
+        if not all(parts[i]):
+            raise RebarError(f"{part} in {string!r}: an empty alternative; write {{A,B}}")
+    return parts
+
+
+def _product(choices: Sequence[Sequence[str]]) -> Iterable[tuple[str, ...]]:
+    number = math.prod(map(len, choices))
+    if number > _MOST_POINTS:
+        raise RebarError(f"the sets span {number} points; at most {_MOST_POINTS} are allowed")
+    return itertools.product(*choices)
 
 
 def _refuse_split(strings: Sequence[str]) -> None:
@@ -81,18 +60,15 @@ def _refuse_split(strings: Sequence[str]) -> None:
                 )
 
 
-def points(strings: Sequence[str], base: Sequence[str] = ()) -> list[Point]:
-    """The checked points of a grid.
+def points(strings: Sequence[str], base: Sequence[str] = ()) -> dict[HParams, tuple[str, ...]]:
+    """Return the checked points of a grid, hyperparameters -> --hparams strings without sets.
 
-    Args:
-      strings: with sets; later ones override earlier ones, as in `HParams.parse`.
-      base: strings without sets that come first (a preset).
+    `base` are strings that come first (a preset).
 
-    Raises:
-      RebarError: names every problem of every point, and the points that are equal.
+    Raises RebarError for the problems of all points, and for points that are equal.
     """
     _refuse_split(strings)
-    found: dict[HParams, Point] = {}
+    unique: dict[HParams, tuple[str, ...]] = {}
     problems = []
     for expanded in expand(strings):
         try:
@@ -100,32 +76,27 @@ def points(strings: Sequence[str], base: Sequence[str] = ()) -> list[Point]:
         except RebarError as error:
             problems.append(str(error))
             continue
-        point = found.setdefault(hparams, Point(expanded, hparams))
-        if point.strings is not expanded:
-            texts = [" ".join(f'"{s}"' for s in x) for x in (expanded, point.strings)]
+        if hparams in unique:
+            texts = [" ".join(f'"{s}"' for s in x) for x in (expanded, unique[hparams])]
             problems.append(
                 f"{texts[0]} and {texts[1]} are the same hyperparameters; remove a repeated value, "
                 "or the later string that overrides a set"
             )
-    _refuse(list(dict.fromkeys(problems)))
-    return list(found.values())
+        unique.setdefault(hparams, expanded)
+    problems = list(dict.fromkeys(problems))
+    if len(problems) > 1:
+        bullets = "".join(f"\n- {problem}" for problem in problems)
+        problems = [f"this sweep cannot be started, {len(problems)} problems:{bullets}"]
+    if problems:
+        raise RebarError(problems[0])
+    return unique
 
 
 def seeds(words: Sequence[str]) -> list[int]:
-    """Seeds as typed. Raises RebarError for invalid and repeated ones."""
-    wrong = [w for w in words if not re.fullmatch(r"\s*\d+\s*", w, re.A) or int(w) >= 2**32]
-    if wrong or not words:
-        given = ",".join(words)
-        raise RebarError(f"--seeds={given}: must be integers from 0 to 2**32 - 1, e.g. 0,1,2")
-    found = list(map(int, words))
-    if len(set(found)) < len(found):
-        raise RebarError(f"--seeds={','.join(words)}: a seed occurs twice; give each once")
-    return found
-
-
-def _refuse(problems: list[str]) -> None:
-    if len(problems) == 1:
-        raise RebarError(problems[0])
-    if problems:
-        bullets = "".join(f"\n- {problem}" for problem in problems)
-        raise RebarError(f"this sweep cannot be started, {len(problems)} problems:{bullets}")
+    """Return the seeds that were typed. Raises RebarError for invalid and repeated ones."""
+    valid = [int(word) for word in words if re.fullmatch(r"\s*[0-9]{1,10}\s*", word)]
+    if not words or len(valid) < len(words) or max(valid) >= 2**32 or len({*valid}) < len(valid):
+        raise RebarError(
+            f"--seeds={','.join(words)}: must be different integers from 0 to 2**32 - 1, e.g. 0,1,2"
+        )
+    return valid

@@ -1,103 +1,79 @@
-"""Runs on this machine, a few at a time."""
+"""Jobs as processes of this machine, a few at a time."""
 
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from pathlib import Path
 
-from rebar.sweep import process
-from rebar.sweep.process import Job
+from rebar.runs.files import cannot_write
+from rebar.sweep.job import Job
 from rebar.training.interrupt import Interrupt
 
 _POLL_SECONDS = 0.05
-_PATIENCE_SECONDS = 10.0
 
 
-class Ended(NamedTuple):
-    """The end of a job.
+def start(command: Sequence[str], log: Path) -> subprocess.Popen:
+    """Start a command in its own session, so that only its starter passes it a Ctrl-C.
 
-    Attributes:
-      job: which one.
-      status: exit status; negative: the signal that killed it.
-      seconds: duration.
-      log_start: bytes that its log had before.
-      stopped: whether it was told to end.
+    Its output is appended to the log. Raises RebarError if that cannot be written.
     """
-
-    job: Job
-    status: int
-    seconds: float
-    log_start: int
-    stopped: bool
-
-
-class _Running(NamedTuple):
-    job: Job
-    process: subprocess.Popen
-    started: float
-    log_start: int
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+                # Slurm announces the end of a job with it to all processes of the job.
+                preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
+            )
+    except OSError as error:
+        raise cannot_write(log, error) from error
 
 
 def run_all(
     jobs: Sequence[Job],
     workers: int,
     on_start: Callable[[Job], None],
-    on_end: Callable[[Ended], None],
+    on_end: Callable[[Job, int], None],
 ) -> int | None:
-    """Run jobs, at most `workers` at once, in their order.
+    """Run jobs in order, at most `workers` at a time; return the number of a signal, or None.
 
-    The first SIGINT or SIGTERM is passed on to the running jobs, which save and end; no other is
-    started. A further Ctrl-C is passed on as well, and what is left ten seconds later is killed.
-
-    Args:
-      jobs: what to run.
-      workers: at least 1.
-      on_start, on_end: called for each job.
-
-    Returns:
-      None, or the number of the signal.
+    The first signal (see `Interrupt`) is passed on to the running jobs, which save and exit, and no
+    further job starts. A Ctrl-C after that kills them. `on_end` gets the exit status, negative for
+    the signal that killed the job.
     """
-    waiting: list[Job] = list(reversed(jobs))
-    running: list[_Running] = []
-
-    def stop(number):
-        waiting.clear()
-        for one in running:
-            one.process.send_signal(number)
-
-    def reap(stopped):
-        for one in [one for one in running if one.process.poll() is not None]:
-            running.remove(one)
-            seconds = time.monotonic() - one.started
-            on_end(Ended(one.job, one.process.returncode, seconds, one.log_start, stopped))
-
+    waiting = list(jobs)
+    running: list[tuple[Job, subprocess.Popen]] = []
     with Interrupt() as interrupt:
-        passed = None
+        passed_on = False
         try:
-            while waiting or running:
-                if interrupt.requested != passed:
-                    passed = interrupt.requested
-                    stop(passed)
-                while waiting and len(running) < workers:
-                    job = waiting.pop()
-                    log_start = process.size(job.log)
+            while running or (waiting and not interrupt.requested):
+                while waiting and len(running) < workers and not interrupt.requested:
+                    job = waiting.pop(0)
                     on_start(job)
-                    child = process.start(job)
-                    running.append(_Running(job, child, time.monotonic(), log_start))
-                reap(passed is not None)
+                    running.append((job, start(job.command, job.log)))
+                if interrupt.requested and not passed_on:
+                    passed_on = True
+                    for _, child in running:
+                        child.send_signal(interrupt.requested)
+                for job, child in list(running):
+                    if child.poll() is not None:
+                        running.remove((job, child))
+                        on_end(job, child.returncode)
                 time.sleep(_POLL_SECONDS if running else 0)
         except KeyboardInterrupt:
-            stop(signal.SIGINT)
+            for _, child in running:
+                child.kill()
         finally:
-            # After an exception or a second Ctrl-C: leave no process behind.
-            stop(signal.SIGTERM)
-            last = time.monotonic() + _PATIENCE_SECONDS
-            while running and time.monotonic() < last:
-                reap(True)
-                time.sleep(_POLL_SECONDS)
-            for one in running:
-                one.process.kill()
-                one.process.wait()
-            reap(True)
+            # After an error, such as a full disk: the jobs save and exit.
+            for _, child in running:
+                child.terminate()
+            for _, child in running:
+                child.wait()
     return interrupt.requested

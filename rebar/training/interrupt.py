@@ -5,14 +5,14 @@ import threading
 
 
 class Interrupt:
-    """While entered, the first SIGINT, SIGTERM or SIGPIPE only sets `requested`.
+    """While entered, the first SIGINT, SIGTERM, SIGHUP or SIGPIPE only sets `requested`.
 
         with Interrupt() as interrupt:
             while interrupt.requested is None:
                 ...
 
-    A Ctrl-C after that raises KeyboardInterrupt at once: someone does not want to wait. SIGINT and
-    SIGTERM stay ignored if they were before (a shell starts background jobs so). Old handlers come
+    A Ctrl-C after that raises KeyboardInterrupt at once: someone does not want to wait. Signals
+    other than SIGPIPE stay ignored if they were before, as under nohup. Old handlers come
     back on exit. Outside the main thread, where Python allows no handlers, nothing happens.
 
     Attributes:
@@ -25,7 +25,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 # None: a handler that C code set and Python could not put back.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._receive)

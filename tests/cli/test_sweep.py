@@ -1,5 +1,6 @@
-"""The sweep command: a whole sweep with stub runs, resumed, mended, stopped; and its mistakes."""
+"""The sweep command with stub runs: complete, resumed, failed, stopped; and its errors."""
 
+import importlib.util
 import json
 import os
 import re
@@ -14,16 +15,15 @@ from pathlib import Path
 import pytest
 
 from rebar.cli import sweep
-from rebar.hparams import HParams
 from rebar.runs.lock import FolderLock
-from rebar.sweep import cluster, process
+from rebar.sweep import cluster, job
 from tests.sweep import stub_train
 
 ROOT = Path(__file__).parents[2]
 GRID = "--hparams=task=digits,n_hidden=4,model={SBN,SBNARM,SBNNVIL}"
 
 needs_submitit = pytest.mark.skipif(
-    not cluster.submitit_is_there(),
+    importlib.util.find_spec("submitit") is None,
     reason="submitit is not installed: pip install 'rebar-gradients[cluster]'",
 )
 
@@ -31,7 +31,7 @@ needs_submitit = pytest.mark.skipif(
 @pytest.fixture
 def stub(monkeypatch):
     """Runs are the stub's instead of the train command's."""
-    monkeypatch.setattr(process, "train_command", stub_train.command)
+    monkeypatch.setattr(job, "TRAIN", stub_train.TRAIN)
 
 
 @pytest.fixture
@@ -74,23 +74,23 @@ def run_folders(tmp_path):
 def test_a_whole_sweep_and_again(run, stub, tmp_path):
     status, lines = run("--seeds=0,1", "--workers=2")
     assert status == 0
-    assert lines[0].startswith("6 runs: 0 finished, 0 begun, 6 to start")
-    assert lines[-1] == "6 runs: 6 finished, 0 failed, 0 not finished yet"
+    assert lines[0].startswith("6 runs: 0 finished, 0 begun, 6 not started")
+    assert lines[-1] == "6 runs: 6 finished, 0 begun, 0 not started"
     for number, label in enumerate(["SBN", "SBNARM", "SBNNVIL"] * 2, start=1):
         start = f"[{number}/6] model={label} seed={(number - 1) // 3}  "
         assert f"{start}starts" in lines
         (end,) = (line for line in lines if line.startswith(f"{start}finished"))
-        assert re.search(r"finished: step 40, ELBO -21\.00, test bound -19\.50, \d+ s$", end)
+        assert re.search(r"finished: step 40, ELBO -21\.00, test bound -19\.50$", end)
     folders = run_folders(tmp_path)
     manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
     assert sorted(record["folder"] for record in manifest["runs"]) == [f.name for f in folders]
     for record in manifest["runs"]:
-        assert HParams.parse(record["hparams"]).model == record["varied"]["model"]
-        assert (tmp_path / "s" / record["log"]).read_text().endswith("first epoch: 0\n")
+        log = tmp_path / "s" / "logs" / f"{record['folder']}.log"
+        assert log.read_text().endswith("first epoch: 0\n")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     status, lines = run("--seeds=0,1", "--workers=2")
     assert status == 0
-    assert lines[0].startswith("6 runs: 6 finished, 0 begun, 0 to start")
+    assert lines[0].startswith("6 runs: 6 finished, 0 begun, 0 not started")
     assert len(lines) == 2
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
@@ -101,11 +101,8 @@ def test_failures_are_told_and_mended(run, stub, tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_LIE", "SBN")
     status, lines = run("--workers=1")
     assert status == 1
-    assert lines[-3] == "3 runs: 1 finished, 2 failed, 0 not finished yet"
-    assert (
-        "model=SBN seed=0: ended with status 0, but its records are not complete; saved: step 20"
-        in lines[-2]
-    )
+    assert lines[-3] == "3 runs: 1 finished, 2 begun, 0 not started, 2 failed"
+    assert "model=SBN seed=0: ended early; ELBO -21.00; saved: step 20" in lines[-2]
     assert "model=SBNARM seed=0: exit status 3; saved: step 20" in lines[-1]
     (at,) = (number for number, line in enumerate(lines) if "FAILED: exit status 3" in line)
     assert lines[at + 1 : at + 3] == [
@@ -116,7 +113,7 @@ def test_failures_are_told_and_mended(run, stub, tmp_path, monkeypatch):
     monkeypatch.delenv("STUB_LIE")
     status, lines = run("--workers=1")
     assert status == 0
-    assert lines[0].startswith("3 runs: 1 finished, 2 begun, 0 to start")
+    assert lines[0].startswith("3 runs: 1 finished, 2 begun, 0 not started")
     assert "[1/3] model=SBN seed=0  resumes at step 20" in lines
     for folder in run_folders(tmp_path):
         assert [record["step"] for record in records(folder)] == [10, 20, 30, 40]
@@ -126,10 +123,8 @@ def test_a_larger_grid_and_more_epochs(run, stub, tmp_path):
     assert run()[0] == 0
     status, lines = run("--seeds=0,1", train=["--epochs=6"])
     assert status == 0
-    assert lines[0].startswith("6 runs: 0 finished, 3 begun, 3 to start")
-    assert run("--seeds=1", train=["--epochs=6"])[0] == 0
-    manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
-    assert len(manifest["runs"]) == len(manifest["earlier_runs"]) == 3
+    assert lines[0].startswith("6 runs: 0 finished, 3 begun, 3 not started")
+    assert run("--seeds=1", train=["--epochs=6"])[1][0].startswith("3 runs: 3 finished")
 
 
 def test_damage_is_repaired(run, stub, tmp_path):
@@ -144,7 +139,7 @@ def test_damage_is_repaired(run, stub, tmp_path):
     # so what its records lack cannot come back: it is not called finished.
     assert status == 1
     assert [record["step"] for record in records(first)] == [10, 20, 30, 40]
-    assert "its records are not complete" in lines[-1]
+    assert "its records are incomplete" in lines[-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -165,13 +160,13 @@ def test_a_signal(run, stub, tmp_path, monkeypatch, number):
         thread.join()
         signal.signal(signal.SIGINT, previous)
     assert status == 128 + number
-    assert lines[-1] == "3 runs: 0 finished, 0 failed, 3 not finished yet"
-    assert sum("stopped; saved: step" in line for line in lines) == 2
+    assert lines[-1] == "3 runs: 0 finished, 2 begun, 1 not started"
+    assert sum(bool(re.search(r"stopped by \w+; saved: step \d+0$", s)) for s in lines) == 2
     assert sum("starts" in line for line in lines) == 2
     monkeypatch.setenv("STUB_SLOW", "0")
     status, lines = run("--workers=2", train=["--epochs=4"])
     assert status == 0
-    assert "2 begun, 1 to start" in lines[0] or "finished" in lines[0]
+    assert "2 begun, 1 not started" in lines[0] or "finished" in lines[0]
 
 
 def test_cores_are_shared_out(run, stub, tmp_path, monkeypatch):
@@ -200,7 +195,7 @@ def test_dry_run(run, stub, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     status, lines = run("--dry_run", "--workers=1")
     assert status == 0
-    assert lines[0] == "3 runs: 2 finished, 1 begun, 0 to start"
+    assert lines[0] == "3 runs: 2 finished, 1 begun, 0 not started"
     assert sum(line.startswith("# finished: rebar-train --hparams=") for line in lines) == 2
     assert sum(line.startswith("rebar-train --hparams=") for line in lines) == 1
     assert sorted(tmp_path.rglob("*")) == before
@@ -224,7 +219,7 @@ def test_by_submitit(run, stub, tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_FAIL", "SBN")
     status, lines = run("--engine=local", "--engine_options=timeout_min=1,cpus_per_task=2")
     assert status == 1
-    assert any(re.search(r"model=SBNARM seed=0  queued as job \d+$", line) for line in lines)
+    assert any(re.search(r"model=SBNARM seed=0  is job \d+$", line) for line in lines)
     assert any("model=SBNARM seed=0  finished: step 40, ELBO -21.00" in line for line in lines)
     assert "    | the stub is broken" in lines
     manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
@@ -232,7 +227,7 @@ def test_by_submitit(run, stub, tmp_path, monkeypatch):
     monkeypatch.delenv("STUB_FAIL")
     status, lines = run("--engine=local", "--engine_options=timeout_min=1,cpus_per_task=2")
     assert status == 0
-    assert sum("queued as job" in line for line in lines) == 1
+    assert sum(" is job " in line for line in lines) == 1
 
 
 # submitit's local jobs are processes, and nobody waits for them here.
@@ -240,13 +235,14 @@ def test_by_submitit(run, stub, tmp_path, monkeypatch):
 @needs_submitit
 def test_submitted_and_left_alone(run, stub, tmp_path, monkeypatch):
     """What is in the queue already is not submitted twice."""
-    monkeypatch.setattr(cluster.Cluster, "alive", lambda self, ids: ids)
-    assert run("--engine=local", "--nowait")[0] == 0
+    monkeypatch.setattr(cluster.Cluster, "_alive", lambda self, ids: ids)
+    status, first = run("--engine=local", "--nowait")
+    assert status == 0
     status, lines = run("--engine=local", "--nowait")
     assert status == 0
-    already = sum(" already" in line for line in lines)
-    assert already + int(re.search(r"(\d+) finished", lines[0])[1]) == 3
-    assert not any("queued as" in line for line in lines)
+    again = {line for line in lines if " is job " in line}
+    assert len(again) + int(re.search(r"(\d+) finished", lines[0])[1]) == 3
+    assert again <= set(first)
     last = time.monotonic() + 30
     while run("--dry_run")[1][0][:18] != "3 runs: 3 finished" and time.monotonic() < last:
         time.sleep(0.2)
@@ -258,7 +254,7 @@ def test_submitted_and_left_alone(run, stub, tmp_path, monkeypatch):
     [
         (["--hparams=model={SBN"], ["an unmatched brace"]),
         (["--hparams=model={SBN,Foo},n_layer={1,0}"], ["model='Foo'", "n_layer=0", "3 problems"]),
-        (["--seeds=a", "--hparams=n_layer=0"], ["--seeds=a: must be integers", "n_layer=0"]),
+        (["--seeds=a"], ["--seeds=a: must be different integers"]),
         (["--", "--epoch=s"], ["epoch"]),
         (["--", "--epochs=-1"], ["--epochs=-1"]),
         (["--", "--hparams=n_layer=2"], ["--hparams cannot come after --", "--hparams"]),

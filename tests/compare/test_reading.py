@@ -11,7 +11,7 @@ from rebar.compare.reading import parse, read
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.runs import records as printed
-from rebar.sweep import grid, manifest
+from rebar.sweep import grid, job, manifest
 from tests.compare.synthetic import DICT_2017, LOG_2017, record, write_run
 
 
@@ -95,12 +95,13 @@ def test_a_broken_run_is_left_out_and_named(tmp_path, name):
 
 def test_runs_of_a_sweep_are_in_the_order_of_its_manifest(tmp_path):
     points = grid.points(["task=digits,model={SBNRelax,SBNARM}"])
-    planned = manifest.plan(points, [1, 0], tmp_path, [])
-    manifest.write(tmp_path, planned, {}, {}, None, {})
-    for run in reversed(planned):
-        write_run(tmp_path, name=run.folder)
+    names = [job.folder.name for job in job.plan(points, [1, 0], tmp_path, [])]
+    content = {"settings": {}, "jobs": {}, "runs": [{"folder": name} for name in names]}
+    manifest.write(tmp_path, content)
+    for name in reversed(names):
+        write_run(tmp_path, name=name)
     found, _ = read([str(tmp_path)])
-    assert [Path(run.path).name for run in found] == [run.folder for run in planned]
+    assert [Path(run.path).name for run in found] == names
 
 
 def test_the_data_frame(tmp_path):

@@ -49,8 +49,8 @@ def hparams(data: bytes) -> None:
 def sweep_grid(data: bytes) -> None:
     """A grid is expanded to valid points, or a RebarError says what is wrong."""
     points, _ = _tried(grid.points, [_text(data)])
-    for point in points or ():
-        assert HParams.parse(*point.strings) == point.hparams
+    for hparams, strings in (points or {}).items():
+        assert HParams.parse(*strings) == hparams
 
 
 def log(data: bytes) -> None:
@@ -131,11 +131,11 @@ def sweep_manifest(data: bytes) -> None:
         (root / manifest.NAME).write_bytes(data)
         before, refused = _tried(manifest.read, root)
         if refused is None:
-            _, refused = _tried(manifest.check_settings, before, {"jit": "on"}, root)
+            _, refused = _tried(manifest.check_settings, before["settings"], {"jit": "on"}, root)
         if refused:
             assert "another --sweep_dir" in refused
             return
-        manifest.write(root, [], {}, {}, before, {})
+        manifest.write(root, before | {"runs": []})
         assert manifest.read(root)["runs"] == []
 
 

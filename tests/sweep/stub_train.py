@@ -19,11 +19,8 @@ from rebar.runs.records import MetricsFile
 from rebar.training.interrupt import Interrupt
 
 STEPS = 10
-
-
-def command(arguments) -> tuple[str, ...]:
-    """In place of `rebar.sweep.process.train_command`."""
-    return (sys.executable, __file__, *arguments)
+TRAIN = (sys.executable, __file__)
+"""Replaces `rebar.sweep.job.TRAIN`."""
 
 
 def main() -> int:

@@ -1,18 +1,21 @@
-"""The way to a cluster, by submitit's local executor; without submitit, what is said then."""
+"""Jobs through submitit, by its local executor."""
 
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from rebar.errors import RebarError
-from rebar.sweep import cluster, process
-from rebar.sweep.process import Job
+from rebar.sweep import cluster
+from rebar.sweep.report import tail
 
-HAS_SUBMITIT = cluster.submitit_is_there()
+HAS_SUBMITIT = importlib.util.find_spec("submitit") is not None
 needs_submitit = pytest.mark.skipif(
     not HAS_SUBMITIT, reason="submitit is not installed: pip install 'rebar-gradients[cluster]'"
 )
@@ -31,8 +34,21 @@ print("done", flush=True)
 """
 
 
+class Job(NamedTuple):
+    """The part of a job that a cluster uses."""
+
+    folder: Path
+    command: tuple[str, ...]
+    log: Path
+
+
 def job(name, code, folder, *arguments):
-    return Job(name, (sys.executable, "-c", code, *arguments), folder / f"{name}.log")
+    return Job(folder / name, (sys.executable, "-c", code, *arguments), folder / f"{name}.log")
+
+
+def run_job(code, folder):
+    one = job("one", code, folder)
+    return cluster.RunJob(one.command, one.log)
 
 
 def wait_for(condition, seconds=30):
@@ -61,7 +77,7 @@ def test_options(strings, options):
 @pytest.mark.parametrize(
     ("string", "message"),
     [
-        ("partition", "malformed 'partition'; write name=value"),
+        ("partition", "malformed 'partition'"),
         ("--time=5", "malformed '--time=5'"),
         ("nodes=2", "nodes is unsupported"),
         ("tasks_per_node=2", "tasks_per_node is unsupported"),
@@ -88,44 +104,46 @@ def test_options_that_submitit_refuses(tmp_path):
 @needs_submitit
 def test_jobs_run_and_fail(tmp_path):
     there = cluster.Cluster("local", {}, tmp_path / "submitit")
-    good = job("good", "import os; print('well', os.environ['COLOR'])", tmp_path)
-    bad = job("bad", "raise SystemExit(3)", tmp_path)
-    ids = there.submit([good, bad], {"COLOR": "blue"})
-    assert set(ids) == {"good", "bad"}
+    good, bad = job("good", "print('well')", tmp_path), job("bad", "raise SystemExit(3)", tmp_path)
+    queued = {}
+    ids = there.submit([good, bad], queued)
+    assert list(ids.values()) == [good, bad]
+    assert {name: one["id"] for name, one in queued.items()} == dict(
+        zip(["good", "bad"], ids, strict=True)
+    )
     ended = []
     assert there.follow(ids, ended.append) is None
-    assert sorted(ended) == ["bad", "good"]
-    assert process.tail(good.log) == ["well blue"]
-    (error,) = (tmp_path / "submitit").glob(f"{ids['bad']}_*_log.err")
+    assert sorted(ended) == [bad, good]
+    assert tail(good.log) == ["well"]
+    (error,) = (tmp_path / "submitit").glob(f"{queued['bad']['id']}_*_log.err")
     assert "exit status 3" in error.read_text()
-    assert there.alive({"12345678"}) == set()
 
 
 @needs_submitit
-def test_before_the_time_ends_the_run_saves_and_goes_on_later(tmp_path):
+def test_before_the_time_ends_the_run_saves_and_resumes_later(tmp_path):
     """The cluster's SIGUSR2: the job has the run save, and is started again."""
     one = job("one", CODE, tmp_path, str(tmp_path / "one.log"))
     there = cluster.Cluster("local", {}, tmp_path / "submitit")
-    ids = there.submit([one])
-    wait_for(lambda: process.tail(one.log) == ["start"])
-    (process_id,) = _tasks(int(ids["one"]))
+    ids = there.submit([one], {})
+    wait_for(lambda: tail(one.log) == ["start"])
+    (process_id,) = _tasks(int(*ids))
     os.kill(process_id, signal.SIGUSR2)
-    assert there.follow(ids, lambda name: None) is None
-    assert process.tail(one.log) == ["start", "saved", "start", "done"]
+    assert there.follow(ids, lambda job: None) is None
+    assert tail(one.log) == ["start", "saved", "start", "done"]
 
 
-def test_told_to_end_a_job_waits_for_what_the_cluster_does(tmp_path, monkeypatch):
+def test_a_job_that_got_sigterm_waits_for_the_cluster(tmp_path, monkeypatch):
     slept = []
     monkeypatch.setattr(cluster.time, "sleep", slept.append)
     with pytest.raises(RuntimeError, match=r"stopped by SIGTERM; see .*one\.log"):
-        cluster.RunJob(job("one", "raise SystemExit(143)", tmp_path))()
+        run_job("raise SystemExit(143)", tmp_path)()
     assert slept == [cluster._GRACE_SECONDS]
 
 
 def test_a_run_that_fails_does_not_wait(tmp_path):
     began = time.monotonic()
     with pytest.raises(RuntimeError, match="exit status 3"):
-        cluster.RunJob(job("one", "raise SystemExit(3)", tmp_path))()
+        run_job("raise SystemExit(3)", tmp_path)()
     assert time.monotonic() - began < 20
 
 
@@ -135,12 +153,15 @@ def test_a_signal_ends_the_waiting_not_the_jobs(tmp_path):
         "one", "import time; print('start', flush=True); time.sleep(2); print('done')", tmp_path
     )
     there = cluster.Cluster("local", {}, tmp_path / "submitit")
-    ids = there.submit([one])
+    queued = {}
+    ids = there.submit([one], queued)
     killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -TERM {os.getpid()}"])
-    assert there.follow(ids, lambda name: None) == signal.SIGTERM
+    assert there.follow(ids, lambda job: None) == signal.SIGTERM
     killer.wait()
-    wait_for(lambda: process.tail(one.log)[-1:] == ["done"])
-    assert there.follow(ids, lambda name: None) is None
+    assert there.submit([one], queued) == ids
+    wait_for(lambda: tail(one.log)[-1:] == ["done"])
+    assert there.follow(ids, lambda job: None) is None
+    assert tail(one.log) == ["start", "done"]
 
 
 def test_squeue_is_asked(tmp_path, monkeypatch):
@@ -152,7 +173,7 @@ def test_squeue_is_asked(tmp_path, monkeypatch):
     for answer, alive in [("echo 7_0; echo 8", {"7_0"}), ("exit 1", {"7_0", "7_1"})]:
         fake.write_text(f"#!/bin/sh\n{answer}\n")
         fake.chmod(0o755)
-        assert there.alive({"7_0", "7_1"}) == alive
+        assert there._alive({"7_0", "7_1"}) == alive
 
 
 def _tasks(controller: int) -> list[int]:

@@ -1,15 +1,18 @@
-"""The pool: how many at once, what a failure and a signal do, nothing left behind."""
+"""The pool: number of simultaneous jobs, logs, failures, signals, no process left behind."""
 
 import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from rebar.sweep import pool, process
-from rebar.sweep.process import Job
+from rebar.errors import RebarError
+from rebar.sweep import pool
+from rebar.sweep.report import describe, tail
 
 # Says when it begins and ends; on the first SIGTERM or SIGINT it "saves" and ends with 128 + n.
 CODE = """
@@ -19,7 +22,7 @@ def end(number, frame):
     sys.exit(128 + number)
 if "stubborn" in sys.argv:
     end = signal.SIG_IGN
-for number in (signal.SIGTERM, signal.SIGINT):
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, end)
 print("begin", time.monotonic(), flush=True)
 time.sleep(float(sys.argv[1]))
@@ -28,15 +31,12 @@ sys.exit(int(sys.argv[2]))
 """
 
 
-class Recorder:
-    def __init__(self):
-        self.started, self.ended = [], []
+class Job(NamedTuple):
+    """The part of a job that the pool uses."""
 
-    def on_start(self, job):
-        self.started.append(job.name)
-
-    def on_end(self, end):
-        self.ended.append(end)
+    name: str
+    command: tuple[str, ...]
+    log: Path
 
 
 @pytest.fixture
@@ -59,16 +59,22 @@ def default_handlers():
 
 
 def run(jobs, workers):
-    recorder = Recorder()
-    received = pool.run_all(jobs, workers, recorder.on_start, recorder.on_end)
-    return recorder, received
+    """Run jobs; return the started names, name -> status, and the signal."""
+    started, ended = [], {}
+    received = pool.run_all(
+        jobs,
+        workers,
+        lambda job: started.append(job.name),
+        lambda job, status: ended.update({job.name: status}),
+    )
+    return started, ended, received
 
 
 def send_when_begun(jobs, *signals, pause=0.3):
     """Send this process signals once the first jobs have begun."""
 
     def send():
-        while not all(process.tail(job.log) for job in jobs):
+        while not all(tail(job.log) for job in jobs):
             time.sleep(0.02)
         for number in signals:
             os.kill(os.getpid(), number)
@@ -80,89 +86,103 @@ def send_when_begun(jobs, *signals, pause=0.3):
 
 
 def spans(jobs):
-    return [tuple(float(line.split()[1]) for line in process.tail(job.log)) for job in jobs]
+    return [tuple(float(line.split()[1]) for line in tail(job.log)) for job in jobs]
 
 
 def test_two_at_a_time_in_order(jobs):
     todo = jobs(*[(0.3, 0)] * 5)
-    recorder, received = run(todo, 2)
+    started, ended, received = run(todo, 2)
     assert received is None
-    assert recorder.started == ["j0", "j1", "j2", "j3", "j4"]
-    assert sorted(end.job.name for end in recorder.ended) == recorder.started
-    assert all(end.status == 0 and not end.stopped for end in recorder.ended)
+    assert started == ["j0", "j1", "j2", "j3", "j4"]
+    assert ended == dict.fromkeys(started, 0)
     times = spans(todo)
     together = [sum(b <= begin < e for b, e in times) for begin, _ in times]
     assert max(together) == 2
 
 
-def test_a_failure_does_not_stop_the_rest(jobs):
-    recorder, received = run(jobs((0, 0), (0, 7), (0, 0)), 1)
+def test_a_failure_does_not_stop_the_others(jobs):
+    todo = jobs((0, 0), (0, 7), (0, 0))
+    todo[1] = Job("j1", ("sh", "-c", "kill -KILL $$"), todo[1].log)
+    todo.append(jobs((0, 7))[0]._replace(name="j3"))
+    _, ended, received = run(todo, 1)
     assert received is None
-    assert [end.status for end in recorder.ended] == [0, 7, 0]
+    assert ended == {"j0": 0, "j1": -signal.SIGKILL, "j2": 0, "j3": 7}
 
 
-def test_a_job_that_is_killed(jobs):
-    todo = jobs((60, 0), (0, 0))
-
-    recorder = Recorder()
-
-    def kill():
-        while not process.tail(todo[0].log):
-            time.sleep(0.02)
-        children = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
-        with open(children) as file:
-            for pid in map(int, file.read().split()):
-                with open(f"/proc/{pid}/cmdline") as command:
-                    if "saved on" in command.read():
-                        os.kill(pid, signal.SIGKILL)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    assert pool.run_all(todo, 1, recorder.on_start, recorder.on_end) is None
-    thread.join()
-    assert [end.status for end in recorder.ended] == [-signal.SIGKILL, 0]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_passed_on(jobs, number):
     todo = jobs((60, 0), (60, 0), (60, 0))
     thread = send_when_begun(todo[:2], number)
-    recorder, received = run(todo, 2)
+    started, ended, received = run(todo, 2)
     thread.join()
     assert received == number
-    assert recorder.started == ["j0", "j1"]
-    assert [(end.status, end.stopped) for end in recorder.ended] == [(128 + number, True)] * 2
+    assert started == ["j0", "j1"]
+    assert ended == dict.fromkeys(started, 128 + number)
     for job in todo[:2]:
-        assert process.tail(job.log)[-1] == f"saved on {int(number)}"
+        assert tail(job.log)[-1] == f"saved on {int(number)}"
 
 
-def test_a_second_ctrl_c_ends_what_does_not_listen(jobs, monkeypatch):
-    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.3)
+def test_a_second_ctrl_c_kills(jobs):
     todo = jobs((60, 0, "stubborn"), (60, 0))
     thread = send_when_begun(todo, signal.SIGINT, signal.SIGINT)
-    recorder, received = run(todo, 2)
+    began = time.monotonic()
+    _, ended, received = run(todo, 2)
     thread.join()
     assert received == signal.SIGINT
-    statuses = {end.job.name: end.status for end in recorder.ended}
-    assert statuses == {"j0": -signal.SIGKILL, "j1": 130}
+    assert ended == {"j1": 130}
+    assert time.monotonic() - began < 30
 
 
-def test_an_exception_leaves_no_process(jobs):
+def test_after_an_exception_the_other_jobs_save(jobs):
     todo = jobs((60, 0), (0, 0))
-    ended = []
 
-    def on_end(end):
-        ended.append(end.status)
-        if len(ended) == 1:
-            raise BrokenPipeError
+    def on_end(job, status):
+        while not tail(todo[0].log):
+            time.sleep(0.02)
+        raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
         pool.run_all(todo, 2, lambda job: None, on_end)
-    assert ended in ([0, 143], [0, -signal.SIGTERM])
+    assert tail(todo[0].log)[-1] == f"saved on {int(signal.SIGTERM)}"
 
 
-def test_log_start(jobs):
-    todo = jobs((0, 0))
-    todo[0].log.write_text("earlier\n")
-    recorder, _ = run(todo, 1)
-    assert recorder.ended[0].log_start == len("earlier\n")
+def test_output_is_appended_to_the_log(tmp_path):
+    log = tmp_path / "logs" / "one.log"
+    for text in ("first", "second"):
+        code = f"import sys; print({text!r}); print('error', file=sys.stderr); sys.exit(4)"
+        assert pool.start((sys.executable, "-c", code), log).wait() == 4
+    assert log.read_text() == "first\nerror\nsecond\nerror\n"
+
+
+def test_the_announcement_of_a_cluster_does_not_kill(tmp_path):
+    log = tmp_path / "one.log"
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')"
+    assert pool.start((sys.executable, "-c", code), log).wait() == 0
+    assert log.read_text() == "alive\n"
+
+
+def test_a_log_that_cannot_be_written(tmp_path):
+    (tmp_path / "logs").write_text("a file")
+    with pytest.raises(RebarError, match=r"cannot write .*one\.log"):
+        pool.start(("true",), tmp_path / "logs" / "one.log")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (2, "exit status 2"),
+        (-9, "killed by SIGKILL"),
+        (143, "stopped by SIGTERM"),
+        (255, "exit status 255"),
+        (128, "exit status 128"),
+    ],
+)
+def test_describe(status, words):
+    assert describe(status) == words
+
+
+def test_tail_of_a_long_or_missing_log(tmp_path):
+    log = tmp_path / "one.log"
+    assert tail(log) == []
+    log.write_text("".join(f"line {n}\n\n" for n in range(1000)))
+    assert tail(log) == [f"line {n}" for n in range(988, 1000)]
