@@ -1,8 +1,8 @@
-"""Many steps a call: the training set resident as a tensor, noise and records a block at a time.
+"""Many training steps per call, on a training set that is held as a tensor.
 
-An epoch visits the training set once, in an order of its own, in full minibatches and perhaps a
-smaller last one. Its steps are cut into blocks; the noise of a block is drawn at once, as a
-function of (seed, epoch, block), so a step's noise does not depend on where a run was resumed.
+An epoch visits the training set once in random order, in full minibatches and perhaps a smaller
+last one. Its steps form blocks. The noise of a block is a function of (seed, epoch, block), so that
+of a step does not depend on where a run was resumed.
 """
 
 from typing import NamedTuple
@@ -17,14 +17,7 @@ from rebar.training.learner import Learner
 
 
 class Records(NamedTuple):
-    """What happened in consecutive steps.
-
-    Attributes:
-      metrics: name -> [steps]; "elbo" first.
-      variances: label (or "") -> [steps].
-      finite: [steps] whether the ELBO and all gradients were finite.
-      first: [steps] index into `Learner.watched` of the first of them that was not.
-    """
+    """Consecutive steps: the results of `Learner.watched_step`, [steps] each."""
 
     metrics: dict
     variances: dict
@@ -36,13 +29,13 @@ class Blocks:
     """Runs steps of a learner on a training set.
 
     Args:
-      learner: what to train.
+      learner: see `Learner`.
       train: [n, D] uint8 in {0, 1}, or float32 in [0, 1].
-      batch_size: B; the last minibatch of an epoch has what is left.
-      n_samples: S, samples an example.
+      batch_size: B; the last minibatch of an epoch may be smaller.
+      n_samples: S, samples per example.
       seed: non-negative integer or several, e.g. (seed, trial).
-      jit: compile the loop with XLA. The small last minibatch is never compiled.
-      dynamic: binarize images at each use, their values being probabilities.
+      jit: compile the loop with XLA, except for a small last minibatch.
+      dynamic: binarize images at each use; their values are probabilities.
 
     Raises:
       RebarError: an empty training set.
@@ -66,13 +59,11 @@ class Blocks:
         self._seed = seed
         self._batch = min(batch_size, len(train))
         self._samples = n_samples
-        self._full, self._rest = divmod(len(train), self._batch)
-        self.steps_per_epoch = self._full + (self._rest > 0)
-        widths = list(learner.model.n_units)
-        if learner.estimator.branches:
-            widths += noise.branch_widths(learner.model.n_units)
-        self._widths = widths
-        # Branches are left out: the main chain's noise must not depend on who else draws some.
+        self._full, self._last_batch = divmod(len(train), self._batch)
+        self.steps_per_epoch = self._full + (self._last_batch > 0)
+        branches = noise.branch_widths(learner.model.n_units) if learner.estimator.branches else []
+        self._widths = [*learner.model.n_units, *branches]
+        # Without branches: the noise of the main chain must not depend on the estimator.
         main = n_samples * sum(learner.model.n_units)
         elements = self._batch * (main + self._dynamic * train.shape[1])
         self._size = noise.block_steps(elements)
@@ -81,10 +72,10 @@ class Blocks:
         self._draw = tf.function(self._draw_block, autograph=False)
         self._step = tf.function(self._row, autograph=False)
         self._run = tf.function(self._loop, autograph=False, jit_compile=jit or None)
-        self._run_rest = tf.function(self._loop, autograph=False)
+        self._run_last = tf.function(self._loop, autograph=False)
 
     def next_count(self, step: int, limit: int) -> int:
-        """How many of `limit` steps from `step` on one call can take (at least 1)."""
+        """Number of steps that one call can take from `step` on, from 1 to `limit`."""
         position = step % self.steps_per_epoch
         if position >= self._full:
             return 1
@@ -92,29 +83,24 @@ class Blocks:
         return min(end - position, limit)
 
     def take(self, step: int, count: int) -> Records:
-        """Take `count` steps, of which `step` is the first (counted from 0)."""
+        """Take `count` steps; `step` is the first, counted from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
         block, first = divmod(position, self._size)
         if position < self._full:
             run, rows, size = self._run, self._batch, self._size
         else:
-            run, rows, size = self._run_rest, self._rest, 1
+            run, rows, size = self._run_last, self._last_batch, 1
         index = np.zeros([size, rows], np.int32)
         order = self._epoch_order(epoch)
         for i in range(count):
             start = (position + i) * self._batch
             index[i] = order[start : start + rows]
         n_layer = len(self._learner.model.n_units)
+        streams = [("latents", i) for i in range(n_layer)]
+        streams += [("branches", i) for i in range(len(self._widths) - n_layer)]
+        keys = [noise.key(self._seed, name, epoch, block, i) for name, i in streams]
         uniforms, pixels = self._draw(
-            np.stack(
-                [
-                    noise.key(self._seed, "latents", epoch, block, i)
-                    if i < n_layer
-                    else noise.key(self._seed, "branches", epoch, block, i - n_layer)
-                    for i in range(len(self._widths))
-                ]
-            ),
-            noise.key(self._seed, "binarize", epoch, block),
+            np.stack(keys), noise.key(self._seed, "binarize", epoch, block)
         )
         key = noise.key(self._seed, "further", epoch, block)
         if first == 0:
@@ -130,14 +116,11 @@ class Blocks:
         return self._order[1]
 
     def _draw_block(self, latent_keys, pixel_key):
-        """Uniforms of a block: [size, S, B, H] each, and [size, B, D] to binarize with, or None."""
-        model = self._learner.model
+        """Uniforms of a block: [size, S, B, H] each, and [size, B, D] to binarize, or None."""
+        shape = [self._size, self._samples, self._batch]
+        dtype = self._learner.model.compute_dtype
         uniforms = tuple(
-            noise.uniforms(
-                latent_keys[layer],
-                [self._size, self._samples, self._batch, width],
-                model.compute_dtype,
-            )
+            noise.uniforms(latent_keys[layer], [*shape, width], dtype)
             for layer, width in enumerate(self._widths)
         )
         if not self._dynamic:
@@ -145,7 +128,7 @@ class Blocks:
         return uniforms, noise.uniforms(pixel_key, [self._size, self._batch, self._data.shape[1]])
 
     def _inputs(self, data, index, uniforms, pixels, position):
-        """x [B, D] and the noise of one step, of static shape (which u[position] would lose)."""
+        """x [B, D] and the noise of one step, of static shape (lost by u[position])."""
         rows = index.shape[0]
         x = tf.gather(data, index)
         if self._dynamic:
@@ -156,10 +139,7 @@ class Blocks:
         return tf.cast(x, self._learner.model.compute_dtype), latents
 
     def _row(self, x, latents, key):
-        """Take one step; what is recorded of it, [columns].
-
-        Tracing it learns their names.
-        """
+        """Take one step and return its record [columns]; tracing sets the columns' names."""
         n_layer = len(self._learner.model.n_units)
         branches = ()
         if self._learner.estimator.branches:
@@ -172,7 +152,7 @@ class Blocks:
         return tf.stack([tf.cast(v, tf.float32) for v in row])
 
     def _loop(self, data, index, uniforms, pixels, key, first, count):
-        """Records of `count` steps as a table [size, columns]."""
+        """Take `count` steps and return their records as a table [size, columns]."""
         size, rows = index.shape
         dtype = self._learner.model.compute_dtype
         latents = tuple(tf.TensorSpec([self._samples * rows, u.shape[-1]], dtype) for u in uniforms)

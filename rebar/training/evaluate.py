@@ -2,8 +2,8 @@
 
     bound = mean_x log 1/S sum_s exp w(x, b_s),    b_s ~ q(. | x),    w = log p(x, b) - log q(b | x)
 
-Images are taken a batch at a time and samples a chunk at a time, so a pass holds at most ROWS rows
-whatever S is, and at most WORKERS passes run at once; each image is encoded once.
+Images are evaluated in batches and samples in chunks: a pass has at most ROWS rows at any S, and at
+most WORKERS passes run in parallel. Each image is encoded once.
 """
 
 import concurrent.futures
@@ -20,28 +20,27 @@ from rebar.estimators.base import checked_metrics
 from rebar.noise import Noise
 
 ROWS = 4000
-"""Rows (images * samples) of a pass: 12.5 MB a [rows, 784] tensor of float32."""
+"""Rows (images * samples) per pass; a [rows, 784] tensor of float32 has 12.5 MB."""
 
 WORKERS = max(1, min(4, os.cpu_count() or 1))
-"""Passes at once."""
+"""Passes in parallel."""
 
 CHUNK = 100
-"""Samples of a pass, an image."""
+"""Samples per image and pass."""
 
 COMPILED_PASSES = 100
-"""Full passes from which compiling pays: it takes 1.2 s, and saves 10 to 25 ms per pass of ROWS."""
+"""Full passes from which compiling pays: it takes 1.2 s, and saves 10 to 25 ms per pass."""
 
 
 class Evaluator:
-    """Evaluates a model and what its estimator reports.
+    """Evaluates a model and the metrics of its estimator.
 
     Args:
       model: see `rebar.types.Model`.
-      estimator: whose metrics are reported beside the bound; None for the bound alone.
-      seed: non-negative integer or several. The noise is a function of it, of the name of the
-        image set and of the images' position: every evaluation of a run, and every estimator
-        with the same seed, sees the same noise.
-      jit: compile the passes of large image sets with XLA; model and metrics must allow it.
+      estimator: its metrics are added to the bound; None for the bound alone.
+      seed: non-negative integer or several. The noise depends on it, the image set and the
+        positions of the images only, so it is the same for all evaluations and estimators.
+      jit: compile the passes of large image sets with XLA.
     """
 
     def __init__(self, model, estimator=None, seed=0, jit=False):
@@ -49,7 +48,7 @@ class Evaluator:
         self._estimator = estimator
         self._seed = seed
         self._jit = jit
-        # Outside of the compiled pass, where XLA draws more slowly.
+        # Outside the compiled pass, since XLA draws more slowly.
         self._draw = tf.function(self._uniforms, autograph=False)
         self._pass = tf.function(self._bounds, autograph=False)
         self._compiled_pass = tf.function(self._bounds, autograph=False, jit_compile=True)
@@ -63,8 +62,7 @@ class Evaluator:
           stream: number of the image set, e.g. 0 for validation and 1 for test.
 
         Returns:
-          name -> mean over images (over rows for the metrics): "bound" in nats, "elbo" in nats,
-          then the estimator's metrics.
+          name -> mean over images: "bound" and "elbo" in nats, then the estimator's metrics.
 
         Raises:
           RebarError: no images, or n_samples < 1.
@@ -85,7 +83,7 @@ class Evaluator:
             values = self._batch(x, n_samples, chunk, (stream, start), full)
             return {name: float(value) * len(x) / len(images) for name, value in values.items()}
 
-        # TensorFlow leaves Python's lock while it works, so threads share out the batches.
+        # TensorFlow releases Python's lock, so threads run in parallel.
         first, *rest = range(0, len(images), batch)
         parts = [evaluate(first)]
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
@@ -93,18 +91,12 @@ class Evaluator:
         return {name: sum(part[name] for part in parts) for name in parts[0]}
 
     def _batch(self, x, n_samples, chunk, position, compiled):
-        """Bound, ELBO and metrics of a batch, over chunks of samples.
-
-        A last chunk that is smaller is not compiled.
-        """
+        """Bound, ELBO and metrics of a batch, over chunks of samples."""
         encoded, chunks, values = None, [], {}
         for done in range(0, n_samples, chunk):
-            keys = np.stack(
-                [
-                    noise.key(self._seed, "evaluate", *position, done, layer)
-                    for layer in range(len(self._model.n_units))
-                ]
-            )
+            layers = range(len(self._model.n_units))
+            keys = [noise.key(self._seed, "evaluate", *position, done, layer) for layer in layers]
+            keys = np.stack(keys)
             size = min(chunk, n_samples - done)
             first = done == 0
             run = self._compiled_pass if compiled and size == chunk else self._pass
@@ -118,13 +110,13 @@ class Evaluator:
         return {"bound": bound, "elbo": elbo, **values}
 
     def _uniforms(self, keys, rows):
-        """Uniforms of a pass, [rows, H] of each layer."""
+        """Uniforms of a pass, [rows, H] per layer."""
         dtype = self._model.compute_dtype
         widths = enumerate(self._model.n_units)
         return tuple(noise.uniforms(keys[i], [rows, width], dtype) for i, width in widths)
 
     def _bounds(self, x, encoded, keys, uniforms, n_samples, with_metrics):
-        """One pass: first-layer logits [B, H], bound [B], mean f, and metrics if asked for."""
+        """One pass: first-layer logits [B, H], bound [B], mean f, and metrics if requested."""
         x = tf.cast(x, self._model.compute_dtype)
         latents = Noise(uniforms, n_samples, key=noise.fold_in(keys[0], 1))
         if encoded is None:
@@ -136,9 +128,6 @@ class Evaluator:
         if with_metrics and self._estimator is not None:
             if self._estimator.branches:
                 latents = noise.with_branches(latents, noise.fold_in(keys[0], 2))
-            metrics = checked_metrics(
-                self._estimator,
-                "metrics",
-                self._estimator.metrics(self._model, x, latents, hard),
-            )
+            metrics = self._estimator.metrics(self._model, x, latents, hard)
+            metrics = checked_metrics(self._estimator, "metrics", metrics)
         return encoded, bound, tf.reduce_mean(hard.objective), metrics

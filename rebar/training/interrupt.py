@@ -1,4 +1,4 @@
-"""Signals as a flag, so that a run can end between two steps with a checkpoint."""
+"""Signals as a flag, so that a run can save a checkpoint and end between two steps."""
 
 import signal
 import threading
@@ -11,12 +11,9 @@ class Interrupt:
             while interrupt.requested is None:
                 ...
 
-    A Ctrl-C after that raises KeyboardInterrupt at once: someone does not want to wait. Signals
-    other than SIGPIPE stay ignored if they were before, as under nohup. Old handlers come
-    back on exit. Outside the main thread, where Python allows no handlers, nothing happens.
-
-    Attributes:
-      requested: number of the first signal received, None before.
+    `requested` is its number. A second SIGINT raises KeyboardInterrupt. Signals other than SIGPIPE
+    that were ignored before, as under nohup, stay ignored. Handlers are restored on exit. Outside
+    the main thread, where Python allows no handlers, nothing happens.
     """
 
     def __init__(self):
@@ -26,10 +23,10 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                # None: a handler that C code set and Python could not put back.
+                # None: set by C code; Python could not restore it.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._receive)
-            # Nobody reads the output any more, as after `| head`. Python ignores this one.
+            # The reader of the output has ended, as after `| head`. Python ignores this signal.
             self._previous[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, self._receive)
         return self
 

@@ -1,11 +1,8 @@
-"""Everything that a run changes, and one step of it.
+"""The state of training and one step of it.
 
-A learner holds a model, an estimator, their optimizers and the gradient's moments. A step
-takes all gradients before any update, as the 2017 code did, and reports what held before the
-update. It knows neither names of estimators nor those of models.
-
-Gradients are those of means over the rows of a minibatch, whatever the estimator, so that a rate
-means the same for all: Adam hardly tells a mean from a sum, but gradient descent does.
+A step computes all gradients before any update, as the 2017 code did, and reports the state before
+the update. Gradients are those of means over the rows of a minibatch for every estimator, so that
+learning rates are comparable.
 """
 
 import tensorflow as tf
@@ -20,15 +17,14 @@ from rebar.training.optimizers import Rates
 from rebar.types import Estimate, capability
 
 CONTROL_RATE = 10
-"""How many times faster the control variates learn than the model (2017)."""
+"""Learning rate of the control variates, relative to that of the model (2017)."""
 
 RESERVED = {
     *("bound", "elbo", "epoch", "estimator_variance", "eval_samples", "finite", "log_variance"),
-    "log_variance_q",
-    *("nonfinite", "seconds", "step", "test", "test_elbo", "valid", "valid_elbo"),
-    "variance_draws",
+    *("log_variance_q", "nonfinite", "seconds", "step", "test", "test_elbo", "valid"),
+    *("valid_elbo", "variance_draws"),
 }
-"""Names that an estimator's metrics must not have: columns of training's own records."""
+"""Invalid names of an estimator's metrics: those of other records of a run."""
 
 
 class Learner:
@@ -36,16 +32,15 @@ class Learner:
 
     Args:
       model: see `rebar.types.Model`.
-      estimator: set up already.
-      learning_rate: Adam's, of the model; that of the control variates is ten times as high.
+      estimator: set up for the model.
+      learning_rate: of the model; that of the control variates is CONTROL_RATE times as high.
       beta2: Adam's decay of the second moment (2017: .99999).
       freeze_generator: train q and the control variates only (2017's eval_mode).
-      rates: of parts that do not follow learning_rate; they have optimizers of their own. None:
-        all follow.
+      rates: learning rates of parts that have separate optimizers.
 
     Attributes:
-      optimizer: of q, and of all of p that has no optimizer of its own.
-      watched: what must be finite in a step, in words: the ELBO, the gradient of each variable.
+      optimizer: of q, and of the variables of p without a separate optimizer.
+      watched: descriptions of the numbers that must be finite in a step.
     """
 
     def __init__(
@@ -71,36 +66,30 @@ class Learner:
             rates.control or CONTROL_RATE * learning_rate, beta2, estimator.trainable_variables
         )
         self.labels = list(estimator.labels)
-        groups = (
-            (self.labels, estimator.averaged_labels(), *estimator.common_gradients(model))
-            if self.labels
-            else ((), ())
-        )
+        averaged, common = (), ((), ())
+        if self.labels:
+            averaged, common = estimator.averaged_labels(), estimator.common_gradients(model)
         variables = model.trainable_variables
         inference = set(map(id, model.inference_variables))
-        self.moments = Moments(
-            variables,
-            *groups[:2],
-            [i for i, v in enumerate(variables) if id(v) in inference],
-            *groups[2:],
-        )
+        part = [i for i, v in enumerate(variables) if id(v) in inference]
+        self.moments = Moments(variables, self.labels, averaged, part, *common)
         self.watched = self._names()
         self._rescale = tf.function(self.moments.rescale, autograph=False)
 
     @property
     def steps(self) -> int:
-        """Steps taken so far."""
+        """Number of steps done."""
         return int(self.optimizer.iterations)
 
     def named_variables(self) -> dict:
-        """Name -> variable: all that must be saved to continue."""
+        """Name -> variable: everything to save in a checkpoint."""
         owners = {
             "model": self.model,
             "estimator": self.estimator,
             **{name: optimizer for name, (optimizer, _) in self._updates.items()},
             "control_optimizer": self.control_optimizer,
         }
-        # The position makes the name unique; Keras numbers optimizers, so their name is left out.
+        # The position makes the name unique; the name of an optimizer depends on history.
         named = {
             f"{prefix}/{i}/{gradients.variable_name(v).split('/')[-1]}": v
             for prefix, owner in owners.items()
@@ -110,28 +99,23 @@ class Learner:
         return named | self.moments.named_variables()
 
     def step(self, x: tf.Tensor, noise: Noise) -> tuple[dict, dict, tf.Tensor]:
-        """Estimate, update, remember; x [B, D]. See `begin_block`, too.
+        """Estimate at x [B, D], update; call `begin_block` before every hundred steps or so.
 
         Returns:
           metrics: name -> scalar, "elbo" first, then the estimator's, then the moments'.
-          variances: label (or "") -> scalar, of the moments before this step, over all components;
-            then label + moments.OF_PART -> scalar, over those of q.
+          variances: see `Moments.values`; before this step.
           finite: whether the ELBO and all gradients are finite, a boolean scalar.
         """
         return self.watched_step(x, noise)[:3]
 
     def watched_step(self, x: tf.Tensor, noise: Noise) -> tuple:
-        """As `step`, and in the fourth place which number is the first that is not finite.
-
-        That is an index into `watched`, 0 if there is none.
-        """
+        """As `step`, and the index into `watched` of the first number that is not finite, or 0."""
         estimate = checked_estimate(self.estimator, self.model, x, noise)
-        taken = RESERVED & set(estimate.metrics)
-        if taken:
+        if reserved := RESERVED & set(estimate.metrics):
             raise RebarError(
                 f"{type(self.estimator).__name__} reports metrics named "
-                f"{', '.join(sorted(taken))}: reserved for training; rename them in its estimate() "
-                "and metrics()"
+                f"{', '.join(sorted(reserved))}: reserved for training; rename them in its "
+                "estimate() and metrics()"
             )
         variances, moment_metrics = self.moments.values()
         metrics = {
@@ -153,28 +137,20 @@ class Learner:
         return metrics, variances, finite, first
 
     def _names(self) -> tuple:
-        """What a user is told of each number that must be finite, in the order of the terms."""
+        """Descriptions of the terms of `watched_step`, in their order."""
         paths = gradients.variable_names(self.model.trainable_variables)
-        own = gradients.variable_names(self.estimator.trainable_variables)
-        return (
-            "the ELBO",
-            *(
-                f"the gradient of {path}" + (f" by {label}" if label else "")
-                for label in self.labels or [""]
-                for path in paths
-            ),
-            *(f"the gradient of {path}" for path in own),
-        )
+        ends = [f" by {label}" for label in self.labels] or [""]
+        names = [f"the gradient of {path}{end}" for end in ends for path in paths]
+        control = gradients.variable_names(self.estimator.trainable_variables)
+        return ("the ELBO", *names, *(f"the gradient of {path}" for path in control))
 
     def begin_block(self) -> None:
-        """To be called before the first of every hundred steps or so; see `Moments.rescale`."""
+        """Rescale the moments, see `Moments.rescale`."""
         self._rescale()
 
     def _apply(self, estimate: Estimate, finite: tf.Tensor) -> None:
-        by_id = {
-            id(v): g
-            for v, g in zip(self.model.trainable_variables, estimate.gradients, strict=True)
-        }
+        ids = map(id, self.model.trainable_variables)
+        by_id = dict(zip(ids, estimate.gradients, strict=True))
         for optimizer, variables in self._updates.values():
             optimizer.apply_after(finite, [by_id[id(v)] for v in variables], variables)
         for estimator in self.estimator.members().values():

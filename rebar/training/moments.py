@@ -5,17 +5,14 @@ debiased,
 
     variance = m2 - mean(m1^2)
 
-is the mean over components of E[g^2] - E[g]^2 (the 2017 code kept m2 as a vector; its mean is
-linear, so a scalar gives the same number), and beside it the same over q's components alone, as in
-the DisARM paper: where p's gradient varies most, that of q is lost in the mean over all. It mixes
-the noise of the estimator with that of the minibatches. For several methods on one trajectory m1 is
-replaced by its average over those that estimate the same gradient; one that is biased by design
-keeps its own.
+is the mean over components of E[g^2] - E[g]^2, for all components and for those of q alone, as in
+the DisARM paper. It includes the noise of the minibatches. For several methods on one trajectory,
+m1 is the average over those that estimate the same gradient; others have a separate one.
 
-All this is memory traffic, so vectors are touched as little as the formulas allow. m1 is kept as
-scale * s, where a step is s <- s + (1 - d) / scale * g, one pass of a TensorFlow kernel; methods
-whose gradient of a variable is one tensor have one s for it. What is reported of a step, the state
-before it, is computed at the end of the step before: XLA copies what is read besides being updated.
+Memory traffic dominates the time. m1 is stored as scale * s, where a step is
+s <- s + (1 - d) / scale * g, one pass of a kernel; methods that share a gradient share s. The state
+before a step is computed at the end of the previous step, as XLA would copy variables that are both
+read and updated.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +24,7 @@ from rebar.core import gradients
 DECAY = 0.999
 
 OF_PART = " q"
-"""What is behind a label where the variance is that over the components of q alone."""
+"""Suffix of a label for the variance over the components of q alone."""
 
 
 class Moments:
@@ -35,12 +32,10 @@ class Moments:
 
     Args:
       variables: the model's trainable variables.
-      labels: of the tracked methods; empty for a single, unnamed gradient.
-      averaged: those labels whose first moments are averaged; the others are compared with their
-        own. Ignored for a single gradient.
+      labels: tracked methods; empty for a single, unnamed gradient.
+      averaged: labels whose first moments are averaged.
       part: positions of q's variables.
-      common_labels, common_indices: those labels give the same tensors as gradients of the
-        variables at those positions.
+      common_labels, common_indices: labels that share the gradients at these positions.
     """
 
     def __init__(
@@ -75,12 +70,12 @@ class Moments:
         self._reported = _zeros([1 + len(self.second) + len(self.labels)], variables[0])
 
     def _mean_variable(self, index, variable):
-        """Where the average over labels is stored: in the variable they share, if they do."""
+        """The variable of the average over labels: the shared one, if there is one."""
         firsts = [self._first[label][index] for label in self._averaged or [""]]
         return firsts[0] if _same(firsts) else _zeros(variable.shape, variable)
 
     def _name(self, prefix, variables):
-        """Name what has no name yet."""
+        """Name the variables that have no name yet."""
         named = set(map(id, self._vectors.values()))
         self._vectors |= {f"{prefix}/{i}": v for i, v in enumerate(variables) if id(v) not in named}
 
@@ -89,7 +84,7 @@ class Moments:
         return [self._scale * s for s in self._first[label]]
 
     def named_variables(self) -> dict:
-        """Name -> variable, for checkpoints; one that labels share has the first one's name."""
+        """Name -> variable, for checkpoints; a shared one has the name of its first label."""
         seconds = {}
         for key, second in self.second.items():
             label = key.removesuffix(OF_PART)
@@ -99,7 +94,7 @@ class Moments:
         return {**scalars, **self._vectors, **seconds}
 
     def values(self) -> tuple[dict, dict]:
-        """The moments as they stand.
+        """The current moments.
 
         Returns:
           variances: label (or "") -> scalar, over all components, then label + OF_PART -> scalar,
@@ -116,12 +111,7 @@ class Moments:
         return variances, {**metrics, "log_mean_square": tf.math.log(mean_square)}
 
     def update(self, tracked: Mapping, sums: Mapping) -> None:
-        """Take gradients into the averages.
-
-        Args:
-          tracked: label (or "") -> gradients aligned with the variables.
-          sums: label (or "") -> the sum of squares of each of them.
-        """
+        """Update the averages: label (or "") -> gradients, and -> their sums of squares."""
         scale = self._scale.assign(DECAY * self._scale)
         step = (DECAY - 1) / scale
         seen = set()
@@ -136,7 +126,7 @@ class Moments:
         self._report()
 
     def _means(self, sums):
-        """Mean squares over all components and, behind OF_PART, over those of q, from the sums."""
+        """Mean squares over all components and, at OF_PART, over those of q."""
         means = {"": _sum(sums) / sum(self._sizes)}
         if self._part:
             part = _sum([sums[i] for i in self._part])
@@ -144,7 +134,7 @@ class Moments:
         return means
 
     def _report(self):
-        """Compute what `values` returns from what the vectors now are."""
+        """Store what `values` returns."""
         for i, mean in enumerate(self._mean):
             firsts = [self._first[label][i] for label in self._averaged or [""]]
             if not _same([mean, *firsts]):
@@ -154,12 +144,12 @@ class Moments:
         of_mean = self._means(gradients.sums_of_squares(mean))
         abouts, deviations = {"": of_mean}, []
         for label in self.labels:
-            own = [tf.convert_to_tensor(v) for v in self._first[label]]
+            first = [tf.convert_to_tensor(v) for v in self._first[label]]
             inside = label in self._averaged
-            abouts[label] = of_mean if inside else self._means(gradients.sums_of_squares(own))
+            abouts[label] = of_mean if inside else self._means(gradients.sums_of_squares(first))
             squares = [
                 gradients.sum_of_squares(a - b)
-                for a, b, s, m in zip(own, mean, self._first[label], self._mean, strict=True)
+                for a, b, s, m in zip(first, mean, self._first[label], self._mean, strict=True)
                 if s is not m
             ]
             distance = _sum(squares) if squares else tf.zeros_like(scale)
@@ -172,9 +162,9 @@ class Moments:
         self._reported.assign([scale * of_mean[""], *variances, *deviations])
 
     def rescale(self) -> None:
-        """Write the scale, which shrinks by d a step, into the vectors; before it gets small.
+        """Multiply the vectors by the scale, which shrinks by d per step, and reset it to 1.
 
-        To be called at fixed steps: rounding, and with it a run's last bits, depends on when.
+        Rounding depends on when: call it at fixed steps.
         """
         for variable in self._vectors.values():
             variable.assign(self._scale * variable)
@@ -186,11 +176,7 @@ def _zeros(shape, like):
 
 
 def _sum(scalars):
-    """Their sum, to the same bit each time.
-
-    The order in which AddN adds depends on which of its terms nobody else is still to read, that is
-    on who was faster, where terms have further readers as here.
-    """
+    """A bit-exact sum: the order of AddN depends on timing where terms have other readers."""
     return tf.reduce_sum(tf.stack(scalars))
 
 

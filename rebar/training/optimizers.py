@@ -1,4 +1,4 @@
-"""Who updates what: Adam as TensorFlow 1 had it, RAdam or gradient descent, for a model's parts.
+"""Adam as in TensorFlow 1, RAdam and gradient descent, for the parts of a model.
 
     Adam   m <- m + (1 - beta1) (g - m),    v <- v + (1 - beta2) (g^2 - v)
            w <- w - lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon)
@@ -10,8 +10,8 @@
 
 Adam: Kingma & Ba 2015, the form at the end of section 2, in which epsilon is not bias-corrected.
 Keras' Adam has the same form; its update takes twice as long where it is not compiled.
-RAdam: Liu et al. 2020 (arXiv 1908.03265), algorithm 2, with PyTorch's threshold 5 instead of 4, and
-epsilon added to sqrt(v) before the bias correction, as there.
+RAdam: Liu et al. 2020 (arXiv 1908.03265), algorithm 2, with threshold 5 instead of 4 and epsilon
+added to sqrt(v) before the bias correction, as in PyTorch.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ from rebar.types import capability
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Learning rates of a model's parts, where they are not that of the model; 0: they are.
+    """Learning rates of a model's parts; 0: that of the model.
 
     Attributes:
-      generator: of p but for the prior.
+      generator: of p without the prior.
       prior: of p(b_L).
       prior_optimizer: of p(b_L), "adam" or "sgd".
       control: of the control variates; 0: ten times that of the model (2017).
-      optimizer: of the model but for a prior that has its own, "adam" or "radam".
+      optimizer: of the model, "adam" or "radam".
     """
 
     generator: float = 0.0
@@ -43,13 +43,13 @@ class Rates:
 
 
 def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
-    """Name -> (optimizer, its variables): "optimizer", and one for each part that has its own.
+    """Name -> (optimizer, its variables): "optimizer", and one for each part with its own rate.
 
-    Each trainable variable of the model is in one list. "optimizer" has those of q at least.
+    Each trainable variable of the model is in one list; "optimizer" has at least those of q.
 
     Raises:
-      RebarError: an unknown `prior_optimizer`, or a rate for the prior of a model that has no
-        attribute `prior_variables`.
+      RebarError: an unknown optimizer, or a rate for the prior of a model that has no attribute
+        `prior_variables`.
     """
     if rates.prior_optimizer not in ("adam", "sgd"):
         raise RebarError(f"prior_optimizer={rates.prior_optimizer!r}: choose from adam, sgd")
@@ -57,68 +57,67 @@ def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
         raise RebarError(
             f"optimizer={rates.optimizer!r}: choose from {', '.join(MODEL_OPTIMIZERS)}"
         )
-    own_prior = rates.prior > 0 or rates.prior_optimizer == "sgd"
+    separate = rates.prior > 0 or rates.prior_optimizer == "sgd"
     prior = capability(model, "prior_variables")
-    if own_prior and prior is None:
+    if separate and prior is None:
         raise RebarError(
-            f"{type(model).__name__} does not say which variables are its prior's, so they cannot "
-            "have an optimizer of their own; give the model an attribute prior_variables"
+            f"{type(model).__name__} has no attribute prior_variables, so its prior cannot have a "
+            "separate optimizer; add it, or leave out learning_rate_prior and prior_optimizer"
         )
     names = {id(v): "optimizer" for v in model.inference_variables}
-    names |= {id(v): "prior_optimizer" if own_prior else "optimizer" for v in prior or ()}
-    rest = "generator_optimizer" if rates.generator > 0 else "optimizer"
+    names |= {id(v): "prior_optimizer" if separate else "optimizer" for v in prior or ()}
+    generator = "generator_optimizer" if rates.generator > 0 else "optimizer"
     parts: dict = {}
     for v in model.trainable_variables:
-        parts.setdefault(names.get(id(v), rest), []).append(v)
-    make = {
-        "optimizer": lambda v: MODEL_OPTIMIZERS[rates.optimizer](learning_rate, beta2, v),
-        "generator_optimizer": lambda v: MODEL_OPTIMIZERS[rates.optimizer](
-            rates.generator, beta2, v
-        ),
-        "prior_optimizer": lambda v: (
-            sgd(rates.prior or learning_rate, v)
-            if rates.prior_optimizer == "sgd"
-            else adam(rates.prior, beta2, v)
-        ),
-    }
-    return {name: (make[name](parts[name]), parts[name]) for name in make if name in parts}
+        parts.setdefault(names.get(id(v), generator), []).append(v)
+
+    def make(name, variables):
+        if name == "prior_optimizer":
+            if rates.prior_optimizer == "sgd":
+                return sgd(rates.prior or learning_rate, variables)
+            return adam(rates.prior, beta2, variables)
+        rate = rates.generator if name == "generator_optimizer" else learning_rate
+        return MODEL_OPTIMIZERS[rates.optimizer](rate, beta2, variables)
+
+    order = ("optimizer", "generator_optimizer", "prior_optimizer")
+    return {name: (make(name, parts[name]), parts[name]) for name in order if name in parts}
 
 
-def adam(learning_rate: float, beta2: float, variables):
-    """Adam for these variables, with the state made; None if there are none."""
-    return _adaptive(FusedAdam, learning_rate, beta2, variables)
-
-
-def radam(learning_rate: float, beta2: float, variables):
-    """RAdam for these variables, with the state made; None if there are none."""
-    return _adaptive(FusedRAdam, learning_rate, beta2, variables)
-
-
-def _adaptive(kind, learning_rate, beta2, variables):
+def adam(learning_rate: float, beta2: float, variables, kind=None):
+    """Adam for variables, with its state; None if there are none."""
     if not variables:
         return None
-    optimizer = kind(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
+    optimizer = (kind or FusedAdam)(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
     optimizer.build(variables)
     return optimizer
 
 
+def radam(learning_rate: float, beta2: float, variables):
+    """RAdam for variables, with its state; None if there are none."""
+    return adam(learning_rate, beta2, variables, FusedRAdam)
+
+
 def sgd(learning_rate: float, variables):
-    """Gradient descent for these variables."""
+    """Gradient descent for variables."""
     optimizer = FusedSGD(learning_rate)
     optimizer.build(variables)
     return optimizer
 
 
+MODEL_OPTIMIZERS = {"adam": adam, "radam": radam}
+"""Values of the hparam `optimizer`."""
+
+
 class _ApplyAfter:
-    """What both have in common: updates that wait for a value."""
+    """Mixin that delays updates until a value is available."""
 
     _factor: tf.Tensor | float = 1.0
 
     def apply_after(self, finite, gradients, variables):
-        """Apply, but only once `finite`, a boolean scalar, is known; with rate 0 if it is false.
+        """Apply after `finite`, a boolean scalar, is computed; with rate 0 if it is false.
 
-        `finite` should depend on all that reads the variables. XLA orders by data alone, and copies
-        a variable whose update it cannot place after the last use of the old value.
+        `finite` should depend on all reads of the variables: XLA orders by data alone, and copies
+        a variable that it cannot update after the last read.
         """
         self._factor = tf.cast(finite, variables[0].dtype)
         self.apply(gradients, variables)
@@ -126,7 +125,7 @@ class _ApplyAfter:
 
 
 class FusedAdam(_ApplyAfter, keras.optimizers.Adam):
-    """Keras' Adam with the update done by TensorFlow's kernel; same arguments, same state."""
+    """Keras' Adam, updated by TensorFlow's kernel; same arguments and state."""
 
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable and its moments."""
@@ -149,7 +148,7 @@ class FusedAdam(_ApplyAfter, keras.optimizers.Adam):
 
 
 class FusedRAdam(FusedAdam):
-    """Rectified Adam; arguments and state are those of Adam."""
+    """Rectified Adam, with the arguments and state of Adam."""
 
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable and its moments."""
@@ -179,7 +178,7 @@ class FusedRAdam(FusedAdam):
 
 
 class FusedSGD(_ApplyAfter, keras.optimizers.SGD):
-    """Keras' gradient descent, without momentum, with the update done by TensorFlow's kernel."""
+    """Keras' gradient descent without momentum, updated by TensorFlow's kernel."""
 
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable."""
@@ -188,7 +187,3 @@ class FusedSGD(_ApplyAfter, keras.optimizers.SGD):
             alpha=self._factor * tf.cast(learning_rate, variable.dtype),
             delta=gradient,
         )
-
-
-MODEL_OPTIMIZERS = {"adam": adam, "radam": radam}
-"""What the hparam `optimizer` can say -> the function that makes it."""

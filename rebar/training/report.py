@@ -1,4 +1,4 @@
-"""What a run tells of its epochs, see `run`: printed lines, metrics.jsonl, events, pictures."""
+"""Per-epoch reporting: log lines, metrics.jsonl, TensorBoard, pictures."""
 
 import contextlib
 import math
@@ -19,15 +19,9 @@ from rebar.training.schedule import Schedule
 
 
 class Report:
-    """Prints and writes what is known of a run at the ends of its epochs, and measures it then.
+    """Measures, prints and writes the state of a run at the ends of its epochs.
 
-    Args:
-      learner: that is trained.
-      dataset: training, validation and test images.
-      folder: of the run.
-      schedule: see `Schedule`.
-      steps_per_epoch: minibatches of an epoch.
-      batch_size, n_samples, seed, jit, label, draw, settings: see `Run`.
+    Arguments are those of `Run`, and steps_per_epoch.
     """
 
     def __init__(
@@ -47,7 +41,7 @@ class Report:
         settings: Mapping[str, Any],
     ):
         self._learner = learner
-        self._data = dataset
+        self._sets = {"Valid": dataset.valid, "Test": dataset.test}
         self._folder = folder
         self._schedule = schedule
         self._steps_per_epoch = steps_per_epoch
@@ -59,28 +53,20 @@ class Report:
         self._metrics = records.MetricsFile(folder / "metrics.jsonl")
         self._gallery = Gallery(folder, draw)
 
-    def truncate_after(self, step: int) -> list[str]:
-        """Drop what was written beyond `step`, by a run that went on after its last checkpoint.
-
-        Returns:
-          What is to be said of it.
-
-        Raises:
-          RebarError: something cannot be read, written or removed.
-        """
-        told = []
+    def truncate_after(self, step: int) -> str | None:
+        """Drop records and pictures beyond the step of a checkpoint; return a note about it."""
         dropped = self._metrics.truncate_after(step)
-        if dropped:
-            told.append(
-                f"{dropped} lines of {self._metrics.path} beyond step {step} are dropped; these "
-                "steps are trained again"
-            )
         self._gallery.truncate_after(step)
-        return told
+        if not dropped:
+            return None
+        return (
+            f"{dropped} lines of {self._metrics.path} beyond step {step} are dropped; these steps "
+            "are repeated"
+        )
 
     @contextlib.contextmanager
     def opened(self, last: int) -> Iterator[None]:
-        """Around the steps up to `last`: a progress bar and a file of events."""
+        """Show a progress bar up to step `last`, and write a file of events."""
         step = self._learner.steps
         with (
             contextlib.closing(events.Events(self._folder)) as self._events,
@@ -92,28 +78,26 @@ class Report:
             yield
 
     def begin_epoch(self) -> None:
-        """Take the time from now on."""
+        """Start the timer."""
         self._started = time.monotonic()
 
     def epoch(
         self, metrics: Mapping[str, float], variances: Mapping[str, float], last: bool
     ) -> None:
-        """Print and write the means of an epoch, evaluate if it is time.
+        """Print and write the means of an epoch; measure and evaluate if they are due.
 
         Args:
           metrics: "elbo", then those of the estimator.
-          variances: by label, see `Moments.values`.
+          variances: see `Moments.values`.
           last: whether training ends here.
         """
         step = self._learner.steps
-        log_variances = {k: _log(v) for k, v in variances.items() if not k.endswith(OF_PART)}
+        logs = {label: _log(variance) for label, variance in variances.items()}
+        of_q = {k.removesuffix(OF_PART): v for k, v in logs.items() if k.endswith(OF_PART)}
+        log_variances = {k: v for k, v in logs.items() if not k.endswith(OF_PART)}
         log_variance = log_variances.get("", log_variances)
-        of_q = {
-            k.removesuffix(OF_PART): _log(v) for k, v in variances.items() if k.endswith(OF_PART)
-        }
-        measure, evaluate = map(
-            self._is_time, (self._schedule.variance_freq, self._schedule.eval_freq)
-        )
+        measure = self._is_due(self._schedule.variance_freq)
+        evaluate = self._is_due(self._schedule.eval_freq)
         self.printer.epoch(step, metrics, log_variance, last or measure or evaluate)
         record = {
             "step": step,
@@ -135,12 +119,12 @@ class Report:
         self._events.scalars(step, scalars)
         self._events.images(step, images)
 
-    def _is_time(self, frequency):
-        """Whether a whole number of `frequency` epochs is done; never for 0."""
+    def _is_due(self, frequency):
+        """Whether a multiple of `frequency` epochs is done; false for 0."""
         return frequency > 0 and self._learner.steps % (frequency * self._steps_per_epoch) == 0
 
     def _estimator_variance(self, step, scalars, alone):
-        """Measure, print and return the variance of the estimators alone."""
+        """Measure, print and return the conditional variances."""
         draws = self._schedule.variance_draws
         measured = self._meter(self._batch, draws, self._seed, (step,))
         table = {label: values.record() for label, values in measured.items()}
@@ -151,13 +135,11 @@ class Report:
         return {"estimator_variance": table, "variance_draws": draws}
 
     def _evaluation(self, step, scalars):
-        """Print and return the bounds of the validation and the test images."""
+        """Print and return the bounds of the validation and test images."""
         record = {}
-        for stream, (name, images) in enumerate(
-            (("Valid", self._data.valid), ("Test", self._data.test))
-        ):
+        for stream, (name, images) in enumerate(self._sets.items()):
             if not len(images):
-                continue  # nothing was set aside for validation
+                continue  # no validation set
             values = self._evaluate(images, self._schedule.eval_samples, stream)
             self.printer.evaluation(name, step, list(values.values()))
             name = name.lower()
@@ -167,7 +149,7 @@ class Report:
 
 
 def _log(variance: float) -> float:
-    """log of a variance: -inf for 0, nan where rounding or a shared mean makes it negative."""
+    """Log of a variance: -inf for 0, nan where rounding or a shared mean makes it negative."""
     if variance == 0:
         return -math.inf
     return math.log(variance) if variance > 0 else math.nan

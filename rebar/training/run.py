@@ -1,12 +1,12 @@
-"""A training run: epochs, what they print and write, evaluation, resume, a clean stop.
+"""A training run: epochs, evaluation, checkpoints, resuming, and an orderly stop.
 
     Step <step>: [ELBO, metrics of the estimator ...]    means over the epoch's minibatches
     <log of the mean gradient variance>                  or ('<method>', <log variance>) lines
 
-then, every `variance_freq` epochs, Variance lines (see `estimator_variance`) and, every `eval_freq`
-epochs, Valid and Test lines with the multi-sample bound first. The numbers of a step are those
-before its update, `step` counts the steps done. A run that ends in the middle of an epoch prints
-the means over the part that is done; going on later, the epoch counts as a whole.
+are printed per epoch, Variance lines (see `estimator_variance`) every `variance_freq` epochs, Valid
+and Test lines with the multi-sample bound first every `eval_freq` epochs. The numbers of a step are
+those before its update; `step` is the number of steps done. A run that ends within an epoch prints
+the means so far; a resumed run reports the complete epoch.
 """
 
 import contextlib
@@ -37,16 +37,16 @@ class Run:
     """One training run in a folder, new or resumed.
 
     Args:
-      learner: what to train.
+      learner: see `Learner`.
       dataset: training, validation and test images.
-      folder: of the run; created. Holds checkpoints, metrics.jsonl, TensorBoard events, pictures.
-      identity: JSON values that a checkpoint must agree with (hparams, seed).
+      folder: folder of the run, for checkpoints, metrics.jsonl, TensorBoard events and pictures.
+      identity: JSON values that must equal those of a checkpoint (hparams, seed).
       batch_size, n_samples, seed, jit: see `Blocks`.
       schedule: see `Schedule`.
-      label: of a single estimator, where its variance is measured.
-      say: prints a line that is not part of the log (warnings, what is resumed).
-      draw: what is drawn at evaluations, see `runs.images`; it must leave the model as it is.
-      settings: what TensorBoard's HPARAMS tab shows of the run; nothing, if empty.
+      label: name of a single estimator in variance measurements.
+      say: prints a line that is not part of the log.
+      draw: draws pictures at evaluations without changing the model, see `runs.images`.
+      settings: values for TensorBoard's HPARAMS tab, if any.
 
     Raises:
       RebarError: the folder cannot be written, or its checkpoint is of another run.
@@ -110,49 +110,45 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Steps done."""
+        """Number of steps done."""
         return self._learner.steps
 
     def _resume(self):
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
-            found = checkpoint.restore(
-                self._folder, self._learner.named_variables(), self._identity
-            )
-        for warning in told:
+            variables = self._learner.named_variables()
+            saved = checkpoint.restore(self._folder, variables, self._identity)
+        for warning in caught:
             if warning.category is RuntimeWarning:
                 self._say(f"warning: {warning.message}")
-        if found is not None:
-            mean = found.extra["input_mean"]
-            if not np.array_equal(mean, self._learner.model.input_mean):
+        if saved is not None:
+            if not np.array_equal(saved.extra["input_mean"], self._learner.model.input_mean):
                 raise RebarError(
-                    f"{found.path} was trained on other data: the mean of the training images "
-                    "differs. Give the old --data_dir to go on, or another --working_dir to start "
+                    f"{saved.path} was trained on other data: the mean of the training images "
+                    "differs; give the old --data_dir to resume, or another --working_dir to start "
                     "a new run"
                 )
-            self._epoch = [found.extra["epoch"]] if len(found.extra["epoch"]) else []
-            self._saved_step = found.step
-            self._say(f"resuming at step {found.step} from {found.path}")
-            changed = checkpoint.changed(found, "versions", self._environment)
-            if changed:
+            self._epoch = [saved.extra["epoch"]] if len(saved.extra["epoch"]) else []
+            self._saved_step = saved.step
+            self._say(f"resuming at step {saved.step} from {saved.path}")
+            if changed := checkpoint.changed(saved, "versions", self._environment):
                 self._say(
-                    f"warning: the environment changed since {found.path.name} was written: "
+                    f"warning: the environment changed since {saved.path.name} was written: "
                     f"{'; '.join(changed)}. The run continues, but is not bit-exact"
                 )
         checkpoint.tidy(self._folder, self.steps)
         files.remove_leftovers(*self._folder.glob("snapshots/*"))
-        for text in self._report.truncate_after(self.steps):
-            self._say(text)
+        if note := self._report.truncate_after(self.steps):
+            self._say(note)
 
     def train(self) -> int | None:
-        """Train to the end of the schedule; says so if it is reached already.
+        """Train to the end of the schedule.
 
         Returns:
-          None, or the number of the signal that ended the run early; all is saved either way.
+          None, or the number of the signal that ended the run early, with a checkpoint.
 
         Raises:
-          RebarError: a number is no longer finite; says between which steps, and keeps the last
-            good checkpoint. Or something cannot be written.
+          RebarError: a non-finite number; the last checkpoint is kept. Or a file cannot be written.
         """
         per_epoch = self._blocks.steps_per_epoch
         last = self._schedule.last_step(per_epoch)
@@ -188,29 +184,29 @@ class Run:
                 self._report.printer.summary(self._folder)
         return requested
 
-    def _checked(self, step, taken):
-        """The block's records as a table [steps, columns]; refuses what is not finite."""
-        variances = np.isfinite(list(taken.variances.values()))
-        finite = taken.finite & np.all(variances, axis=0)
+    def _checked(self, step, block):
+        """The records of a block as a table [steps, columns]; refuses non-finite numbers."""
+        columns = [*block.metrics.values(), *block.variances.values()]
+        finite = block.finite & np.all(np.isfinite(columns[len(block.metrics) :]), axis=0)
         if not np.all(finite):
             i = int(np.argmin(finite))
             what = "a running gradient variance"
-            if not taken.finite[i]:
-                what = self._learner.watched[taken.first[i]]
+            if not block.finite[i]:
+                what = self._learner.watched[block.first[i]]
             kept = f"step {self._saved_step}" if self._saved_step >= 0 else "none was written yet"
             raise RebarError(
-                f"a number is not finite any more: {what} at step {step + i + 1} (step {step + i} "
-                f"was good), with the estimator {type(self._learner.estimator).__name__}. The last "
-                f"good checkpoint is kept: {kept}. Try a lower learning_rate, or look at the inputs"
+                f"non-finite value in {what} at step {step + i + 1} (step {step + i} was finite), "
+                f"with the estimator {type(self._learner.estimator).__name__}; lower learning_rate "
+                f"or check the inputs. The last checkpoint is kept: {kept}"
             )
-        self._columns = (tuple(taken.metrics), tuple(taken.variances))
-        return np.stack([*taken.metrics.values(), *taken.variances.values()], axis=1)
+        self._columns = (tuple(block.metrics), tuple(block.variances))
+        return np.stack(columns, axis=1)
 
     def _finish_epoch(self, last):
-        """Report the means of the epoch's minibatches, keep a checkpoint if it is time."""
+        """Report the means of the epoch's minibatches; keep a checkpoint if it is due."""
         means = np.mean(np.concatenate(self._epoch).astype(np.float64), axis=0)
-        epoch, rest = divmod(self.steps, self._blocks.steps_per_epoch)
-        if rest == 0:
+        epoch, position = divmod(self.steps, self._blocks.steps_per_epoch)
+        if position == 0:
             self._epoch = []
         names, labels = self._columns
         self._report.epoch(
@@ -218,7 +214,7 @@ class Run:
             dict(zip(labels, means[len(names) :], strict=True)),
             self.steps == last,
         )
-        if rest == 0 and epoch in self._schedule.keep_epochs:
+        if position == 0 and epoch in self._schedule.keep_epochs:
             self._write(self._folder / "snapshots" / f"epoch-{epoch}")
         self._report.begin_epoch()
 
@@ -228,7 +224,7 @@ class Run:
         self._saved_step = self.steps
 
     def _write(self, folder):
-        """A checkpoint into a folder."""
+        """Write a checkpoint into a folder."""
         epoch = np.concatenate(self._epoch) if self._epoch else np.zeros([0, 0], np.float32)
         checkpoint.save(
             folder,

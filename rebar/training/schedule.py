@@ -10,16 +10,15 @@ class Schedule:
     """Training length, intervals and log format.
 
     Attributes:
-      training_steps: stop after that many steps.
-      epochs: stop after that many epochs; 0: no such limit.
+      training_steps: maximum number of steps.
+      epochs: maximum number of epochs; 0: no limit.
       eval_freq: epochs between evaluations; 0: never.
-      eval_samples: S of the bound.
-      variance_freq: epochs between measurements of the variance of the estimators; 0: never.
-      variance_draws: draws of the noise of each.
-      save_seconds: time between checkpoints (one is always written at the end).
-      keep_epochs: epochs after which a checkpoint is kept for good, in snapshots/epoch-<epoch>.
-      log_format: "2017", "table", "quiet", or "auto": 2017, on a terminal at most one epoch per
-        second.
+      eval_samples: samples of the bound.
+      variance_freq: epochs between measurements of the conditional variance; 0: never.
+      variance_draws: noise draws per measurement.
+      save_seconds: time between checkpoints; one is always written at the end.
+      keep_epochs: epochs whose checkpoints are kept, in snapshots/epoch-<epoch>.
+      log_format: one of `runs.printer.FORMATS`.
     """
 
     training_steps: int = STEPS_2017

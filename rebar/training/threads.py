@@ -1,29 +1,28 @@
-"""How many threads TensorFlow uses for a run.
+"""Number of threads for training.
 
-Steps of the usual size (24 images, 200 units) are hundreds of small operations. Left to itself
-TensorFlow splits each of them over all cores, which costs more than it gains: one thread an
-operation, two operations at once, is two to four times as fast. Steps compiled with XLA, and large
-ones, do gain from all cores (docs/performance.md has the measurements).
+Steps of the usual size (24 images, 200 units) are hundreds of small operations. One thread per
+operation and two operations in parallel are two to four times as fast as TensorFlow's default.
+Large steps, and steps compiled with XLA, gain from all cores (docs/performance.md).
 """
 
 from rebar.runs.environment import cores
 
 SMALL = 20_000
-"""Rows times units up to which a step counts as small."""
+"""Maximum of rows times units of a small step."""
 
 
 def choose_threads(threads: int, jit: bool, rows: int, units: int, limit: int = 0) -> dict:
-    """Set TensorFlow's threads; to be called before it does anything.
+    """Set TensorFlow's threads, before it runs an operation.
 
     Args:
-      threads: threads an operation; 0 chooses by the size of a step.
+      threads: threads per operation; 0 chooses from the size of a step.
       jit: whether steps are compiled with XLA.
       rows: batch_size * n_samples.
-      units: of a latent layer.
-      limit: cores to be content with; 0: all that this process may use.
+      units: width of a latent layer.
+      limit: maximum number of cores; 0 uses all that are available.
 
     Returns:
-      What holds, for the run's record: intra_op and inter_op, 0 meaning TensorFlow's default.
+      The numbers in use, intra_op and inter_op; 0 is TensorFlow's default.
     """
     import tensorflow as tf
 
@@ -35,8 +34,7 @@ def choose_threads(threads: int, jit: bool, rows: int, units: int, limit: int = 
     try:
         config.set_intra_op_parallelism_threads(chosen["intra_op"])
         config.set_inter_op_parallelism_threads(chosen["inter_op"])
-    except RuntimeError:
-        # TensorFlow is at work already, as when several runs share a process: what it has, holds.
+    except RuntimeError:  # TensorFlow runs already, as with several runs in one process
         chosen = {
             "intra_op": config.get_intra_op_parallelism_threads(),
             "inter_op": config.get_inter_op_parallelism_threads(),

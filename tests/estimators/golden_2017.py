@@ -88,7 +88,7 @@ class Golden:
             if hasattr(e, "raw_eta"):
                 prefix = f"{METHODS[label]}/" if tracked else ""
                 names[e.raw_eta.path] = [f"{prefix}eta/{n}" for n in self.model_names(learner)]
-            if hasattr(e, "log_temperature"):
+            if e.log_temperature is not None:
                 names[e.log_temperature.path] = "pre_temperature"
         return [names[v.path] for v in learner.estimator.trainable_variables]
 

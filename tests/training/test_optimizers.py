@@ -266,5 +266,5 @@ def test_what_is_refused():
         inference_variables = model.inference_variables
 
     assert parts(Own, generator=0.1)["generator_optimizer"] == ["prior/logits", *P]
-    with pytest.raises(RebarError, match="does not say which variables are its prior's"):
+    with pytest.raises(RebarError, match="has no attribute prior_variables"):
         for_model(Own(), 0.01, BETA2, Rates(prior=0.1))
