@@ -12,7 +12,6 @@ architecture, and compare.csv and compare.md for all of them, as docs/compare.md
 """
 
 import re
-import signal
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,6 @@ from rebar.cli.quiet import quiet_start
 from rebar.compare import PANELS, X
 from rebar.errors import RebarError
 from rebar.runs.files import write_file
-from rebar.training.interrupt import Interrupt
 
 
 def define_flags() -> flags.FlagValues:
@@ -65,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(values, arguments) -> int | None:
-    """Compare once, or with --live until a signal comes."""
+    """Compare once, or with --live until Ctrl-C."""
     if not arguments:
         raise RebarError(
             "give the folders or logs of runs, e.g. rebar-compare /tmp/rebar --output=comparison"
@@ -78,20 +76,19 @@ def _compare(values, arguments) -> int | None:
 
 
 def _live(job, seconds) -> int:
-    """Refresh until a signal comes."""
-    with Interrupt() as interrupt:
-        while interrupt.requested is None:
+    """Refresh until Ctrl-C."""
+    try:
+        while True:
             try:
                 job.refresh()
             except RebarError as error:
                 if not job.written:
                     raise
                 print(f"kept the last figures and tables: {error}", flush=True)
-            until = time.monotonic() + seconds
-            while interrupt.requested is None and time.monotonic() < until:
-                time.sleep(min(0.1, seconds))
+            time.sleep(seconds)
+    except KeyboardInterrupt:
         print("stopped; the last figures and tables are kept", flush=True)
-        return 0 if interrupt.requested == signal.SIGINT else frame.SIGNAL + interrupt.requested
+        return 0
 
 
 class _Job:
@@ -108,13 +105,13 @@ class _Job:
     def refresh(self) -> None:
         """Read, draw, write and print what is new. Raises RebarError if nothing can be drawn."""
         from rebar.compare import figures, groups, reading, tables
-        from rebar.compare import runs as runs_module
+        from rebar.compare.runs import frame as to_frame
 
         runs, problems = reading.read(self._arguments)
-        if any(run.needs_tensorflow for run in runs):
+        if any(run.origin == "2017" for run in runs):
             with quiet_start():
                 import rebar.factory  # noqa: F401
-        table = runs_module.frame(runs)
+        table = to_frame(runs)
         if self._before is not None and table.equals(self._before):
             return
         self._before = table

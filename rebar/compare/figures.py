@@ -38,7 +38,7 @@ _LABELS = {
 _X = {
     "steps": "training steps",
     "epochs": "epochs",
-    "seconds": "training time (minutes)",
+    "seconds": "training time (seconds)",
     "evaluations": "evaluations of f",
 }
 
@@ -136,9 +136,9 @@ def _panel(axes, comparison, looks, name, x, part):
             values = run.series(what, line.label)
             place = run.x(x, line.cost).reindex(values.index).to_numpy()
             extent.append((place, _log(values.to_numpy()) if log else values.to_numpy()))
-            axes.plot(*_scaled(extent[-1], x), **options)
+            axes.plot(*extent[-1], **options)
         extent.append(curve(line, what, x, log))
-        place, middle, low, high = _scaled(extent[-1], x)
+        place, middle, low, high = extent[-1]
         if len(line.runs) > 1:
             axes.fill_between(place, low, high, color=look.color, alpha=0.2, linewidth=0)
         # About eight markers, shifted from line to line.
@@ -146,19 +146,15 @@ def _panel(axes, comparison, looks, name, x, part):
         options |= {"linewidth": 1.5, "alpha": 1, "marker": look.marker, "markersize": 4.5}
         axes.plot(place, middle, markevery=slice(i * every // 4 % every, None, every), **options)
     heading, unit = _LABELS.get(name, (name, name))
-    samples = {run.eval_samples for line in comparison.lines for run in line.runs} - {None}
+    samples = {line.settings.get("eval_samples", "multi") for line in comparison.lines}
     heading = heading.format(samples.pop() if len(samples) == 1 else "multi")
     axes.set_title(heading if what == name or part == "total" else f"{heading}, {part}")
     axes.set(xlabel=_X[x], ylabel=unit)
     axes.margins(x=0.02)
-    _limit(axes, [_scaled(one, x) for one in extent if len(one[0])])
-    if x in ("steps", "evaluations"):
+    _limit(axes, [one for one in extent if len(one[0])])
+    if x != "epochs":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.locator_params(axis="x", nbins=6)
-
-
-def _scaled(extent, x):
-    return (extent[0] / 60 if x == "seconds" else extent[0], *extent[1:])
 
 
 def _limit(axes, extent):

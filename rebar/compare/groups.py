@@ -12,7 +12,6 @@ import collections
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -29,17 +28,10 @@ _LEAST_PART = 0.5
 """Where no run of a line is finished, those that got this far of the furthest make its mean."""
 
 
-class Value(NamedTuple):
+def mean(numbers: Sequence[float] | pd.Series = ()) -> tuple[float, float]:
     """Mean and standard error over seeds; NaN where there is none."""
-
-    mean: float = float("nan")
-    error: float = float("nan")
-
-
-def mean(numbers: Sequence[float] | pd.Series) -> Value:
-    """Mean and standard error of some numbers."""
     series = pd.Series(numbers, dtype=float)
-    return Value(series.mean(skipna=False), series.sem(skipna=False))
+    return series.mean(skipna=False), series.sem(skipna=False)
 
 
 @dataclasses.dataclass(eq=False)
@@ -49,7 +41,6 @@ class Line:
     Attributes:
       label: label of the estimator.
       name: label, and the settings in which it differs from other lines of the comparison.
-      settings: see `Run`.
       runs: runs in the mean, one per seed.
       short: runs that are not in the mean: unfinished or diverged.
       unbiased, evaluations: see `Run.facts`.
@@ -59,13 +50,17 @@ class Line:
 
     label: str
     name: str
-    settings: dict[str, str]
     runs: list[Run]
     short: list[Run]
     unbiased: bool | None
     evaluations: float | None
     trains: bool
     cost: float | None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """See `Run`."""
+        return self.runs[0].settings
 
     def table(self, quantity: str) -> pd.DataFrame:
         """One row per step that all runs have, one column per run."""
@@ -79,7 +74,6 @@ class Comparison:
 
     Attributes:
       slug: name of its files.
-      task: task of all runs; "" if unknown.
       title: data set and architecture.
       follow: label of the estimator that trains, in a tracking run; else None.
       lines: in the order in which their runs were given.
@@ -87,7 +81,6 @@ class Comparison:
     """
 
     slug: str
-    task: str
     title: str
     follow: str | None
     lines: list[Line]
@@ -103,7 +96,6 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
         first = members[0]
         comparison = Comparison(
             _slug(first),
-            first.hparams.get("task", ""),
             _title(first) + ", 2017 code" * all(run.origin == "2017" for run in members),
             first.label if first.tracked else None,
             [],
@@ -159,29 +151,37 @@ def _without_copies(runs, notes):
 def _lines(runs, members, notes):
     """The line of some runs, or one for each estimator that they track."""
     furthest = max(run.last for run in members)
-    finite = [run for run in runs if not run.diverged] or runs
+    gaps = {run: run.series("elbo").isna() for run in runs}
+    finite = [run for run in runs if not gaps[run].any()] or runs
     finished = [run.last for run in finite if run.last >= (run.planned or furthest)]
     # Without a finished run, those that got far enough.
     least = max(finished, default=_LEAST_PART * max(run.last for run in finite))
     complete = [run for run in finite if run.last >= least]
+    short = [run for run in runs if run not in complete]
     for run in runs:
-        reasons = []
-        if not run.hparams:
-            reasons.append("no hyperparameters in it: task, estimator and seed are unknown")
-        if run.last < max(least, run.planned or 0):
-            reasons.append(f"unfinished, step {run.last} of {run.planned or furthest}")
-        if run.diverged:
-            bad = run.series("elbo").isna().idxmax()
-            reasons.append(f"its ELBO is non-finite from step {bad}")
-        if run not in complete:
-            reasons.append("shown as a thin line and excluded from the mean")
-        notes += [f"{run.path}: {'; '.join(reasons)}"] * bool(reasons)
+        unfinished = run.last < max(least, run.planned or 0)
+        step = f"step {run.last} of {run.planned or furthest}"
+        reasons = {
+            "no hyperparameters in it: task, estimator and seed are unknown": not run.hparams,
+            f"unfinished, {step}": unfinished,
+            f"its ELBO is non-finite from step {[*gaps[run].index[gaps[run]], 0][0]}": gaps[
+                run
+            ].any(),
+            "shown as a thin line and excluded from the mean": run in short,
+        }
+        text = "; ".join(reason for reason, applies in reasons.items() if applies)
+        notes += [f"{run.path}: {text}"] * bool(text)
     first = complete[0]
     cost = first.facts(first.label)["evaluations"]
     return [
         Line(
-            *(label, label, first.settings, complete, [run for run in runs if run not in complete]),
-            *(*first.facts(label).values(), label == first.label, cost),
+            label,
+            label,
+            complete,
+            short,
+            **first.facts(label),
+            trains=label == first.label,
+            cost=cost,
         )
         for label in first.labels
     ]
@@ -194,31 +194,19 @@ def _title(run: Run) -> str:
     known, task = run.settings, run.hparams["task"]
     title = task_title(task, run.hparams["dynamic_b"]) if task in TASKS else f"task {task}"
     if run.categorical:
-        title += f", {known['n_latents']} variables of {known['n_categories']} categories"
-        return title + ", learned prior" * (known["prior"] == "learned")
-    layers = int(known["n_layer"])
-    title += f", {layers} stochastic layer{'s' * (layers > 1)} of {known['n_hidden']} units, "
-    title += f"nonlinear ({known['activation']})" if "activation" in known else "linear"
-    if known["conditional"]:
-        title += f", {known['conditional']} conditional network"
-    return title + f", {known['network']}" * _custom_network(run)
-
-
-def _custom_network(run):
-    usual = run.settings["conditional"] or "Belief" in run.settings["network"]
-    return not usual and not run.categorical
+        return f"{title}, {known['n_latents']} variables of {known['n_categories']} categories"
+    layers = f"{known['n_layer']} stochastic layer{'s' * (known['n_layer'] != '1')}"
+    kind = f"nonlinear ({known['activation']})" if "activation" in known else "linear"
+    return f"{title}, {layers} of {known['n_hidden']} units, {kind}"
 
 
 def _slug(run: Run) -> str:
     """Name of the files of a comparison, of characters that any file system takes."""
     if not run.hparams:
         return "unknown"
-    known = run.settings
     sizes = ("n_categories", "n_latents") if run.categorical else ("n_layer", "n_hidden")
-    parts = [known["task"], *[known["network"]] * _custom_network(run)]
-    parts += ["x".join(known[size] for size in sizes), *["nonlinear"] * run.hparams["nonlinear"]]
-    parts += ["learned"] * (run.categorical and known["prior"] == "learned")
-    parts += ["dynamic"] * run.hparams["dynamic_b"]
+    parts = [run.settings["task"], "x".join(run.settings[size] for size in sizes)]
+    parts += ["nonlinear"] * run.hparams["nonlinear"] + ["dynamic"] * run.hparams["dynamic_b"]
     parts += ["tracked", run.label] if run.tracked else []
     return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts)).lstrip(".+-")[:150] or "_"
 

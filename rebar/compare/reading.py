@@ -8,12 +8,10 @@ contain several runs, and a resumed run prints its dict again.
 import ast
 import codecs
 import glob
-import gzip
 import json
 import os
 import re
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,7 @@ from rebar.runs import records
 from rebar.sweep import manifest
 
 _FILES = ("hparams.json", "metrics.jsonl")
-_DICT = re.compile(r"^\{.*\}[ \t]*$", re.MULTILINE)
 _FIELD = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
-_RECORD = re.compile(r"^(.{0,200}?)Step [0-9]{1,15}: \[", re.MULTILINE)
 _MEASURED = re.compile(
     r"^Variance ([0-9]{1,15}) (.{1,200}?): ([^;\n]+); \S+ evaluations of f, ", re.MULTILINE
 )
@@ -98,16 +94,12 @@ def _folder(folder: Path) -> Run:
 def _file(path: Path) -> list[Run]:
     """Runs from captured output. Raises RebarError or OSError."""
     content = path.read_bytes()
-    try:
-        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RebarError(f"damaged gzip file: {error}") from None
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     runs = parse(content.decode("utf-16" if utf16 else "utf-8-sig", "replace"), str(path))
     if not runs:
         raise RebarError(
-            'no line of a run in it; expected lines such as "Step 2084: [-231.0 ...]" '
-            "(--log_format=2017), with or without a prefix per line; give the run's folder instead"
+            'no line of a run in it; expected text with lines such as "Step 2084: [-231.0 ...]" '
+            "(--log_format=2017), without a prefix per line; give the run's folder instead"
         )
     return runs
 
@@ -123,42 +115,18 @@ def parse(text: str, path: str) -> list[Run]:
       RebarError: an array contains something that is not a number, the dict something that is not a
         hyperparameter.
     """
-    text = _without_prefix(text.replace("\r\n", "\n"))
-    starts = [match for match in _DICT.finditer(text) if "'model': " in match[0]]
-    ends = [match.start() for match in starts[1:]] + [len(text)]
-    pieces: list[tuple[dict, dict, str]] = []
-    for match, end in zip(starts, ends, strict=False):
-        hparams, piece = _literal(match[0].strip()), text[match.end() : end]
-        if not isinstance(hparams, dict):
-            continue
-        fields = _FIELD.findall(piece.partition("\nStep ")[0])
-        about = {name: _literal(value) for name, value in fields}
-        before = pieces[-1] if pieces else ({}, {}, "")
-        if (hparams, about.get("run")) == (before[0], before[1].get("run")):
-            piece = pieces.pop()[2] + piece
-        pieces.append((hparams, about, piece))
-    runs = [_run(*piece, path) for piece in pieces or [({}, {}, text)]]
+    texts: dict[tuple, str] = {}
+    key: tuple = ("",)
+    for piece in re.split(r"^(?=\{)", text.replace("\r\n", "\n"), flags=re.MULTILINE):
+        head = piece.partition("\n")[0]
+        if "'model': " in head:
+            key = (head, *re.findall("^run: .*", piece, re.MULTILINE)[:1])
+        texts[key] = texts.get(key, "") + piece
+    runs = [_run(_literal(key[0]), piece, path) for key, piece in texts.items()]
     runs = [run for run in runs if len(run.values)]
     for i, run in enumerate(runs):
-        if len(runs) > 1:
-            run.path = f"{path} (run {i + 1})"
+        run.path = f"{path} (run {i + 1})" if len(runs) > 1 else path
     return runs
-
-
-def _without_prefix(text: str) -> str:
-    """The text without what a tool put in front of each line, such as a time or a rank.
-
-    The prefix is that of the first record; other lines may differ from it in digits and letters.
-    """
-    prefixes = [match[1] for match in _RECORD.finditer(text)]
-    if not prefixes or "" in prefixes:
-        return text
-    tokens = re.findall(r"\w+|[ \t]+|.", prefixes[0])
-    shapes = [
-        r"\w+" if token[0].isalnum() else "[ \t]+" if token.isspace() else re.escape(token)
-        for token in tokens
-    ]
-    return re.sub(f"^{''.join(shapes)}", "", text, flags=re.MULTILINE)
 
 
 def _literal(text: str) -> Any:
@@ -171,7 +139,10 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _run(hparams, about, text, path) -> Run:
+def _run(hparams, text, path) -> Run:
+    hparams = hparams if isinstance(hparams, dict) else {}
+    head = text.partition("\nStep ")[0] if hparams else ""
+    about = {match[1]: _literal(match[2]) for match in _FIELD.finditer(head)}
     origin = "2017" if hparams and "legacy2017" not in hparams else "stdout"
     if origin == "2017":
         hparams = {**hparams, "legacy2017": True}

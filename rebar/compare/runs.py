@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,21 +45,18 @@ class Run:
     tracked: bool
     values: pd.DataFrame
 
-    def __post_init__(self):
-        self.steps = self.values.step.unique()
-
     @property
     def last(self) -> int:
         """Step of its last record."""
-        return int(self.steps[-1])
+        return int(self.values.step.max())
 
-    @functools.cached_property
+    @property
     def labels(self) -> list[str]:
         """Labels of its estimators, in the order of the records."""
         logged = self.values[self.values.quantity == "variance"].estimator
         return [*dict.fromkeys([*logged, self.label])] if self.tracked else [self.label]
 
-    @functools.cached_property
+    @property
     def planned(self) -> int | None:
         """Steps that it was started for; None if unknown or unlimited."""
         schedule = self.about.get("schedule", {})
@@ -70,13 +68,6 @@ class Run:
         return None if steps >= _NO_LIMIT else steps
 
     @functools.cached_property
-    def eval_samples(self) -> int | None:
-        """Samples of the evaluated bound."""
-        recorded = self.series("eval_samples")
-        schedule = self.about.get("schedule", {})
-        return int(recorded.iloc[-1]) if len(recorded) else schedule.get("eval_samples")
-
-    @functools.cached_property
     def settings(self) -> dict[str, str]:
         """Everything known that determines its numbers besides model, seed and trial, as typed.
 
@@ -84,38 +75,29 @@ class Run:
         """
         if not self.hparams:
             return {"log": self.path}
+        names = ("n_layer", "legacy2017", "coupling", "conditional")
+        resolved = HParams(**{name: self.hparams[name] for name in names})
+        conditional = getattr(TASKS.get(self.hparams["task"]), "conditional", False)
         values = self.hparams | {
             "network": self.about.get("network", "SigmoidBeliefNetwork"),
-            "conditional": self._resolved("conditional"),
-            "coupling": self._resolved("coupling"),
-            "eval_samples": self.eval_samples,
+            "conditional": resolved.effective_conditional if conditional else "",
+            "coupling": resolved.effective_coupling,
+            "eval_samples": self.about.get("schedule", {}).get("eval_samples"),
             "data": self.about.get("data"),
-            "environment": self.environment,
+            "environment": self.about["environment"],
+            "code": "2017" if self.origin == "2017" else "rebar",
         }
+        samples = self.series("eval_samples")
+        values |= {"eval_samples": int(samples.iloc[-1])} if len(samples) else {}
         without = {"model", "n_input", "trial"}
         without |= set() if values["nonlinear"] else {"activation"}
         without |= set() if self.tracked else {"track", "follow"}
-        values["code"] = "2017" if self.origin == "2017" else "rebar"
-        if self.origin == "2017":
-            without |= {"legacy2017", "coupling", "environment"}
+        without |= {"legacy2017", "coupling", "environment"} if self.origin == "2017" else set()
         return {
             name: str(value).lower() if isinstance(value, bool) else grammar.write(value)
             for name, value in values.items()
             if value is not None and name not in without
         }
-
-    def _resolved(self, name):
-        task = TASKS.get(self.hparams["task"])
-        if name == "conditional" and not (task and task.conditional):
-            return ""
-        hparams = HParams(**{n: self.hparams[n] for n in ("n_layer", "legacy2017", name)})
-        return self.about.get(name) or getattr(hparams, f"effective_{name}")
-
-    @property
-    def environment(self) -> str:
-        """Settings outside the command line, such as "XLA_FLAGS=..."; "default" without any."""
-        pairs = sorted(self.about.get("environment", {}).items())
-        return ", ".join(f"{name}={value}" for name, value in pairs) or "default"
 
     @property
     def categorical(self) -> bool:
@@ -123,28 +105,13 @@ class Run:
         model = self.hparams.get("model")
         return model in registry.names() and registry.entry(model).latents == "categorical"
 
-    @property
-    def seconds_per_step(self) -> float:
-        """Median over records, without the first, which includes compilation; NaN without any."""
-        return (self.series("seconds") / pd.Series(self.steps, self.steps).diff()).median()
-
-    @property
-    def diverged(self) -> bool:
-        """Whether its ELBO is non-finite at some step."""
-        return bool(self.series("elbo").isna().any())
-
-    @property
-    def needs_tensorflow(self) -> bool:
-        """Whether `facts` must build the estimators."""
-        return bool(self.hparams) and "estimators" not in self.about
-
     def facts(self, label: str) -> dict[str, Any]:
         """Of an estimator: "unbiased" and "evaluations" (per training step), None where unknown.
 
         Recorded, or derived for output of the 2017 script.
         """
-        derive = self.needs_tensorflow
-        known = _facts(json.dumps(self.hparams)) if derive else self.about.get("estimators", {})
+        known = self.about.get("estimators", {})
+        known = _facts(json.dumps(self.hparams)) if self.origin == "2017" else known
         return {name: known.get(label, {}).get(name) for name in ("unbiased", "evaluations")}
 
     def series(self, quantity: str, label: str | None = None) -> pd.Series:
@@ -154,13 +121,9 @@ class Run:
           quantity: see `rebar.compare.read`.
           label: of an estimator; by default the one that trains.
         """
-        empty = pd.Series(dtype=float, index=pd.Index([], dtype=int))
-        return self._series.get((quantity, label or self.label), empty)
-
-    @functools.cached_property
-    def _series(self):
-        groups = self.values.set_index("step").groupby(["quantity", "estimator"]).value
-        return dict(iter(groups))
+        wanted = (quantity, label or self.label)
+        rows = (self.values.quantity == wanted[0]) & (self.values.estimator == wanted[1])
+        return self.values[rows].set_index("step").value
 
     def x(self, kind: str, evaluations: float | None = None) -> pd.Series | None:
         """Position on the horizontal axis by step; None if the log does not have it.
@@ -169,15 +132,15 @@ class Run:
           kind: one of `rebar.compare.X`.
           evaluations: evaluations of f per step.
         """
-        steps = pd.Series(self.steps.astype(float), self.steps)
-        if kind == "steps":
-            return steps
-        if kind == "evaluations":
-            return steps * evaluations if evaluations else None
-        values = self.series("epoch" if kind == "epochs" else "seconds").reindex(self.steps)
-        if values.isna().any():
-            return None
-        return values if kind == "epochs" else values.cumsum()
+        steps = pd.Series(index=self.values.step.unique(), dtype=float)
+        steps[:] = steps.index
+        values = {
+            "steps": steps,
+            "epochs": self.series("epoch"),
+            "seconds": self.series("seconds").cumsum(),
+            "evaluations": steps * (evaluations or math.nan),
+        }[kind].reindex(steps.index)
+        return None if values.isna().any() else values
 
 
 def make_run(
@@ -204,6 +167,8 @@ def make_run(
             for name, default in defaults.values().items():
                 hparams[name] = grammar.typed(hparams[name], default)
         about = {name: value for name, value in about.items() if value is not None}
+        outside = sorted(about.get("environment", {}).items())
+        about["environment"] = ", ".join(map("=".join, outside)) or "default"
         tracked = any(isinstance(record.get("log_variance"), Mapping) for record in records)
         model = hparams.get("model", path)
         label = registry.entry(model).label if model in registry.names() else model
@@ -221,12 +186,8 @@ def make_run(
         # Numbers from here on have no finite square.
         values["value"] = values.value.where(values.value.abs() < 1e150)
         run = Run(path, origin, hparams, about, about.get("seed"), label, tracked, values)
-        if values.empty:
-            return run
         # Invalid types are reported here, not when they are used.
-        _ = run.settings, run.planned, run.labels and [*map(len, [label, *run.settings.values()])]
-        if not run.needs_tensorflow:
-            _ = [run.facts(label) for label in run.labels]
+        _ = run.settings, run.planned, [{**facts} for facts in about.get("estimators", {}).values()]
         return run
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise RebarError(f"not the log of a run: {error}") from error
@@ -268,7 +229,8 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     tables = []
     for run in runs:
         settings = {"origin": run.origin, "seed": run.seed, "data": run.about.get("data")}
-        for name, value in ({"environment": run.environment} | run.hparams).items():
+        settings["environment"] = run.about["environment"]
+        for name, value in run.hparams.items():
             settings[name] = str(list(value)) if isinstance(value, tuple) else value
         for label, values in run.values.groupby("estimator", sort=False):
             more = run.facts(label) | settings

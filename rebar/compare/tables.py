@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rebar.compare.figures import quantity
-from rebar.compare.groups import Comparison, Line, Value, mean
+from rebar.compare.groups import Comparison, Line, mean
 from rebar.errors import RebarError
 
 _WINDOW = 0.1
@@ -42,22 +42,22 @@ _COLUMNS = {
 """Column of compare.csv -> heading and format in compare.md."""
 
 
-def final(line: Line, name: str) -> Value:
-    """A quantity at the last step that all runs of a line have."""
+def pick(line: Line, name: str, highest: str | None = None) -> tuple[float, float]:
+    """A quantity at the last step that all runs of a line have.
+
+    Args:
+      name: the quantity.
+      highest: take the step of each run where this quantity is highest instead.
+    """
     values = line.table(name)
-    return Value() if values.empty else mean(values.iloc[-1])
+    judge = line.table(highest).reindex(values.index) if highest else values
+    if judge.isna().all().any() or values.empty:
+        return mean()
+    at = judge.idxmax() if highest else [values.index[-1]] * len(line.runs)
+    return mean([values[run][step] for run, step in enumerate(at)])
 
 
-def best(line: Line, name: str, chosen_by: str | None = None) -> Value:
-    """A quantity at the step of each run where it, or another quantity, is highest."""
-    values = line.table(name)
-    judge = line.table(chosen_by or name).reindex(values.index)
-    if judge.isna().all().any():
-        return Value()
-    return mean([values[run][judge[run].idxmax()] for run in values])
-
-
-def ratio(line: Line, reference: Line, name: str) -> Value:
+def ratio(line: Line, reference: Line, name: str) -> tuple[float, float]:
     """A variance of a line over that of another, averaged over the end of what both have.
 
     The error is over seeds: of the ratios, if both were tracked in the same runs, else from the
@@ -65,16 +65,14 @@ def ratio(line: Line, reference: Line, name: str) -> Value:
     """
     both = [one.table(name) for one in (line, reference)]
     common = both[0].index.intersection(both[1].index)
-    if not len(common):
-        return Value()
-    common = common[common > (1 - _WINDOW) * common[-1]]
+    common = common[common > (1 - _WINDOW) * common.max()]
     a, b = (values.loc[common].mean(skipna=False) for values in both)
     if not (a.mean() > 0 and b.mean() > 0):
-        return Value()
+        return mean()
+    value = a.mean() / b.mean()
     if line.runs == reference.runs:
-        return Value(a.mean() / b.mean(), mean(a / b).error)
-    relative = [value.error / value.mean for value in (mean(a), mean(b))]
-    return Value(a.mean() / b.mean(), a.mean() / b.mean() * math.hypot(*relative))
+        return value, mean(a / b)[1]
+    return value, value * math.hypot(*(error / middle for middle, error in (mean(a), mean(b))))
 
 
 def rows(comparisons: Sequence[Comparison], label: str | None, part: str = "total") -> pd.DataFrame:
@@ -111,27 +109,26 @@ def _row(comparison, line, reference, part):
     costs = line.evaluations, reference.evaluations
     price = costs[0] / costs[1] if all(costs) else math.nan
     conditional = quantity("estimator_variance", part)
-    seconds = mean([run.seconds_per_step * 1000 for run in line.runs])
+    seconds = [run.series("seconds") / run.x("steps").diff() * 1000 for run in line.runs]
     numbers = {
-        "train_elbo_final": final(line, "elbo"),
-        "train_elbo_best": best(line, "elbo"),
-        "valid_bound_final": final(line, "valid"),
-        "valid_bound_best": best(line, "valid"),
-        "test_bound_final": final(line, "test"),
-        "test_bound_best": best(line, "test"),
-        "test_bound_at_best_valid": best(line, "test", "valid"),
-        "seconds_per_1000_steps": seconds,
+        "train_elbo_final": pick(line, "elbo"),
+        "train_elbo_best": pick(line, "elbo", "elbo"),
+        "valid_bound_final": pick(line, "valid"),
+        "valid_bound_best": pick(line, "valid", "valid"),
+        "test_bound_final": pick(line, "test"),
+        "test_bound_best": pick(line, "test", "test"),
+        "test_bound_at_best_valid": pick(line, "test", "valid"),
+        "seconds_per_1000_steps": mean([one.median() for one in seconds]),
     }
     if not line.trains:
-        numbers = dict.fromkeys(numbers, Value())
+        numbers = dict.fromkeys(numbers, mean())
     for name, column in (("variance", "variance"), (conditional, "estimator_variance")):
-        numbers[f"{column}_final"] = final(line, name)
+        numbers[f"{column}_final"] = pick(line, name)
         relative = numbers[f"{column}_ratio"] = ratio(line, reference, name)
-        equal = Value(relative.mean * price, relative.error * price)
-        numbers[f"{column}_ratio_equal_cost"] = equal
+        numbers[f"{column}_ratio_equal_cost"] = [value * price for value in relative]
     return {
         "figure": comparison.slug,
-        "task": comparison.task,
+        "task": line.settings.get("task", ""),
         "architecture": comparison.title,
         "trajectory_of": comparison.follow or line.label,
         "estimator": line.label,
@@ -140,8 +137,8 @@ def _row(comparison, line, reference, part):
         "seeds": len(line.runs),
         "unfinished_runs": len(line.short),
         "steps": min(run.last for run in line.runs),
-        **{name: value.mean for name, value in numbers.items()},
-        **{f"{name}_se": value.error for name, value in numbers.items()},
+        **{name: value for name, (value, _) in numbers.items()},
+        **{f"{name}_se": error for name, (_, error) in numbers.items()},
         "evaluations_per_step": line.evaluations,
         "reference": reference.name,
     }

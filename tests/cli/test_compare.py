@@ -111,8 +111,7 @@ def test_it_starts_without_tensorflow(runs, tmp_path):
     assert (found.returncode, found.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
-def test_live_follows_a_run_until_a_signal(runs, tmp_path, number, status):
+def test_live_follows_a_run_until_ctrl_c(runs, tmp_path):
     output = tmp_path / "out"
     command = [sys.executable, "-m", "rebar.cli.compare", str(runs), f"--output={output}"]
     process = subprocess.Popen(
@@ -125,11 +124,11 @@ def test_live_follows_a_run_until_a_signal(runs, tmp_path, number, status):
         lines = iter(process.stdout.readline, "")
         assert any(line.startswith("5 runs, up to step 400:") for line in lines)
         assert (output / "compare.md").read_text() != before
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         assert "stopped" in process.communicate(timeout=20)[0]
     finally:
         process.kill()
-    assert process.returncode == status
+    assert process.returncode == 0
     assert not list(output.glob("*.tmp"))
 
 
@@ -140,11 +139,11 @@ def test_live_does_not_write_again_what_has_not_changed(runs, tmp_path, monkeypa
     def wait(seconds):
         times.append(os.stat(output / "compare.md").st_mtime_ns)
         if len(times) == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", wait)
-    monkeypatch.setattr(time, "monotonic", lambda: 1000.0 * len(times))
     assert run(runs, f"--output={output}", "--live=1", "--panels=elbo") == 0
+    assert len(times) == 4
     assert len(set(times)) == 1
 
 
@@ -157,10 +156,9 @@ def test_live_keeps_what_was_written_when_runs_vanish(runs, tmp_path, monkeypatc
         for path in runs.glob("*/*"):
             path.unlink()
         if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", wait)
-    monkeypatch.setattr(time, "monotonic", lambda: 1000.0 * len(calls))
     assert run(runs, f"--output={output}", "--live=1", "--panels=elbo") == 0
     assert "kept the last figures and tables: no run can be read" in capsys.readouterr().out
     assert (output / "compare.md").exists()

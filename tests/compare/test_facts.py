@@ -11,15 +11,14 @@ def read_text(tmp_path, text):
     return run
 
 
-def test_recorded_facts_need_no_tensorflow(tmp_path):
+def test_recorded_facts_need_no_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_facts", None)
     ((run,), _) = read([str(write_run(tmp_path, "SBNGumbel"))])
-    assert not run.needs_tensorflow
     assert run.facts("Gumbel") == {"unbiased": False, "evaluations": 24}
 
 
 def test_the_2017_code_is_biased_above_one_layer(tmp_path):
     two = read_text(tmp_path, DICT_2017 + LOG_2017)
-    assert two.needs_tensorflow
     assert two.facts("DynamicREBAR") == {"unbiased": False, "evaluations": 2 * 3 * 24 / 2}
     one = read_text(tmp_path, DICT_2017.replace("'n_layer': 2", "'n_layer': 1") + LOG_2017)
     assert one.facts("DynamicREBAR")["unbiased"] is True
@@ -40,5 +39,4 @@ def test_tracking_runs_of_2017(tmp_path):
 def test_a_log_without_hyperparameters_needs_nothing_built(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "_facts", None)
     run = read_text(tmp_path, LOG_2017)
-    assert not run.needs_tensorflow
     assert run.facts(run.label) == {"unbiased": None, "evaluations": None}

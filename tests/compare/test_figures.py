@@ -103,7 +103,7 @@ def test_the_legend_is_beside_the_panels(runs):
     [
         ("steps", "training steps", 2000),
         ("epochs", "epochs", 20),
-        ("seconds", "training time (minutes)", 40 / 60),
+        ("seconds", "training time (seconds)", 40),
         ("evaluations", "evaluations of f", 48000),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_torn_last_line_and_a_broken_one(tmp_path):
     lines = [json.dumps(record(step)) for step in (100, 200, 300)]
     (folder / "metrics.jsonl").write_text("\n".join([*lines[:2], lines[2][:9]]))
     ((run,), _) = read([str(folder)])
-    assert run.steps.tolist() == [100, 200]
+    assert run.values.step.unique().tolist() == [100, 200]
     (folder / "metrics.jsonl").write_text("\n".join([lines[0], "{rubbish", lines[1]]))
     with pytest.raises(RebarError, match=r"metrics\.jsonl, line 2"):
         read([str(folder)])
@@ -69,7 +69,6 @@ BROKEN = {
         for name, value in [
             ("schedule", {"epochs": "many"}),
             ("estimators", {"DisARM": 3}),
-            ("label", 3),
         ]
     },
     **{f"hparams {changes}": {"hparams": changes} for changes in ({"n_layer": "two"}, {"task": 3})},
@@ -128,12 +127,12 @@ def test_output_of_the_2017_script():
     (run,) = parse(DICT_2017 + LOG_2017, "old.log")
     assert (run.origin, run.label, run.seed) == ("2017", "DynamicREBAR", None)
     assert run.hparams["legacy2017"] is True
-    assert run.steps.tolist() == [2084, 4168]
+    assert run.values.step.unique().tolist() == [2084, 4168]
     assert run.series("epoch").tolist() == [1, 2]
     assert run.series("elbo").to_dict() == {2084: -231.026474, 4168: -156.86795044}
     assert run.series("test").to_dict() == {4168: -146.5}
     assert run.series("variance", "DynamicREBAR")[2084] == pytest.approx(0.02608, rel=1e-3)
-    assert run.eval_samples == 100
+    assert run.settings["eval_samples"] == "100"
     assert run.x("seconds") is None
     assert run.x("evaluations", 72).to_dict() == {2084: 2084 * 72, 4168: 4168 * 72}
 
@@ -150,7 +149,7 @@ def test_tracked_variances_of_the_2017_script():
 @pytest.mark.parametrize("length", [len(LOG_2017) - 60, 250, 120])
 def test_truncated_output(length):
     (run,) = parse(DICT_2017 + LOG_2017 + LOG_2017[:length].replace("4168", "6252"), "x")
-    assert run.steps[0] == 2084
+    assert run.values.step.min() == 2084
     (cut,) = parse(DICT_2017 + LOG_2017 + "Step 6252: [-143.6  0.2\n   1.", "x")
     assert cut.last == 4168
 
@@ -190,7 +189,7 @@ def test_our_output():
     assert (run.origin, run.seed, run.label, run.planned) == ("stdout", 3, "DisARM", 110)
     assert run.facts("DisARM")["evaluations"] == 48
     assert run.series("estimator_variance/q").to_dict() == {55: 1.0}
-    assert run.eval_samples == 5
+    assert run.settings["eval_samples"] == "5"
 
 
 def test_several_runs_in_a_file_and_a_resumed_one():
@@ -198,7 +197,7 @@ def test_several_runs_in_a_file_and_a_resumed_one():
     assert [run.path for run in (one, two)] == ["all.log (run 1)", "all.log (run 2)"]
     assert (one.seed, two.seed) == (0, 1)
     (whole,) = parse(ours(0, -40.0) + ours(0, -30.0, step=110), "run.log")
-    assert whole.steps.tolist() == [55, 110]
+    assert whole.values.step.unique().tolist() == [55, 110]
 
 
 def test_numbers_that_are_none(tmp_path):
