@@ -69,7 +69,7 @@ MAY_IMPORT = {
     ],
     "cli": [
         *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
-        *("runs", "sweep", "training"),
+        *("runs", "sweep"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

@@ -32,27 +32,12 @@ def define_flags() -> flags.FlagValues:
     define = frame.definer(values)
     define("string", "output", None, "Folder for the figures and tables; required.")
     define("enum", "x", "steps", "Unit of the horizontal axis.", enum_values=list(X))
-    define(
-        "string",
-        "reference",
-        None,
-        "Estimator that variances are divided by; by default the first unbiased one.",
-    )
-    define(
-        "list",
-        "panels",
-        ",".join(PANELS),
-        "Panels: variance, elbo, test, estimator_variance, or any quantity in metrics.jsonl, such "
-        "as temperature.",
-    )
+    define("string", "reference", None, "Estimator to divide by; default: first unbiased one.")
+    panels = ", ".join(PANELS)
+    define("list", "panels", ",".join(PANELS), f"{panels}, or any quantity in metrics.jsonl.")
     define("string", "part", "total", "Part of estimator_variance: total, q, q_0, q_1, ..., p.")
-    define(
-        "float",
-        "live",
-        None,
-        "Seconds between updates, until Ctrl-C; by default there is only one.",
-        lower_bound=0.1,
-    )
+    text = "Seconds between updates, until Ctrl-C; by default there is only one."
+    define("float", "live", None, text, lower_bound=0.1)
     define("list", "plugins", "", frame.PLUGINS)
     return values
 
@@ -71,94 +56,71 @@ def _compare(values, arguments) -> int | None:
     if not values.output:
         raise RebarError("give the folder to write to, e.g. --output=comparison")
     import_plugins(values.plugins)
-    job = _Job(arguments, values)
-    return job.refresh() if values.live is None else _live(job, values.live)
-
-
-def _live(job, seconds) -> int:
-    """Refresh until Ctrl-C."""
+    table, printed = None, set()
     try:
         while True:
             try:
-                job.refresh()
+                table = _update(arguments, values, table, printed)
             except RebarError as error:
-                if not job.written:
+                if table is None:
                     raise
                 print(f"kept the last figures and tables: {error}", flush=True)
-            time.sleep(seconds)
+            if values.live is None:
+                return 0
+            time.sleep(values.live)
     except KeyboardInterrupt:
+        if values.live is None:
+            raise
         print("stopped; the last figures and tables are kept", flush=True)
         return 0
 
 
-class _Job:
-    """The comparison that the flags ask for; `refresh` makes it, as often as it is called."""
+def _update(arguments, values, before, printed):
+    """Read, draw, write and print what is new; returns the data frame of the runs."""
+    from rebar.compare import figures, groups, reading, runs, tables
 
-    def __init__(self, arguments, values):
-        self.written = False
-        self._arguments = arguments
-        self._values = values
-        self._output = Path(values.output).expanduser()
-        self._printed: set[str] = set()
-        self._before = None
-
-    def refresh(self) -> None:
-        """Read, draw, write and print what is new. Raises RebarError if nothing can be drawn."""
-        from rebar.compare import figures, groups, reading, tables
-        from rebar.compare.runs import frame as to_frame
-
-        runs, problems = reading.read(self._arguments)
-        if any(run.origin == "2017" for run in runs):
-            with quiet_start():
-                import rebar.factory  # noqa: F401
-        table = to_frame(runs)
-        if self._before is not None and table.equals(self._before):
-            return
-        self._before = table
-        values = self._values
-        comparisons = groups.comparisons(runs)
-        table = tables.rows(comparisons, values.reference, values.part)
-        drawn = []
-        for comparison in comparisons:
-            figure = figures.draw(comparison, values.panels, values.x, values.part)
-            if figure is not None:
-                drawn.append(comparison.slug)
-                for suffix, content in figures.render(figure).items():
-                    self._write(comparison.slug + suffix, content)
-        if not drawn:
-            choices = sorted({name for run in runs for name in run.values.quantity.unique()})
-            raise RebarError(
-                f"--panels={','.join(values.panels)}: none of them is in the logs; choose from "
-                + ", ".join(dict.fromkeys(name.partition("/")[0] for name in choices))
-            )
-        self._write("compare.csv", table.to_csv(index=False, lineterminator="\n").encode())
-        text = tables.to_markdown(comparisons, table, drawn, problems)
-        self._write("compare.md", text.encode(errors="surrogateescape"))
-        for problem in problems:
-            self._print(f"left out: {problem}")
-        for comparison in comparisons:
-            for note in comparison.notes:
-                self._print(f"{comparison.slug}: {note}")
-        count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
-        furthest = max(run.last for run in runs)
-        names = ", ".join(f"{slug}.png" for slug in drawn)
-        print(f"{count}, up to step {furthest}: {self._output}/compare.md, {names}", flush=True)
-        self.written = True
-
-    def _write(self, name, content):
-        path = self._output / name
-        try:
-            write_file(path, content)
-        except RebarError as error:
-            message = f"cannot write {path}: {error.__cause__}; give another --output"
-            raise RebarError(message) from error
-
-    def _print(self, sentence):
+    logs, problems = reading.read(arguments)
+    if any(run.origin == "2017" for run in logs):
+        with quiet_start():  # it builds their estimators
+            runs.frame(logs)
+    frame_of_runs = runs.frame(logs)
+    if before is not None and frame_of_runs.equals(before):
+        return before
+    comparisons = groups.comparisons(logs)
+    table = tables.rows(comparisons, values.reference, values.part)
+    drawn, output = [], Path(values.output).expanduser()
+    for comparison in comparisons:
+        figure = figures.draw(comparison, values.panels, values.x, values.part)
+        if figure is not None:
+            drawn.append(comparison.slug)
+            for suffix in ("png", "pdf"):
+                path = output / f"{comparison.slug}.{suffix}"
+                _write(path, figures.render(figure, suffix))
+    if not drawn:
+        choices = ", ".join(dict.fromkeys(frame_of_runs.quantity.str.partition("/")[0]))
+        panels = ",".join(values.panels)
+        raise RebarError(f"--panels={panels}: none of them is in the logs; choose from {choices}")
+    text = tables.to_markdown(comparisons, table, drawn, problems)
+    _write(output / "compare.csv", table.to_csv(index=False, lineterminator="\n").encode())
+    _write(output / "compare.md", text.encode(errors="surrogateescape"))
+    notes = [f"left out: {problem}" for problem in problems]
+    for note in notes + [f"{one.slug}: {note}" for one in comparisons for note in one.notes]:
         # An unfinished run is reported once, not at each step.
-        key = re.sub(r"\bstep \d+", "step", sentence)
-        if key not in self._printed:
-            self._printed.add(key)
-            print(sentence, flush=True)
+        key = re.sub(r"\bstep \d+", "step", note)
+        if key not in printed:
+            printed.add(key)
+            print(note, flush=True)
+    count = f"{len(logs)} run{'s' * (len(logs) > 1)}, up to step {frame_of_runs.step.max()}"
+    print(f"{count}: {output}/compare.md, {', '.join(f'{slug}.png' for slug in drawn)}", flush=True)
+    return frame_of_runs
+
+
+def _write(path, content):
+    try:
+        write_file(path, content)
+    except RebarError as error:
+        message = f"cannot write {path}: {error.__cause__}; give another --output"
+        raise RebarError(message) from error
 
 
 if __name__ == "__main__":

@@ -31,10 +31,7 @@ def read(paths: str | os.PathLike | Iterable[str | os.PathLike]):
       that was not finite is NaN.
 
     Raises:
-      RebarError: no run can be read.
-
-    Warns:
-      UserWarning: a path is not a run.
+      RebarError: no run can be read; if only some paths are not runs, a UserWarning names them.
     """
     from rebar.compare import reading, runs
 

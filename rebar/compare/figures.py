@@ -1,10 +1,5 @@
 """The figure of a comparison: panels with a line for each estimator, as in the papers.
 
-    variance             logarithm of the running variance of the gradient
-    elbo                 train ELBO
-    test                 multi-sample bound of the test images
-    estimator_variance   logarithm of the conditional variance, at fixed parameters and images
-
 Variances are averaged over seeds before the logarithm. matplotlib is imported where a figure is
 made, and never through pyplot: no display is needed.
 """
@@ -23,14 +18,13 @@ _LOGARITHMS = ("variance", "estimator_variance")
 _EARLY = 0.1
 """The first part of an axis that limits ignore in long runs: values there are far off."""
 
-_BOUND = "bound (nats per image)"
 _LABELS = {
     "variance": ("Gradient variance (running)", "ln(variance / (nats/weight)²)"),
     "estimator_variance": ("Conditional gradient variance", "ln(variance / (nats/weight)²)"),
     "elbo": ("Train ELBO", "ELBO (nats per image)"),
-    "test": ("Test: {}-sample bound", _BOUND),
-    "valid": ("Validation: {}-sample bound", _BOUND),
-    "multi_sample_bound": ("Train: multi-sample bound", _BOUND),
+    "test": ("Test: {}-sample bound", "bound (nats per image)"),
+    "valid": ("Validation: {}-sample bound", "bound (nats per image)"),
+    "multi_sample_bound": ("Train: multi-sample bound", "bound (nats per image)"),
     "seconds": ("Seconds per epoch", "seconds"),
 }
 """Name of a panel -> its title and the label of its vertical axis."""
@@ -67,23 +61,19 @@ def draw(
     panels = []
     for name in dict.fromkeys(names):
         drawn = [line for line in comparison.lines if line.trains or name in _LOGARITHMS]
-        missing = [line.name for line in drawn if not _logged(line, quantity(name, part))]
-        if missing:
-            comparison.notes.append(
-                f"no {quantity(name, part)} in the logs of {', '.join(missing)}"
-            )
+        what = quantity(name, part)
+        missing = [line.name for line in drawn if not any(map(len, line.all_series(what)))]
+        text = f"no {what} in the logs of {', '.join(missing)}"
+        comparison.notes += [text] * bool(missing)
         panels += [name] * (len(missing) < len(drawn))
     if not panels:
         return None
     runs = [(run, line.cost) for line in comparison.lines for run in [*line.runs, *line.short]]
-    without = dict.fromkeys(run.path for run, cost in runs if run.x(x, cost) is None)
-    if without:
-        text = f"drawn against steps instead of {x}, which is not in {', '.join(without)}"
-        comparison.notes.append(text)
+    if without := ", ".join({run.path: 0 for run, cost in runs if run.x(x, cost) is None}):
+        comparison.notes.append(f"drawn against steps instead of {x}, which is not in {without}")
         x = "steps"
-    n = len(panels)
-    n_columns = n if n < 4 else 2 if n == 4 else 3
-    n_rows = math.ceil(n / n_columns)
+    n_columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
+    n_rows = math.ceil(len(panels) / n_columns)
     looks = styles.styles([line.label for line in comparison.lines])
     with matplotlib.rc_context(styles.RC):
         width = max(4.1 * n_columns, 5.5)
@@ -91,15 +81,11 @@ def draw(
         grid = figure.subplots(n_rows, n_columns, squeeze=False)
         for axes, name in zip(grid.flat, panels, strict=False):
             _panel(axes, comparison, looks, name, x, part)
-        for axes in list(grid.flat)[n:]:
+        for axes in list(grid.flat)[len(panels) :]:
             axes.remove()
         figure.suptitle(comparison.title, fontsize=11)
-        _legend(figure, comparison, looks, width)
+        _legend(figure, comparison, width)
     return figure
-
-
-def _logged(line, name):
-    return any(len(run.series(name, line.label)) for run in [*line.runs, *line.short])
 
 
 def curve(line: Line, name: str, x: str = "steps", log: bool = False) -> list[np.ndarray]:
@@ -131,7 +117,8 @@ def _panel(axes, comparison, looks, name, x, part):
     for i, (line, look) in enumerate(zip(comparison.lines, looks, strict=True)):
         if not line.trains and not log:
             continue
-        options = {"color": look.color, "linestyle": _dash(line), "linewidth": 0.8, "alpha": 0.75}
+        dash = (0, (4, 1.6)) if line.unbiased is False else "-"
+        options = {"color": look.color, "linestyle": dash, "linewidth": 0.8, "alpha": 0.75}
         for run in line.short:
             values = run.series(what, line.label)
             place = run.x(x, line.cost).reindex(values.index).to_numpy()
@@ -144,14 +131,16 @@ def _panel(axes, comparison, looks, name, x, part):
         # About eight markers, shifted from line to line.
         every = max(1, len(place) // 8)
         options |= {"linewidth": 1.5, "alpha": 1, "marker": look.marker, "markersize": 4.5}
+        options["label"] = line.name + " (biased)" * (line.unbiased is False)
         axes.plot(place, middle, markevery=slice(i * every // 4 % every, None, every), **options)
     heading, unit = _LABELS.get(name, (name, name))
     samples = {line.settings.get("eval_samples", "multi") for line in comparison.lines}
-    heading = heading.format(samples.pop() if len(samples) == 1 else "multi")
+    heading = heading.replace("{}", samples.pop() if len(samples) == 1 else "multi")
     axes.set_title(heading if what == name or part == "total" else f"{heading}, {part}")
     axes.set(xlabel=_X[x], ylabel=unit)
     axes.margins(x=0.02)
-    _limit(axes, [one for one in extent if len(one[0])])
+    if extent := [one for one in extent if len(one[0])]:
+        _limit(axes, extent)
     if x != "epochs":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.locator_params(axis="x", nbins=6)
@@ -170,28 +159,13 @@ def _limit(axes, extent):
         axes.set_ylim(low - room, high + room)
 
 
-def _dash(line):
-    return (0, (4, 1.6)) if line.unbiased is False else "-"
-
-
-def _legend(figure, comparison, looks, width):
+def _legend(figure, comparison, width):
     """Names of the lines, and the meaning of bands and dashes."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D(
-            *([], []),
-            **{"color": look.color, "marker": look.marker, "markersize": 4.5, "linewidth": 1.5},
-            linestyle=_dash(line),
-            label=line.name + " (biased)" * (line.unbiased is False),
-        )
-        for line, look in zip(comparison.lines, looks, strict=True)
-    ]
-    counts = {line.name: len(line.runs) for line in comparison.lines if line.trains}
-    seeds = " or ".join(map(str, sorted(set(counts.values()))))
-    caption = (
-        "One seed, no band." if seeds == "1" else f"Mean and standard error over {seeds} seeds."
-    )
+    drawn = [line for axes in figure.axes for line in axes.lines if line.get_label()[0] != "_"]
+    handles = [*{line.get_label(): line for line in drawn}.values()]
+    seeds = " or ".join(map(str, sorted({len(line.runs) for line in comparison.lines})))
+    caption = f"Mean and standard error over {seeds} seeds."
+    caption = caption if seeds != "1" else "One seed, no band."
     if comparison.follow:
         caption = f"All on the trajectory of {comparison.follow}. {caption}"
     caption += " Thin: unfinished runs." * any(line.short for line in comparison.lines)
@@ -206,14 +180,12 @@ def _legend(figure, comparison, looks, width):
     )
 
 
-def render(figure: Any) -> dict[str, bytes]:
-    """A figure as files: suffix -> content."""
+def render(figure: Any, suffix: str) -> bytes:
+    """The content of a figure's file: "png" or "pdf"."""
     import matplotlib
 
-    files = {}
+    content = io.BytesIO()
+    metadata = {"CreationDate": None} if suffix == "pdf" else None
     with matplotlib.rc_context(styles.RC):
-        for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
-            content = io.BytesIO()
-            figure.savefig(content, format=suffix[1:], dpi=200, metadata=metadata)
-            files[suffix] = content.getvalue()
-    return files
+        figure.savefig(content, format=suffix, dpi=200, metadata=metadata)
+    return content.getvalue()

@@ -39,8 +39,8 @@ class Line:
     """One estimator with one set of settings.
 
     Attributes:
-      label: label of the estimator.
-      name: label, and the settings in which it differs from other lines of the comparison.
+      label: label of its estimator.
+      name: label and the settings in which it differs from other lines of the comparison.
       runs: runs in the mean, one per seed.
       short: runs that are not in the mean: unfinished or diverged.
       unbiased, evaluations: see `Run.facts`.
@@ -62,9 +62,13 @@ class Line:
         """See `Run`."""
         return self.runs[0].settings
 
+    def all_series(self, quantity: str) -> list[pd.Series]:
+        """A quantity by step for each run, those not in the mean included."""
+        return [run.series(quantity, self.label) for run in [*self.runs, *self.short]]
+
     def table(self, quantity: str) -> pd.DataFrame:
         """One row per step that all runs have, one column per run."""
-        series = [run.series(quantity, self.label) for run in self.runs]
+        series = self.all_series(quantity)[: len(self.runs)]
         return pd.concat(series, axis=1, join="inner", ignore_index=True).sort_index()
 
 
@@ -109,21 +113,17 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
             if len({str(run.about[name]) for run in members if name in run.about}) > 1:
                 comparison.notes.append(f"{name} differs: the seconds cannot be compared")
         result.append(comparison)
-    titles = _grouped(result, lambda comparison: (comparison.title, comparison.follow))
-    for group in titles.values():
-        for name, values in _differing([c.lines[0].settings for c in group]).items():
-            for comparison, value in zip(group, values, strict=True):
-                comparison.title += f", {_setting(name, value)}"
-    count: collections.Counter = collections.Counter()
-    for comparison in result:
-        count[comparison.slug] += 1
-        if count[comparison.slug] > 1:
-            comparison.slug += f"-{count[comparison.slug]}"
+    for group in _grouped(result, lambda one: (one.title, one.follow)).values():
+        for name, values in _differing([one.lines[0].settings for one in group]).items():
+            for one, value in zip(group, values, strict=True):
+                one.title += f", {name}={value}" * (bool(one.follow) or name in _ARCHITECTURE)
+    for group in _grouped(result, lambda one: one.slug).values():
+        for i, one in enumerate(group[1:], start=2):
+            one.slug += f"-{i}"
     return result
 
 
 def _grouped(items, key):
-    """Items by key, both in the order of the items."""
     groups = collections.defaultdict(list)
     for item in items:
         groups[key(item)].append(item)
@@ -151,22 +151,20 @@ def _without_copies(runs, notes):
 def _lines(runs, members, notes):
     """The line of some runs, or one for each estimator that they track."""
     furthest = max(run.last for run in members)
-    gaps = {run: run.series("elbo").isna() for run in runs}
-    finite = [run for run in runs if not gaps[run].any()] or runs
+    diverged = [run for run in runs if run.series("elbo").isna().any()]
+    finite = [run for run in runs if run not in diverged] or runs
     finished = [run.last for run in finite if run.last >= (run.planned or furthest)]
     # Without a finished run, those that got far enough.
     least = max(finished, default=_LEAST_PART * max(run.last for run in finite))
     complete = [run for run in finite if run.last >= least]
     short = [run for run in runs if run not in complete]
     for run in runs:
-        unfinished = run.last < max(least, run.planned or 0)
-        step = f"step {run.last} of {run.planned or furthest}"
         reasons = {
             "no hyperparameters in it: task, estimator and seed are unknown": not run.hparams,
-            f"unfinished, {step}": unfinished,
-            f"its ELBO is non-finite from step {[*gaps[run].index[gaps[run]], 0][0]}": gaps[
-                run
-            ].any(),
+            f"unfinished, step {run.last} of {run.planned or furthest}": (
+                run.last < max(least, run.planned or 0)
+            ),
+            "its ELBO is non-finite": run in diverged,
             "shown as a thin line and excluded from the mean": run in short,
         }
         text = "; ".join(reason for reason, applies in reasons.items() if applies)
@@ -175,20 +173,13 @@ def _lines(runs, members, notes):
     cost = first.facts(first.label)["evaluations"]
     return [
         Line(
-            label,
-            label,
-            complete,
-            short,
-            **first.facts(label),
-            trains=label == first.label,
-            cost=cost,
+            label, label, complete, short, *first.facts(label).values(), label == first.label, cost
         )
         for label in first.labels
     ]
 
 
 def _title(run: Run) -> str:
-    """Data set and architecture in words."""
     if not run.hparams:
         return "Unknown data set and settings"
     known, task = run.settings, run.hparams["task"]
@@ -220,7 +211,8 @@ def _name(comparison) -> None:
         usual = "rebar" if name == "code" else values.mode()[0]
         ambiguous = values.groupby(labels).transform("nunique") > 1
         for line, value in zip(lines, values.where(ambiguous | (values != usual)), strict=True):
-            line.name += f", {_setting(name, value)}" if isinstance(value, str) else ""
+            if isinstance(value, str):
+                line.name += f", {name}={value if len(value) < 24 else value[:20] + '...'}"
         who = labels.groupby(values.fillna("unknown"), sort=False).unique()
         texts = [f"{value}: {', '.join(names)}" for value, names in who.items()]
         words.append(f"{name} ({'; '.join(texts)})")
@@ -232,9 +224,3 @@ def _differing(settings: Sequence[dict[str, str]]) -> pd.DataFrame:
     """A column for each setting that differs; NaN where it is unknown or has no effect."""
     table = pd.DataFrame(settings).drop(columns="log", errors="ignore")
     return table[[name for name in sorted(table) if table[name].nunique() > 1]]
-
-
-def _setting(name, value):
-    if name == "code":
-        return f"{value} code"
-    return f"{name}={value if len(value) < 24 else value[:20] + '...'}"

@@ -23,12 +23,6 @@ from rebar.sweep import manifest
 
 _FILES = ("hparams.json", "metrics.jsonl")
 _FIELD = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
-_MEASURED = re.compile(
-    r"^Variance ([0-9]{1,15}) (.{1,200}?): ([^;\n]+); \S+ evaluations of f, ", re.MULTILINE
-)
-_PART = re.compile(r"(\w+) (\S+) \+- \S+")
-_SAMPLES_2017 = 100
-"""Samples of the bound that the 2017 script evaluates."""
 
 
 def read(arguments: Iterable[str]) -> tuple[list[Run], list[str]]:
@@ -105,16 +99,7 @@ def _file(path: Path) -> list[Run]:
 
 
 def parse(text: str, path: str) -> list[Run]:
-    """The runs in captured output; [] without any record.
-
-    Args:
-      text: the content of the file.
-      path: path of the file, for names and messages.
-
-    Raises:
-      RebarError: an array contains something that is not a number, the dict something that is not a
-        hyperparameter.
-    """
+    """The runs in captured output; [] without any record. `path` is for names and messages."""
     texts: dict[tuple, str] = {}
     key: tuple = ("",)
     for piece in re.split(r"^(?=\{)", text.replace("\r\n", "\n"), flags=re.MULTILINE):
@@ -146,24 +131,20 @@ def _run(hparams, text, path) -> Run:
     origin = "2017" if hparams and "legacy2017" not in hparams else "stdout"
     if origin == "2017":
         hparams = {**hparams, "legacy2017": True}
-        about = {"schedule": {"eval_samples": _SAMPLES_2017}}
+        about = {"schedule": {"eval_samples": 100}}  # of the 2017 script
     rows: dict[int, dict[str, Any]] = {}
     steps_per_epoch = 0
     for record in records.parse_log(text):
         step, values = record["step"], record["values"]
         steps_per_epoch = steps_per_epoch or (step if values else 0)
-        row = {
-            "epoch": step / steps_per_epoch if steps_per_epoch else None,
-            "elbo": values[0] if values else None,
-            "log_variance": record["log_variance"],
-            **{name: record[name][0] for name in ("valid", "test") if record[name]},
-        }
-        row = {name: value for name, value in row.items() if value is not None}
+        row = {name: record[name][0] for name in ("valid", "test") if record[name]}
+        row |= {"elbo": values[0]} if values else {}
+        row |= {"epoch": step / steps_per_epoch} if steps_per_epoch else {}
+        if record["log_variance"] is not None:
+            row["log_variance"] = record["log_variance"]
         if step > 0 and row:
             rows[step] = {"step": step, **row}
-    for match in _MEASURED.finditer(text):
-        parts = [_PART.fullmatch(part) for part in match[3].split(", ")]
-        if int(match[1]) in rows and all(parts):
-            measured = rows[int(match[1])].setdefault("estimator_variance", {})
-            measured[match[2]] = {part[1]: part[2] for part in parts}
+    for step, label, parts in records.parse_estimator_variances(text):
+        if step in rows:
+            rows[step].setdefault("estimator_variance", {})[label] = parts
     return make_run(path, origin, hparams, about, [*rows.values()])

@@ -115,23 +115,13 @@ class Run:
         return {name: known.get(label, {}).get(name) for name in ("unbiased", "evaluations")}
 
     def series(self, quantity: str, label: str | None = None) -> pd.Series:
-        """Values of a quantity by step, NaN where they were non-finite.
-
-        Args:
-          quantity: see `rebar.compare.read`.
-          label: of an estimator; by default the one that trains.
-        """
+        """A quantity of an estimator (by default that which trains) by step; NaN: non-finite."""
         wanted = (quantity, label or self.label)
         rows = (self.values.quantity == wanted[0]) & (self.values.estimator == wanted[1])
         return self.values[rows].set_index("step").value
 
     def x(self, kind: str, evaluations: float | None = None) -> pd.Series | None:
-        """Position on the horizontal axis by step; None if the log does not have it.
-
-        Args:
-          kind: one of `rebar.compare.X`.
-          evaluations: evaluations of f per step.
-        """
+        """Position by step on a horizontal axis, one of `rebar.compare.X`; None without it."""
         steps = pd.Series(index=self.values.step.unique(), dtype=float)
         steps[:] = steps.index
         values = {
@@ -150,12 +140,9 @@ def make_run(
     about: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
 ) -> Run:
-    """Make a run from its log.
+    """Make a run from settings as in hparams.json and records as in metrics.jsonl.
 
-    Args:
-      path, origin: see `Run`.
-      hparams, about: as in hparams.json; {} where unknown.
-      records: as in metrics.jsonl; of two records of one step the later one counts.
+    Of two records of one step the later one counts.
 
     Raises:
       RebarError: they are not what a run logs.

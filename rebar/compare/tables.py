@@ -14,17 +14,14 @@ _WINDOW = 0.1
 
 _MEANING = """\
 - Bounds are in nats per image; the number after +- is the standard error over seeds. *final*: at
-  the last step that all seeds of the line have; *best*: each seed's highest; *at best valid*: the
-  test bound where the validation bound is highest, a choice that does not use test images.
-- *variance* is that of the running estimate (EMA, minibatch noise included), *conditional* that of
-  the estimator at fixed parameters and images. Ratios are to {reference}, of means over the last
-  tenth of the steps that both have; *equal cost*: multiplied by the ratio of evaluations per step,
-  since the mean of m estimates has 1/m of the variance. {where}
+  the last common step; *best*: each seed's highest; *at best valid*: the test bound where the
+  validation bound is highest, a choice that does not use test images.
+- *variance* is that of the running estimate (minibatch noise included), *conditional* that at fixed
+  parameters and images. Ratios are to {reference}, over the last tenth of the common steps; *equal
+  cost*: times the ratio of evaluations per step. {where}
 - *s / 1000 steps*: the median epoch, without evaluations, on the machine of the run.
-- **biased** estimators follow another gradient: their variance is that of an estimate of something
-  else.
-"""
-_APART = "Each line is measured along its own run, so at other parameters."
+- **biased** estimators follow another gradient: their variance is that of another estimate."""
+_APART = "Each line is measured along its own run, at other parameters."
 _TOGETHER = "All lines are measured along one run, at the same parameters."
 _COLUMNS = {
     "train_elbo_final": ("train ELBO, final", ".2f"),
@@ -90,19 +87,13 @@ def rows(comparisons: Sequence[Comparison], label: str | None, part: str = "tota
     available = sorted({name for line in lines for name in (line.label, line.name)})
     if label is not None and label not in available:
         raise RebarError(f"reference={label}: choose from {', '.join(available)}")
-    return pd.DataFrame(
-        [
-            _row(comparison, line, _reference(comparison, label), part)
-            for comparison in comparisons
-            for line in comparison.lines
-        ]
-    )
-
-
-def _reference(comparison, label):
-    lines = comparison.lines
-    named = [line for line in lines if label in (line.label, line.name)]
-    return [*named, *(line for line in lines if line.unbiased), lines[0]][0]
+    result = []
+    for comparison in comparisons:
+        lines = comparison.lines
+        named = [line for line in lines if label in (line.label, line.name)]
+        reference = [*named, *(line for line in lines if line.unbiased), lines[0]][0]
+        result += [_row(comparison, line, reference, part) for line in lines]
+    return pd.DataFrame(result)
 
 
 def _row(comparison, line, reference, part):
@@ -137,19 +128,17 @@ def _row(comparison, line, reference, part):
         "seeds": len(line.runs),
         "unfinished_runs": len(line.short),
         "steps": min(run.last for run in line.runs),
-        **{name: value for name, (value, _) in numbers.items()},
-        **{f"{name}_se": error for name, (_, error) in numbers.items()},
+        **{
+            n + end: v
+            for n, pair in numbers.items()
+            for end, v in zip(("", "_se"), pair, strict=True)
+        },
         "evaluations_per_step": line.evaluations,
         "reference": reference.name,
     }
 
 
-def to_markdown(
-    comparisons: Sequence[Comparison],
-    table: pd.DataFrame,
-    drawn: Sequence[str],
-    problems: Sequence[str],
-) -> str:
+def to_markdown(comparisons, table: pd.DataFrame, drawn: list[str], problems: list[str]) -> str:
     """compare.md: for each comparison its figure, table and notes.
 
     Args:
@@ -158,8 +147,7 @@ def to_markdown(
       problems: sentences about what could not be read.
     """
     parts = ["# Comparison of gradient estimators"]
-    if problems:
-        parts += ["## Left out", _bullets(problems)]
+    parts += ["## Left out", "\n".join(f"- {text}" for text in problems)] * bool(problems)
     for comparison in comparisons:
         lines = table[table.figure == comparison.slug]
         parts.append(f"## {comparison.title}")
@@ -168,16 +156,12 @@ def to_markdown(
         if comparison.slug in drawn:
             parts.append(f"![{comparison.title}]({comparison.slug}.png)")
         parts.append(_table(lines))
-        if comparison.notes:
-            parts += ["Notes:", _bullets(comparison.notes)]
+        notes = "\n".join(f"- {note}" for note in comparison.notes)
+        parts += ["Notes:", notes] * bool(notes)
         where = _TOGETHER if comparison.follow else _APART
         reference = lines.reference.iloc[0]
-        parts.append(_MEANING.format(reference=reference, where=where).rstrip())
+        parts.append(_MEANING.format(reference=reference, where=where))
     return "\n\n".join(parts) + "\n"
-
-
-def _bullets(sentences):
-    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def _table(lines):

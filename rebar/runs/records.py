@@ -21,7 +21,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ _VARIANCE = re.compile(rf"\n({_NUMBER})[ \t]*(?=\n|\Z)")
 _ESCAPE = r"\\(?:[\\'nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})"
 _TEXT = rf"'(?:[^'\\\n]|{_ESCAPE})*'|\"(?:[^\"\\\n]|{_ESCAPE})*\""
 _TRACKED = re.compile(rf"\n\(({_TEXT}), (?:np\.float\d+\()?({_NUMBER})\)+[ \t]*(?=\n|\Z)")
+
+_MEASURED = re.compile(
+    r"^Variance ([0-9]{1,15}) (.{1,200}?): ([^;\n]+); \S+ evaluations of f, ", re.MULTILINE
+)
+_PART = re.compile(rf"(\w+) ({_NUMBER}) \+- \S+")
 
 
 def format_values(values: Sequence[float]) -> str:
@@ -124,6 +129,14 @@ def parse_log(text: str) -> list[dict[str, Any]]:
         else:
             record[kind.lower()] = values
     return [records[step] for step in sorted(records)]
+
+
+def parse_estimator_variances(text: str) -> Iterator[tuple[int, str, dict[str, float]]]:
+    """Parse the lines of `format_estimator_variance`: step, label, and variance by part."""
+    for match in _MEASURED.finditer(text):
+        parts = [_PART.fullmatch(part) for part in match[3].split(", ")]
+        if all(parts):
+            yield int(match[1]), match[2], {part[1]: float(part[2]) for part in parts}
 
 
 def _log_variance_at(text: str, position: int) -> float | dict[str, float] | None:

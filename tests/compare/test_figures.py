@@ -162,10 +162,12 @@ def test_tracked_methods_are_in_the_panels_of_variances_only(tmp_path):
         styles.STYLES["DisARM"].color,
     ]
     assert [line.get_color() for line in elbo.lines] == [styles.STYLES["DisARM"].color]
-    assert "All on the trajectory of DisARM." in made.legends[0].get_title().get_text()
+    (legend,) = made.legends
+    assert "All on the trajectory of DisARM." in legend.get_title().get_text()
+    assert [text.get_text() for text in legend.get_texts()] == ["NVIL", "DisARM"]
 
 
 def test_files(runs):
-    files = figures.render(drawn(runs)[1])
-    assert files[".png"].startswith(b"\x89PNG")
-    assert files[".pdf"].startswith(b"%PDF")
+    figure = drawn(runs)[1]
+    assert figures.render(figure, "png").startswith(b"\x89PNG")
+    assert figures.render(figure, "pdf").startswith(b"%PDF")

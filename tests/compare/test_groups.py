@@ -140,7 +140,7 @@ def test_a_run_that_diverged_is_named_and_not_in_the_mean(tmp_path):
     (comparison,) = compare(tmp_path)
     (line,) = comparison.lines
     assert (len(line.runs), len(line.short)) == (1, 1)
-    text = "its ELBO is non-finite from step 200; shown as a thin line and excluded from the mean"
+    text = "its ELBO is non-finite; shown as a thin line and excluded from the mean"
     assert f"{bad}: {text}" in notes(comparison)
 
 
@@ -165,7 +165,7 @@ def test_output_of_the_2017_script_is_a_line_of_its_own(tmp_path):
     (tmp_path / "old.log").write_text(DICT_2017 + LOG_2017)
     (comparison,) = compare(tmp_path / "old.log", tmp_path)
     assert [line.label for line in comparison.lines] == ["DynamicREBAR", "Gumbel"]
-    assert [line.name for line in comparison.lines] == ["DynamicREBAR, 2017 code", "Gumbel"]
+    assert [line.name for line in comparison.lines] == ["DynamicREBAR, code=2017", "Gumbel"]
     (alone,) = compare(tmp_path / "old.log")
     assert alone.title.endswith("2017 code")
 
