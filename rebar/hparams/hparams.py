@@ -1,13 +1,9 @@
-"""Hyperparameters: the `--hparams` string of the original, checked as a whole before it is used.
+"""Hyperparameters from the `--hparams` string of the 2017 script.
 
     --hparams="model=SBNDynamicRebar,learning_rate=0.0003,n_layer=2,task=sbn"
 
-Names, defaults and grammar (rebar/hparams/grammar.py) are those of the 2017 script, whose parser
-was TensorFlow 1's `tf.contrib.training.HParams`. Unlike the original, nothing is applied before
-everything is checked, all problems are reported together, choices and ranges are checked, and
-spaces around a clause are ignored.
-
-This module does not import TensorFlow: a mistyped string fails at once.
+Names, defaults and grammar are those of TensorFlow 1's `tf.contrib.training.HParams`. Unlike there,
+choices and ranges are checked and all problems are reported together, before TensorFlow is loaded.
 """
 
 import dataclasses
@@ -32,9 +28,9 @@ class Description(NamedTuple):
     Attributes:
       name: as in `name=value`.
       type: "int", "float", "bool", "str" or "list of str".
-      default: the default as it would be typed.
+      default: the default as it is typed.
       help: one sentence.
-      choices: the allowed values, () where any value in range will do.
+      choices: valid values; () if any value in range is valid.
     """
 
     name: str
@@ -46,16 +42,16 @@ class Description(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class HParams(Fields):
-    """Settings of one run. Every instance is valid: building one checks types, choices, ranges.
+    """Hyperparameters of one run.
 
     Raises:
-      RebarError: when built from values that cannot be used; names every problem.
+      RebarError: invalid types, choices, ranges or combinations; lists every problem.
     """
 
     typed: ClassVar[frozenset[str]] = frozenset()
-    """Names that the strings of `parse` set, a preset's included."""
+    """Names set by the strings of `parse`, including those of a preset."""
     notes: ClassVar[tuple[str, ...]] = ()
-    """What `parse` inferred from other values, in words."""
+    """Messages about values that `parse` inferred from others."""
 
     def __post_init__(self):
         values, problems, bad = {}, [], set()
@@ -65,26 +61,24 @@ class HParams(Fields):
             except (TypeError, OverflowError) as error:
                 problems.append(f"{field.name}: {error}")
                 bad.add(field.name)
-        problems += checks.problems(_FIELDS, values, bad)
-        _refuse("these hyperparameters cannot be used", problems)
+        problems += checks.problems(values, bad)
+        _refuse("invalid hyperparameters", problems)
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     @classmethod
     def parse(cls, *strings: str | Mapping[str, Any]) -> "HParams":
-        """Defaults changed by --hparams strings, of which later ones override earlier ones.
+        """Apply --hparams strings to the defaults; later ones override earlier ones.
 
         With track=[...] alone, `follow` becomes the first of them and `n_samples` the smallest
-        number that suits them all; `notes` of the result has these in words.
+        number that suits them all; `notes` of the result reports these.
 
         Args:
-          *strings: each as in the module's docstring, or a mapping of names to values; "" changes
-            nothing.
+          *strings: --hparams strings, or mappings of names to values.
 
         Raises:
-          RebarError: names every problem: malformed clauses, unknown names (with the nearest
-            known ones), names given twice in one string, values of the wrong type, a list for a
-            scalar and the reverse, values out of range.
+          RebarError: malformed clauses, unknown or repeated names, invalid values; lists every
+            problem.
         """
         values = {field.name: field.default for field in dataclasses.fields(cls)}
         problems, bad, typed = [], set(), set()
@@ -95,8 +89,8 @@ class HParams(Fields):
                 changes, wrong, unreadable = grammar.parse(string, values)
             else:
                 raise RebarError(
-                    f"HParams.parse({string!r}): must be a string or a mapping; type e.g. "
-                    'HParams.parse("model=SBNDisARM,n_layer=2")'
+                    f"HParams.parse({string!r}): must be a string or a mapping; pass e.g. "
+                    '"model=SBNDisARM,n_layer=2"'
                 )
             values |= changes
             typed |= set(changes)
@@ -104,12 +98,9 @@ class HParams(Fields):
             bad |= unreadable
         inferred = checks.inferred(values, typed) if bad.isdisjoint(values) else {}
         values |= inferred
-        problems += checks.problems(_FIELDS, values, bad)
-        given = " ".join(
-            f'--hparams="{string}"' if isinstance(string, str) else str(dict(string))
-            for string in strings
-        )
-        _refuse(f"cannot use {given}", problems)
+        problems += checks.problems(values, bad)
+        text = (f'--hparams="{s}"' if isinstance(s, str) else str(dict(s)) for s in strings)
+        _refuse(f"cannot use {' '.join(text)}", problems)
         hparams = cls(**values)
         object.__setattr__(hparams, "typed", frozenset(typed))
         notes = [f"{n}={grammar.write(v)}, inferred from track" for n, v in inferred.items()]
@@ -117,15 +108,15 @@ class HParams(Fields):
         return hparams
 
     def replace(self, **changes: Any) -> "HParams":
-        """A copy with some values changed. Raises RebarError for unknown names and bad values."""
-        _refuse("cannot replace", [_unknown(name) for name in changes if name not in _FIELDS])
+        """Return a copy with changed values. Raises RebarError for invalid names and values."""
+        _refuse("HParams.replace", [_unknown(name) for name in changes if name not in _FIELDS])
         return dataclasses.replace(self, **changes)
 
     def format(self, all: bool = False) -> str:
-        """The --hparams string of these values: parse(h.format()) == h.
+        """Return the --hparams string of these values: parse(h.format()) == h.
 
         Args:
-          all: write every value, not only those that differ from the default.
+          all: include values that equal the default.
         """
         return ",".join(
             f"{name}={grammar.write(value)}"
@@ -134,59 +125,55 @@ class HParams(Fields):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Name -> value of every hyperparameter, ready for JSON (lists, not tuples)."""
+        """Return name -> value of every hyperparameter, with lists instead of tuples, for JSON."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in self.values().items()
         }
 
     def values(self) -> dict[str, Any]:
-        """Name -> value of every hyperparameter."""
+        """Return name -> value of every hyperparameter."""
         return {name: getattr(self, name) for name in _FIELDS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "HParams":
-        """The inverse of to_dict.
-
-        Raises:
-          RebarError: a name is unknown or missing, or a value cannot be used.
-        """
+        """Invert to_dict. Raises RebarError for unknown or missing names and invalid values."""
         problems = [_unknown(name) for name in values if name not in _FIELDS]
         problems += [
-            f"{name} is missing (its default is {grammar.write(field.default)})"
+            f"{name}: missing; add it (the default is {grammar.write(field.default)})"
             for name, field in _FIELDS.items()
             if name not in values
         ]
-        _refuse("cannot read these hyperparameters", problems)
+        _refuse("HParams.from_dict", problems)
         return cls(**values)
 
     @property
     def entry(self) -> registry.Entry:
-        """The registry's entry of the model."""
+        """Registry entry of the model."""
         return registry.entry(self.model)
 
     def applicable(self) -> dict[str, Any]:
-        """Name -> value of the hyperparameters that apply to the model, as `to_dict`."""
+        """Return name -> value, as in `to_dict`, of the hyperparameters that apply to the model."""
         kinds = {None, self.entry.latents}
         others = set() if self.entry.tracks else {"track", "follow"}
         return {
             name: value
             for name, value in self.to_dict().items()
-            # legacy2017 tells this project's logs from those of 2017.
+            # legacy2017 distinguishes logs of this package from those of 2017.
             if name == "legacy2017"
             or (_FIELDS[name].metadata["latents"] in kinds and name not in others)
         }
 
     @property
     def effective_conditional(self) -> str:
-        """Network of the conditional tasks: "multilayer" or "2017"; "auto" resolved."""
+        """Network of the conditional tasks, "multilayer" or "2017"; resolves "auto"."""
         if self.conditional != "auto":
             return self.conditional
         return "2017" if self.n_layer == 1 or self.legacy2017 else "multilayer"
 
     @property
     def effective_coupling(self) -> str:
-        """Layers that REBAR couples: "switch" or "all"; "auto" resolved."""
+        """Layers that REBAR couples, "switch" or "all"; resolves "auto"."""
         if self.coupling != "auto":
             return self.coupling
         return "all" if self.legacy2017 else "switch"
@@ -196,7 +183,7 @@ _FIELDS = {field.name: field for field in dataclasses.fields(HParams)}
 
 
 def describe() -> list[Description]:
-    """One row for every hyperparameter, in order: for --help and the README's table."""
+    """Return one row per hyperparameter, in order."""
     return [
         Description(
             field.name,
@@ -210,14 +197,14 @@ def describe() -> list[Description]:
 
 
 def run_name(hparams: HParams, seed: int) -> str:
-    """Folder name of a run, e.g. "SBNDynamicRebar-sbn-2x200-lr0.0003-s0-1f3a9c2b60".
+    """Return a run's folder name, e.g. "SBNDynamicRebar-sbn-2x200-lr0.0003-s0-1f3a9c2b60".
 
-    The readable part tells the usual runs apart; the hash at the end covers the seed and all
-    values that are not the default, so that a hyperparameter added later renames no old run.
+    The hash covers the seed and all values that are not the default, so that a hyperparameter
+    added later renames no existing run.
     """
     changed = {n: v for n, v in hparams.values().items() if v != _FIELDS[n].default}
     content = json.dumps({"hparams": changed, "seed": operator.index(seed)}, sort_keys=True)
-    # Registered names are the user's: keep what any file system takes, at a harmless length.
+    # Names registered by users may contain characters that file systems reject.
     model = re.sub(r"[^A-Za-z0-9._]", "_", hparams.model).lstrip(".")[:60]
     shape = f"{hparams.n_layer}x{hparams.n_hidden}"
     if hparams.entry.latents == "categorical":
@@ -227,7 +214,7 @@ def run_name(hparams: HParams, seed: int) -> str:
 
 
 def run_folder(working_dir: str | os.PathLike, hparams: HParams, seed: int) -> Path:
-    """Folder of a run."""
+    """Return the folder of a run."""
     return Path(working_dir).expanduser() / run_name(hparams, seed)
 
 
@@ -236,7 +223,7 @@ def _unknown(name: str) -> str:
 
 
 def _refuse(what: str, problems: list[str]) -> None:
-    """Raise one RebarError that names what failed and every problem, if there is any."""
+    """Raise a RebarError that lists all problems, if there are any."""
     if len(problems) == 1:
         raise RebarError(f"{what}: {problems[0]}")
     if problems:

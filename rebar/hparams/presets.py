@@ -1,18 +1,17 @@
-"""Presets: the settings of a published protocol by name, for the train command's --preset.
+"""Presets: --hparams strings of published protocols, for --preset of the train command.
 
-A preset is an --hparams string that is read before those that the user gives, so any of its values
-can be overridden:
+Values of a preset can be overridden:
 
     python rebar_train.py --preset=disarm_nonlinear --hparams="model=SBNRelax,task=omni"
     HParams.parse(rebar.preset("disarm_nonlinear"), "model=SBNRelax,task=omni")
 
-disarm_*: Dong, Mnih & Tucker 2020 (arXiv 2006.10680), for sbn, fashion and omni. What their text
-does not say (initial weights, beta2, the rate of RELAX's control variate) is as in their code. How
-far this goes: docs/reproduce.md.
+disarm_*: Dong, Mnih & Tucker 2020 (arXiv 2006.10680), for sbn, fashion and omni. Initial weights,
+beta2 and the learning rate of RELAX's control variate, which the text omits, are those of their
+code. Limits of the reproduction: docs/reproduce.md.
 
 cat_*: the categorical VAEs of Wang & Bui 2026 (arXiv 2603.08257), tables of their appendix; 8x4 is
-8 categories and 4 variables. A name ends in the estimator, whose rate, temperature and optimizer
-differ from one another; task=mnist, and task=fashion_grey works, too.
+8 categories and 4 variables. A name ends in the estimator, which determines learning rate,
+temperature and optimizer. Tasks: mnist (default), fashion_grey.
 """
 
 from collections.abc import Mapping
@@ -67,13 +66,13 @@ PRESETS |= dict(_categorical())
 
 
 def preset(name: str) -> str:
-    """The --hparams string behind a name. Raises RebarError for an unknown one."""
+    """Return the --hparams string of a preset. Raises RebarError for an unknown one."""
     if name in PRESETS:
         return PRESETS[name]
     near = did_you_mean(name, PRESETS)
     if near:
         raise RebarError(f"unknown preset {name!r}{near}")
-    disarm = ", ".join(known for known in PRESETS if known.startswith("disarm_"))
+    disarm = ", ".join(valid for valid in PRESETS if valid.startswith("disarm_"))
     estimators = ", ".join(model.removeprefix("Cat").lower() for model in _CATEGORICAL)
     raise RebarError(
         f"unknown preset {name!r}; choose from {disarm}, or cat_SIZE_ESTIMATOR with one of "
@@ -82,15 +81,15 @@ def preset(name: str) -> str:
 
 
 def as_typed(message: str, name: str | None) -> str:
-    """A message about --hparams strings, with --preset=NAME where it has the preset's string."""
-    if name is None or f'--hparams="{PRESETS[name]}"' not in message:
+    """Replace a preset's --hparams string in a message by --preset=NAME."""
+    typed = "" if name is None else f'--hparams="{PRESETS[name]}"'
+    if not typed or typed not in message:
         return message
-    typed = message.replace(f'--hparams="{PRESETS[name]}"', f"--preset={name}")
-    return f"{typed}\n--preset={name} sets {PRESETS[name]}"
+    return f"{message.replace(typed, f'--preset={name}')}\n--preset={name} sets {PRESETS[name]}"
 
 
 def parse_hparams(protocol: str | None, *changes: str | Mapping[str, Any]) -> HParams:
-    """Hyperparameters of a preset, if one is named, with changes; errors name the preset."""
+    """Parse changes to a preset, if one is named, or to the defaults; errors name the preset."""
     base = [] if protocol is None else [preset(protocol)]
     try:
         return HParams.parse(*base, *changes)

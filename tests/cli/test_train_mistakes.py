@@ -50,10 +50,13 @@ def files(folder):
         ("learning_rate_prior=-1", "learning_rate_prior=-1.0: must be above 0 and finite, or 0"),
         ("learning_rate_control=inf", "learning_rate_control=inf: must be above 0 and finite"),
         ("beta2=1", "beta2=1.0: must be at least 0 and below 1"),
-        ("task=sp_digits,n_input=63", "n_input must be even"),
+        ("task=sp_digits,n_input=63", "n_input=63: must be even for task=sp_digits"),
         ("task=digits,n_input=784", "task=digits have 64 pixels; leave n_input out or give"),
-        ("model=SBN,batch_size=1,task=digits", "SBN needs batch_size * n_samples of at least 2"),
-        ("model=SBNTrackGradVariances,follow=NVIL,track=[REBAR]", "follow=NVIL is not in track"),
+        ("model=SBN,batch_size=1,task=digits", "batch_size=1,n_samples=1: SBN"),
+        (
+            "model=SBNTrackGradVariances,follow=NVIL,track=[REBAR]",
+            "follow=NVIL: not in track=[REBAR]",
+        ),
         ("n_layer", "malformed clause 'n_layer'; write name=value"),
     ],
 )

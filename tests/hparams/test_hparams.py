@@ -173,7 +173,7 @@ def test_replace_changes_a_copy():
 
 def test_a_registered_name_that_cannot_be_written_is_refused(monkeypatch):
     monkeypatch.setitem(registry._ENTRIES, "My, own", registry.Entry("a:b", "My, own"))
-    with pytest.raises(RebarError, match="cannot hold a comma"):
+    with pytest.raises(RebarError, match=r"'My, own': .*comma"):
         HParams(model="My, own")
 
 
@@ -184,7 +184,7 @@ def test_from_dict_names_what_is_unknown_or_missing():
     with pytest.raises(RebarError) as caught:
         HParams.from_dict(values)
     assert "'n_layrs'; did you mean n_layer or n_latents?" in str(caught.value)
-    assert "quadratic is missing (its default is True)" in str(caught.value)
+    assert "quadratic: missing" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ def test_a_string_is_checked_without_tensorflow():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_sizes_that_no_machine_holds_are_refused():
-    with pytest.raises(RebarError, match=r"numbers of noise a step; at most 268435456"):
+def test_noise_beyond_memory_is_refused():
+    with pytest.raises(RebarError, match=r"n_layer = 4.8e\+12: must be at most 268435456"):
         HParams(n_samples=10**9)
 
 
@@ -266,22 +266,22 @@ def test_a_trial_that_is_no_seed_is_refused():
     ("hparams", "message"),
     [
         ("track=[NVIL,LOO,VIMCO],follow=LOO,n_samples=1",
-         "LOO needs at least 2, VIMCO needs at least 2; give n_samples=2, or leave them out of"),
+         "n_samples=1: must be at least 2 for LOO, at least 2 for VIMCO; set n_samples=2,"),
         ("track=[Threes,LOO,ARM],follow=ARM,n_samples=1",
-         "Threes needs a multiple of 3, LOO needs at least 2; give n_samples=3, or leave them"),
-        ("track=[Threes,LocalDisARM],follow=Threes,n_samples=9", "n_samples=9 does not suit all of "
-         "them: LocalDisARM needs a multiple of 2; give n_samples=12, or"),
+         "n_samples=1: must be a multiple of 3 for Threes, at least 2 for LOO; set n_samples=3,"),
+        ("track=[Threes,LocalDisARM],follow=Threes,n_samples=9",
+         "n_samples=9: must be a multiple of 2 for LocalDisARM; set n_samples=12,"),
     ],
 )  # fmt: skip
 def test_samples_that_do_not_suit_all_that_is_tracked(monkeypatch, hparams, message):
-    """One message, which names a number that does."""
+    """One message suggests a number that suits all."""
     entry = registry.Entry("a:b", "Threes", samples=3)
     monkeypatch.setitem(registry._ENTRIES, "Threes", entry)
     with pytest.raises(RebarError) as caught:
         HParams.parse(f"model=SBNTrackGradVariances,{hparams}")
     assert message in str(caught.value)
     assert "problems:" not in str(caught.value)
-    enough = re.search(r"give (n_samples=\d+)", str(caught.value))[1]
+    enough = re.search(r"set (n_samples=\d+)", str(caught.value))[1]
     assert HParams.parse(f"model=SBNTrackGradVariances,{hparams}", enough).n_samples > 1
 
 
@@ -316,10 +316,10 @@ def test_what_was_typed_is_kept(typed):
     assert typed in hparams.format() or all(part in hparams.format() for part in typed.split(","))
 
 
-@pytest.mark.parametrize("given", [3, None, ["model=SBN"], b"model=SBN"])
-def test_parse_refuses_other_types(given):
+@pytest.mark.parametrize("value", [3, None, ["model=SBN"], b"model=SBN"])
+def test_parse_refuses_other_types(value):
     with pytest.raises(RebarError, match="must be a string or a mapping"):
-        HParams.parse(given)
+        HParams.parse(value)
 
 
 def test_parse_takes_a_mapping():
