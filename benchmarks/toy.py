@@ -68,7 +68,7 @@ def reward(b):
 
 def make_learned(runs, seed):
     """What the control variates of `runs` runs learn: name -> variable, one row a run."""
-    u = noise.uniforms(noise.key(seed, "initialise"), [runs, _HIDDEN], tf.float64)
+    u = noise.uniforms(noise.key(seed, "initialize"), [runs, _HIDDEN], tf.float64)
     starts = {
         "log_temperature": tf.fill([runs, 1], tf.constant(math.log(0.5), tf.float64)),
         "raw_scale": tf.zeros([runs], tf.float64),

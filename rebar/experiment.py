@@ -1,11 +1,11 @@
-"""Train a model, and load what a run has trained.
+"""Train a model, and load the trained model of a run.
 
     run = rebar.train(model="SBNDisARM", task="digits", epochs=20, seed=0)
     run.history[["step", "elbo"]]
     probabilities = rebar.load_model(run.folder).model(images)
 
-Each run is stored in WORKING_DIR/<name>; the same call resumes it. Its newest intact checkpoint is
-all that `load_model` needs: the data set is not read again.
+Each run is stored in WORKING_DIR/<name>; the same call resumes it. `load_model` reads its newest
+intact checkpoint, and no data set.
 """
 
 import dataclasses
@@ -45,20 +45,20 @@ _LEAST = {"training_steps": 1, "eval_samples": 1, "variance_draws": 4}
 
 @dataclasses.dataclass(frozen=True)
 class Settings(Schedule):
-    """Everything that a run depends on besides its hyperparameters; see `Schedule`, too.
+    """Settings of a run besides its hyperparameters; see also `Schedule`.
 
     Attributes:
       seed: seed of all randomness.
       working_dir: parent of the folders of runs.
       data_dir: folder of the data sets.
-      preset: name of a published protocol, whose hyperparameters come first.
-      jit: compile steps with XLA: "on", "off", or "auto", where that pays.
+      preset: name of a published protocol, whose hyperparameters are set first.
+      jit: compile steps with XLA: "on", "off", or "auto", which depends on the estimator.
       threads: intra-op threads; 0 chooses from the step size.
       cores: maximum number of cores; 0 uses all.
       draw: draw samples and test images at evaluations.
 
     Raises:
-      RebarError: a value is of a wrong type or out of range.
+      RebarError: a value is invalid.
     """
 
     seed: int = 0
@@ -81,20 +81,20 @@ class Settings(Schedule):
             raise RebarError(f"log_format={self.log_format!r}: must be one of {', '.join(FORMATS)}")
         if self.draw and not self.eval_freq:
             raise RebarError(
-                "draw: pictures are drawn at evaluations, but eval_freq=0 disables these; give "
-                "eval_freq=20, or draw the trained model with rebar-draw"
+                "draw=True: needs evaluations, but eval_freq=0; set eval_freq=20, or draw the "
+                "trained model with rebar-draw"
             )
 
 
 class Trained(NamedTuple):
-    """A trained model and the run that it is from.
+    """Trained model and its run.
 
     Attributes:
       model: Keras model with the trained weights.
-      hparams: those of the run.
-      step: steps done.
-      estimator: the run's, with the control variates that it has learned.
-      folder: of the run.
+      hparams: hyperparameters.
+      step: number of training steps.
+      estimator: estimator with its trained control variates.
+      folder: folder of the run.
       signal: number of the signal that ended training early, or None.
     """
 
@@ -115,7 +115,7 @@ class Trained(NamedTuple):
 
 
 def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
-    """Train a model, or resume its run, and print what the train command prints.
+    """Train a model, or resume its run, and print the lines of the train command.
 
     Args:
       hparams: hyperparameters as a string or a mapping.
@@ -126,7 +126,7 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
       The trained model, with the run's history, estimator and folder.
 
     Raises:
-      RebarError: a name is unknown, a value invalid, the data are missing, or training fails.
+      RebarError: an unknown name, an invalid value, missing data, or a failure of training.
     """
     fields = {field.name for field in dataclasses.fields(Settings)}
     names = {field.name for field in dataclasses.fields(HParams)}
@@ -141,13 +141,13 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
 
 
 def run_experiment(hparams: HParams, settings: Settings) -> Trained:
-    """Train with data that are present: build, resume or initialize, announce, train."""
+    """Train with available data: build, resume or initialize, announce, train."""
     data = load(hparams.task, settings.data_dir, hparams.dynamic_b)
     pixels = data.train.shape[1]
     if hparams.n_input not in (0, pixels):
         raise RebarError(
-            f"n_input={hparams.n_input}, but images of task={hparams.task} have {pixels} pixels; "
-            f"leave n_input out or give n_input={pixels}"
+            f"n_input={hparams.n_input}: images of task={hparams.task} have {pixels} pixels; "
+            f"remove it, or set n_input={pixels}"
         )
     estimator = registry.make_estimator(hparams.model, hparams)
     jit = estimator.jit_pays if settings.jit == "auto" else settings.jit == "on"
@@ -200,7 +200,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
         settings={**hparams.applicable(), "seed": settings.seed},
         schedule=settings,
     )
-    # Only now: a checkpoint of another configuration would have been refused.
+    # Run() raises if the folder has a checkpoint of another configuration.
     write_json(folder / "hparams.json", {**identity, **about, "versions": environment.versions()})
     signal = run.train()
     return trained._replace(step=learner.steps, signal=signal)
@@ -231,7 +231,7 @@ def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
 
 
 def _followed(estimator: Estimator, n_samples: int) -> str:
-    """Suffix of the objective's name where the multi-sample bound is followed."""
+    """Return a suffix of the objective's name if the multi-sample bound is followed."""
     if estimator.objective != "bound":
         return ""
     chains = n_samples // estimator.samples_per_chain
@@ -239,41 +239,41 @@ def _followed(estimator: Estimator, n_samples: int) -> str:
 
 
 def load_model(folder: str | os.PathLike) -> Trained:
-    """The model of a run as its newest whole checkpoint has it.
+    """Load the newest intact checkpoint of a run.
 
     Args:
-      folder: of the run, WORKING_DIR/<name>; the train command prints it after "run:".
+      folder: folder of the run, WORKING_DIR/<name>, printed by the train command after "run:".
 
     Raises:
-      RebarError: the folder holds no whole checkpoint, or one that this version of the program, or
-        this program without the user's own estimators registered, cannot use.
+      RebarError: there is no intact checkpoint, it is incompatible with this version, or its
+        estimator is not registered.
     """
     if not isinstance(folder, str | os.PathLike):
         raise RebarError(
-            f"load_model({folder!r}): must be the folder of a run; type e.g. "
+            f"load_model({folder!r}): must be the folder of a run; use e.g. "
             'rebar.load_model("runs/SBNDisARM-digits-...")'
         )
-    found = checkpoint.latest(folder)
-    if found is None:
+    saved = checkpoint.latest(folder)
+    if saved is None:
         raise RebarError(
-            f"no checkpoint in {os.fspath(folder)!r}; give the folder of a run, which the train "
-            "command prints after 'run:'. A run writes its first checkpoint when it ends or after "
+            f"no checkpoint in {os.fspath(folder)!r}; pass the folder of a run, which the train "
+            "command prints after 'run:'. The first checkpoint is written at the end or after "
             "--save_seconds"
         )
-    if "hparams" not in found.metadata or "input_mean" not in found.extra:
+    if "hparams" not in saved.metadata or "input_mean" not in saved.extra:
         raise RebarError(
-            f"{found.path} does not hold the settings and the training mean of its model; go on "
-            "with the run for one more epoch, so that it is written again"
+            f"{saved.path}: has no hyperparameters or no training mean; resume the run for one "
+            "more epoch to write them"
         )
-    registry.entry(found.metadata["hparams"]["model"])  # its message tells how to make one known
-    # A run of before a hyperparameter was added is as one with its default.
-    hparams = HParams.from_dict(HParams().to_dict() | found.metadata["hparams"])
-    learner = make_learner(hparams, found.extra["input_mean"], TASKS[hparams.task].conditional)
+    registry.entry(saved.metadata["hparams"]["model"])  # raises for an estimator of a plug-in
+    # Hyperparameters that are newer than the run have their defaults.
+    hparams = HParams.from_dict(HParams().to_dict() | saved.metadata["hparams"])
+    learner = make_learner(hparams, saved.extra["input_mean"], TASKS[hparams.task].conditional)
     with warnings.catch_warnings():
-        # Damaged checkpoints were told of above.
+        # latest() has reported damaged checkpoints.
         warnings.simplefilter("ignore", RuntimeWarning)
         restored = checkpoint.restore(folder, learner.named_variables(), expected={})
-    step = (restored or found).step
+    step = (restored or saved).step
     for member in learner.estimator.members().values():
         member.control_trained = step > 0
     return Trained(learner.model, hparams, step, learner.estimator, Path(folder))

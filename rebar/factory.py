@@ -1,4 +1,4 @@
-"""From hyperparameters to objects: the one place that turns an HParams into a model."""
+"""Models, estimators and their training state from hyperparameters."""
 
 import itertools
 import os
@@ -19,15 +19,7 @@ _BYTES_PER_WEIGHT = 20
 
 
 def require_memory(hparams: HParams, pixels: int) -> None:
-    """Refuse a model whose training state does not fit into memory.
-
-    Args:
-      hparams: sizes of the layers count.
-      pixels: D, pixels per image.
-
-    Raises:
-      RebarError: weights, gradients and optimizer state exceed the memory of this machine.
-    """
+    """Raise RebarError if the training state of a model of D pixels exceeds the memory."""
     n_weights = count_weights(hparams, pixels)
     needed, available = _BYTES_PER_WEIGHT * n_weights, _memory()
     if needed > available:
@@ -39,7 +31,7 @@ def require_memory(hparams: HParams, pixels: int) -> None:
 
 
 def count_weights(hparams: HParams, pixels: int) -> int:
-    """Weights of q and p, biases left out; an upper bound for conditional models."""
+    """Return the number of weights of q and p without biases, an upper bound if conditional."""
     if _categorical(hparams):
         return 2 * _dense([pixels, *HIDDEN, hparams.n_latents * hparams.n_categories])
     hidden, count = hparams.n_hidden, 0
@@ -58,7 +50,7 @@ def _categorical(hparams: HParams) -> bool:
 
 
 def _memory() -> float:
-    """Bytes of memory that this process may use: the machine's, or its container's limit."""
+    """Return the bytes of memory of the machine, or the limit of its container."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
@@ -71,18 +63,16 @@ def _memory() -> float:
 def make_model(
     hparams: HParams, mean, conditional: bool, seed=0
 ) -> SigmoidBeliefNetwork | CategoricalVAE:
-    """The model that hparams describe.
+    """Return the model with the sizes and networks in hparams.
 
     Args:
-      hparams: n_layer, n_hidden, nonlinear, activation, initializer and conditional count; for
-        categorical latents n_categories, n_latents and prior.
+      hparams: hyperparameters.
       mean: [D] mean of the training images.
-      conditional: whether the task is to predict the lower half of an image.
-      seed: integer or (seed, trial), for the initial weights.
+      conditional: the task is to predict the lower half of an image.
+      seed: seed of the initial weights, an integer or (seed, trial).
 
     Raises:
-      RebarError: the model does not fit into memory, or Keras is configured in a way that rebar
-        cannot work with.
+      RebarError: the model does not fit into memory, or Keras has an unsupported configuration.
     """
     environment.check()
     require_memory(hparams, len(mean))
@@ -113,9 +103,9 @@ def make_learner(
     freeze_generator: bool = False,
     estimator=None,
 ) -> Learner:
-    """A model, its estimator set up for it, and their training state; see `make_model`.
+    """Return the training state of a model and its estimator; see `make_model`.
 
-    `estimator` is what `registry.make_estimator` returned for these hparams, if it was called.
+    `estimator` is the result of `registry.make_estimator`, if available.
     """
     model = make_model(hparams, mean, conditional, seed)
     estimator = estimator or registry.make_estimator(hparams.model, hparams)
@@ -137,15 +127,11 @@ def make_learner(
 
 
 def estimator_facts(hparams: HParams, learner: Learner, label: str) -> dict[str, dict]:
-    """Label -> what a comparison must know of an estimator, for each that a run tracks.
+    """Return label -> properties of each estimator of a run, for comparisons.
 
-    "unbiased": for what it follows, at this model; "evaluations": of f, for one step with a full
-    minibatch, full passes of one row (as in `estimator_variance`).
-
-    Args:
-      hparams: n_samples and batch_size count.
-      learner: from `make_learner`.
-      label: of the estimator, if it does not track others.
+    "unbiased": for its objective, at this model; "evaluations": evaluations of f per step with a
+    full minibatch, in full passes of one row (as in `estimator_variance`). `label` is that of the
+    estimator if it does not track others.
     """
     estimator, layers = learner.estimator, len(learner.model.n_units)
     return {

@@ -1,11 +1,11 @@
-"""The 2017 classes by their names: a model, its estimator and its training in one object.
+"""Classes of the 2017 code: a model, its estimator and its training in one object.
 
     hparams = rebar.HParams.parse("n_layer=2,learning_rate=0.0003")
     sbn = rebar.SBNDynamicRebar(hparams, mean_xs=train.mean(axis=0))
     lhat, grad_variance, step, temperature = sbn.partial_fit(batch)
 
-There is no session any more: `initialize` is gone. Steps run as compiled graphs, one call a step;
-`rebar_train.py` takes many steps a call, which saves that overhead.
+There are no sessions and no `initialize`. Each step is one call of a compiled graph;
+`rebar_train.py` runs many steps per call, which is faster.
 """
 
 import functools
@@ -24,23 +24,23 @@ from rebar.training.evaluate import Evaluator
 from rebar.training.moments import OF_PART
 
 BLOCK = 100
-"""Steps after which the moments' scale is written into their vectors."""
+"""Steps between rescalings of the moments' vectors."""
 
 
 class SBN:
     """REINFORCE with leave-one-out centering, and the base class of all other models.
 
     Args:
-      hparams: `HParams`, or an --hparams string; must not name another model.
+      hparams: `HParams`, or an --hparams string, of this model.
       mean_xs: [n_input] mean of the training images.
       eval_mode: train the recognition network and the control variates only.
       seed: non-negative integer.
 
     Attributes:
-      learner: model, estimator and all state of training.
+      learner: model, estimator and training state.
 
     Raises:
-      RebarError: hparams name another model, or do not fit mean_xs.
+      RebarError: hparams name another model, or mean_xs has another size.
     """
 
     model_name = "SBN"
@@ -51,14 +51,14 @@ class SBN:
         name = self.model_name
         if not isinstance(hparams, HParams):
             raise RebarError(
-                f"hparams={hparams!r}: must be rebar.HParams or a string; type e.g. "
+                f"hparams={hparams!r}: must be rebar.HParams or a string; use e.g. "
                 f'rebar.{name}("n_layer=2", mean_xs)'
             )
         is_default = hparams.model == HParams().model and "model" not in hparams.typed
         if hparams.model != name and not is_default:
             raise RebarError(
-                f"model={hparams.model} in the hparams of rebar.{name}: the class is the model; "
-                f"use rebar.{hparams.model}, or leave model out"
+                f"model={hparams.model}: must be {name} for rebar.{name}; remove it, or use "
+                f"rebar.{hparams.model}"
             )
         self.hparams = hparams.replace(model=name)
         mean_xs = np.asarray(mean_xs)
@@ -66,8 +66,7 @@ class SBN:
             images_of(mean_xs[np.newaxis], "mean_xs")
         if hparams.n_input not in (0, mean_xs.size):
             raise RebarError(
-                f"n_input={hparams.n_input}, but mean_xs has {mean_xs.size} values; leave n_input "
-                "out or give the mean of images of that size"
+                f"n_input={hparams.n_input}: must be {mean_xs.size}, the size of mean_xs; remove it"
             )
         self._seed = (seed, hparams.trial)
         self.learner = make_learner(
@@ -96,24 +95,20 @@ class SBN:
         model = self.learner.model
         x = images_of(x, "x", model.n_input).astype(model.compute_dtype)
         if not len(x):
-            raise RebarError(f"x has shape {list(x.shape)}: must be a batch of at least one image")
+            raise RebarError(f"x of shape {list(x.shape)}: must be a batch of at least one image")
         if not isinstance(n_samples, int | np.integer) or n_samples < 1:
-            raise RebarError(f"n_samples={n_samples} must be an integer, at least 1")
+            raise RebarError(f"n_samples={n_samples}: must be an integer, at least 1")
         streams = ("latents", "branches")
         keys = np.stack([noise.key(self._seed, stream, self.learner.steps) for stream in streams])
         return tf.constant(x), tf.constant(keys), int(n_samples)
 
     def partial_fit(self, x, n_samples: int = 1):
-        """One training step.
-
-        Args:
-          x: [B, n_input] in {0, 1}.
-          n_samples: samples an example.
+        """Run a training step on x [B, n_input] in {0, 1} with n_samples samples per example.
 
         Returns:
-          lhat: list of floats, the ELBO in nats first, then what the 2017 class reports.
-          grad_variance: float; for SBNTrackGradVariances label -> float. Before this step.
-          step: steps done, this one included.
+          lhat: list of floats, the ELBO in nats, then the other numbers of the 2017 class.
+          grad_variance: float before this step; for SBNTrackGradVariances label -> float.
+          step: number of steps, including this one.
           temperature: float, before this step.
         """
         if self.learner.steps % BLOCK == 0:
@@ -131,17 +126,17 @@ class SBN:
         )
 
     def partial_grad(self, x, n_samples: int = 1):
-        """The gradient that `partial_fit` would take next for this batch, without taking it.
+        """Return the gradient of `partial_fit` for this batch, without updating the weights.
 
         Returns:
-          gradients: arrays aligned with learner.model.trainable_variables, of -ELBO.
-          step: steps done.
+          gradients: arrays, d -ELBO, aligned with learner.model.trainable_variables.
+          step: number of steps.
         """
         gradients = self._gradient(*self._arguments(x, n_samples))
         return [g.numpy() for g in gradients], self.learner.steps
 
     def partial_eval(self, x, n_samples: int = 5):
-        """[n_samples-sample bound, ELBO, ...] in nats, means over x [B, n_input]."""
+        """Return [n_samples-sample bound, ELBO, ...] in nats, means over x [B, n_input]."""
         x, _, n_samples = self._arguments(x, n_samples)
         self._evaluations += 1
         return list(self._evaluate(x.numpy(), n_samples, self._evaluations).values())
@@ -149,15 +144,11 @@ class SBN:
 
 @functools.cache
 def model_class(name: str) -> type[SBN]:
-    """The class of a registered model: `SBN`, or a subclass of it.
-
-    Raises:
-      RebarError: there is no such model.
-    """
+    """Return the class of a registered model, `SBN` or a subclass; RebarError if unknown."""
     entry = registry.entry(name)
     if name == SBN.model_name:
         return SBN
-    doc = f"The model {name} with the methods of `SBN`; its estimator is {entry.label}."
+    doc = f"Model {name} with the methods of `SBN` and the estimator {entry.label}."
     return type(name, (SBN,), {"model_name": name, "__doc__": doc, "__module__": __name__})
 
 

@@ -1,7 +1,7 @@
-"""Estimators by name: what `model=...` in an --hparams string can say.
+"""Registry of estimators by name, the values of `model=...` in --hparams.
 
-One line a name. Targets are "module:Class" strings, resolved on first use, so that listing the
-names (help texts, error messages) does not import TensorFlow.
+Targets are "module:Class" strings, resolved on first use, so that listing the names does not import
+TensorFlow.
 """
 
 import dataclasses
@@ -13,24 +13,22 @@ from typing import Any
 
 from rebar.errors import RebarError, did_you_mean
 
-_TYPED = re.compile(r"[A-Za-z0-9_.+-]+")
-"""What a name can be made of."""
+_NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What a name stands for.
+    """Registered estimator.
 
     Attributes:
-      target: "module:Class" of an `Estimator`, or a callable that takes an HParams and returns
-        an estimator.
-      label: the name in `track=[...]`, `follow=...`, logs and figures.
-      min_rows: the fewest rows (batch_size * n_samples) that the estimator works with.
-      min_samples: the fewest samples of an example (n_samples) that it works with.
-      samples: n_samples must be a multiple of this.
-      multi_sample: whether it follows the multi-sample bound if hparams say multi_sample=true.
-      latents: of the models that it is for: "binary" or "categorical".
-      tracks: whether it runs those named in `track` side by side.
+      target: "module:Class" of an `Estimator`, or a callable HParams -> Estimator.
+      label: name in `track=[...]`, `follow=...`, logs and figures.
+      min_rows: minimum of batch_size * n_samples.
+      min_samples: minimum of n_samples.
+      samples: factor of n_samples.
+      multi_sample: supports multi_sample=true.
+      latents: supported latent variables, "binary" or "categorical".
+      tracks: runs the estimators in `track` side by side.
     """
 
     target: str | Callable[[Any], Any]
@@ -43,12 +41,12 @@ class Entry:
     tracks: bool = False
 
     def n_samples(self, least: int) -> int:
-        """The smallest number of samples of an example, `least` or more, that it works with."""
+        """Return the smallest valid n_samples, `least` or more."""
         return self.samples * math.ceil(max(least, self.min_samples) / self.samples)
 
 
 def _categorical(target: str, label: str, **limits: Any) -> Entry:
-    """An estimator for models with categorical latents."""
+    """Return an entry for models with categorical latents."""
     return Entry(f"rebar.estimators.{target}", label, latents="categorical", **limits)
 
 
@@ -90,27 +88,27 @@ LATENTS = ("binary", "categorical")
 
 
 def names(*latents: str) -> list[str]:
-    """Names that `model=` accepts, in order of registration; of models with such latents."""
+    """Return the names of models with such latents (by default all), in order of registration."""
     return [name for name, e in _ENTRIES.items() if e.latents in (latents or LATENTS)]
 
 
 def labels(latents: str) -> dict[str, str]:
-    """Label -> model name of every estimator that can be tracked, of models with such latents."""
+    """Return label -> name of every model with such latents that can be tracked."""
     return {e.label: n for n, e in _ENTRIES.items() if e.latents == latents and not e.tracks}
 
 
 def all_labels() -> list[str]:
-    """Labels of every estimator that can be tracked, each once."""
+    """Return the labels of all estimators that can be tracked, without repetition."""
     return list(dict.fromkeys(label for latents in LATENTS for label in labels(latents)))
 
 
 def entry(name: str) -> Entry:
-    """The entry behind a model name. Raises RebarError for an unknown one."""
+    """Return the entry of a model name. Raises RebarError for an unknown one."""
     try:
         return _ENTRIES[name]
     except KeyError:
         raise RebarError(
-            f"unknown model {name!r}; known: {', '.join(_ENTRIES)}; register a custom one with "
+            f"unknown model {name!r}; choose from {', '.join(_ENTRIES)}, or register your own with "
             f"rebar.register() (docs/add_an_estimator.md){did_you_mean(name, _ENTRIES)}"
         ) from None
 
@@ -125,39 +123,37 @@ def register(
     multi_sample: bool = False,
     latents: str = "binary",
 ) -> None:
-    """Make an estimator known as `model=name`.
+    """Register an estimator as `model=name`.
 
     Args:
-      name: what users type after `model=`.
+      name: value of `model`.
       target: an `Estimator` subclass, a "module:Class" string, or a callable HParams -> Estimator.
-      label: its name in `track=[...]` and in logs; `name` if not given.
+      label: name in `track=[...]` and in logs; by default `name`.
       min_rows, min_samples, samples, multi_sample, latents: see `Entry`.
 
     Raises:
-      RebarError: the name or the label is taken or cannot be typed in --hparams, `target` is
-        nothing that can be called, or `latents` is not one of LATENTS.
+      RebarError: a registered or invalid name or label, an invalid target or latents.
     """
     label = label or name
     for text in (name, label):
-        if not isinstance(text, str) or not _TYPED.fullmatch(text):
+        if not isinstance(text, str) or not _NAME.fullmatch(text):
             raise RebarError(
-                f"cannot register {text!r}: the name and the label of an estimator are typed in "
-                "--hparams, so letters, digits and _ - . + are allowed in them"
+                f"{text!r}: invalid name or label of an estimator; use letters, digits and _ - . +"
             )
     if not callable(target) and not (isinstance(target, str) and ":" in target):
         raise RebarError(
-            f"cannot register {name}: its target must be an Estimator class, a function of HParams "
-            f'or a string "module:Class", given: {target!r}'
+            f"target={target!r} of {name}: must be an Estimator class, a function of HParams or a "
+            'string "module:Class"'
         )
     if latents not in LATENTS:
         raise RebarError(f"latents={latents!r}: choose from {', '.join(LATENTS)}")
     if name in _ENTRIES or label in labels(latents):
-        raise RebarError(f"model {name!r} (label {label!r}) is registered already; choose another")
+        raise RebarError(f"model {name!r} (label {label!r}): registered already; choose another")
     _ENTRIES[name] = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents)
 
 
 def make_estimator(name: str, hparams: Any) -> Any:
-    """Build the estimator behind `name`, with its settings taken from `hparams`."""
+    """Return an estimator built from `hparams`."""
     target = entry(name).target
     if isinstance(target, str):
         module, _, attribute = target.partition(":")

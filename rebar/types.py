@@ -1,12 +1,13 @@
-"""The two records that pass between models, estimators and training; the glossary of axes.
+"""Records that models, estimators and training exchange.
 
-    B  batch                    S  samples (copies) per example    N = S * B  rows, sample-major
-    H  units of a latent layer  L  stochastic layers              D  observed dimensions
-    C  categories, where a layer has L categorical variables, [.., L, C], instead of H units
+Axes:
+    B  batch                    S  samples per example    N = S * B  rows, sample-major
+    H  units of a latent layer  L  stochastic layers      D  observed dimensions
+    C  categories: a layer of L categorical variables is [..., L, C] instead of [..., H]
     P  parameters (components of the gradient)
 
-Values per example are [B] and values per row are [N], never [B, 1]: broadcasting [B, 1] against [B]
-silently makes [B, B], the classic error of this field.
+Per-example values are [B] and per-row values [N], never [B, 1], which broadcasts with [B] to
+[B, B].
 """
 
 from collections.abc import Callable, Mapping
@@ -25,14 +26,14 @@ class Rollout(NamedTuple):
 
     Attributes:
       objective: [N] f(x, b) in nats, e.g. log p(x, b) - log q(b | x).
-      log_joint: [N] the part of f whose own parameter gradient is followed at hard samples.
+      log_joint: [N] the part of f whose parameter gradient is followed at hard samples.
       log_q: L x [N] log q(b_l | b_{l-1}); the Bernoulli formula also at relaxed samples.
       logits: L x [N, H] logits of q.
-      samples: L x [N, H] from the sampler.
-      log_weight: [N] log p(x, b) - log q(b | x), which the multi-sample bound averages, where f is
-        another function with the same mean; None: f itself.
+      samples: L x [N, H] samples from the sampler.
+      log_weight: [N] log p(x, b) - log q(b | x) in the multi-sample bound, if f is another function
+        with the same mean; None: f itself.
 
-    Categorical layers have one-hot samples: [N, L, C] instead of [N, H].
+    Categorical layers have logits and one-hot samples [N, L, C] instead of [N, H].
     """
 
     objective: tf.Tensor
@@ -44,15 +45,15 @@ class Rollout(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The result of an estimator for one batch.
+    """Gradient estimate for one batch.
 
     Attributes:
-      gradients: aligned with model.trainable_variables, of the loss -mean f (descent direction).
-      control_gradients: aligned with estimator.trainable_variables, descent direction too.
-      objective: [N] f at the hard samples, in nats; of the main chains only, [N / 2], where the
-        noise's samples are paired.
-      metrics: name -> scalar, in the order in which they are printed after the ELBO.
-      tracked: label -> gradients, of every method of a tracking estimator; else empty.
+      gradients: gradients of the loss -mean f, aligned with model.trainable_variables.
+      control_gradients: gradients for descent, aligned with estimator.trainable_variables.
+      objective: [N] f at the hard samples, in nats; [N / 2] of the main chains if samples are
+        paired.
+      metrics: name -> scalar, in the order printed after the ELBO.
+      tracked: label -> gradients of every method of a tracking estimator; else empty.
     """
 
     gradients: list
@@ -63,32 +64,32 @@ class Estimate(NamedTuple):
 
 
 class Model(Protocol):
-    """Attributes that estimators, training and evaluation need; `Capabilities` are optional."""
+    """Interface of models for estimators, training and evaluation; `Capabilities` are optional."""
 
     n_units: tuple
-    """Widths of the latent layers: L integers, the shapes of the noise."""
+    """Widths of the L latent layers and of their noise."""
     compute_dtype: str
-    """"float32" or "float64": of inputs, noise and results."""
+    """"float32" or "float64": dtype of inputs, noise and results."""
     trainable_variables: list
     inference_variables: list
-    """Those of q: the only ones on which the samples depend."""
+    """Trainable variables of q, the only ones on which samples depend."""
     input_mean: Any
-    """[D] mean of the training set, which centers inputs."""
+    """[D] mean of the training set, subtracted from inputs."""
 
     def rollout(
         self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: Any = None
     ) -> Rollout:
-        """One pass for x [B, D] with n_samples rows per example; `encoded` as from `encode`."""
+        """Roll out x [B, D] with n_samples rows per example; `encoded` is from `encode`."""
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
-        """The part of `rollout` that evaluation computes once for x [B, D]; None if nothing."""
+        """Return the part of `rollout` that depends on x [B, D] alone; None if there is none."""
 
     def posterior_logits(self, x: tf.Tensor, samples: tuple, n_samples: int = 1) -> tuple:
-        """L x [N, H] logits of q along given samples L x [N, H] (teacher forcing)."""
+        """Return L x [N, H] logits of q along samples L x [N, H] (teacher forcing)."""
 
 
 class Capabilities:
-    """Optional attributes of a model, with their values where a model lacks them."""
+    """Optional attributes of a model, and their defaults."""
 
     latent_shape: tuple | None = None
     """(L, C) if the latents are one layer of L variables of C categories."""
@@ -98,17 +99,17 @@ class Capabilities:
     """(x, samples, n_samples) -> L x [N, n] inputs of q's layers if each is linear in them, else
     None; see `SigmoidBeliefNetwork.linear_inputs`."""
     prior_variables: list | None = None
-    """Variables of p(b_L), for which training can have a separate optimizer."""
+    """Variables of p(b_L), for a separate optimizer."""
     grayscale: bool = True
-    """Whether the model allows images in [0, 1], not only in {0, 1}."""
+    """The model supports images in [0, 1], not only in {0, 1}."""
     half: int = 0
-    """Number of leading pixels that are given instead of modeled."""
+    """Number of leading pixels that are inputs instead of targets."""
     variables: list | None = None
     """All variables to save; None: the trainable ones."""
 
 
 def capability(model: Any, name: str) -> Any:
-    """An optional attribute of a model, or its default of `Capabilities`."""
+    """Return an optional attribute of a model, or its default in `Capabilities`."""
     return getattr(model, name, getattr(Capabilities, name))
 
 

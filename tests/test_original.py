@@ -235,13 +235,13 @@ def test_wrong_numbers_of_samples_are_refused(n_samples):
 
 
 def test_settings_that_do_not_fit_are_refused():
-    with pytest.raises(RebarError, match="n_input=5, but mean_xs has 6 values"):
+    with pytest.raises(RebarError, match=r"n_input=5: .*6"):
         make(hparams="n_input=5")
-    with pytest.raises(RebarError, match=r"seed \(-1, 1\) must be an integer from 0"):
+    with pytest.raises(RebarError, match=r"seed=\(-1, 1\): "):
         make(seed=-1)
-    with pytest.raises(RebarError, match="mean of the training images"):
+    with pytest.raises(RebarError, match="input_mean of shape"):
         rebar.SBN(rebar.HParams(), np.full((2, 3), 0.5))
-    with pytest.raises(RebarError, match="odd"):
+    with pytest.raises(RebarError, match="n_input=5: must be even"):
         rebar.SBN(rebar.HParams(task="sp"), np.full(5, 0.5))
 
 

@@ -155,8 +155,8 @@ def test_mixed_precision():
     ("arguments", "message"),
     [
         ({"method": "ReinMax"}, "unknown method 'ReinMax'; did you mean reinmax"),
-        ({"options": {"temperature": 0}}, "temperature must be above 0"),
-        ({"options": {"draws": 2}}, "reinmax has no option 'draws'; it takes: temperature"),
+        ({"options": {"temperature": 0}}, "temperature=0: "),
+        ({"options": {"draws": 2}}, "draws: unknown option of reinmax"),
     ],
 )
 def test_mistakes(arguments, message):
@@ -201,7 +201,7 @@ def test_values(name, way):
 def test_estimators_refuse_to_be_copied(way):
     """Rather than lose silently what they have learned."""
     estimator = registry.make_estimator("SBNRelax", HParams.parse("model=SBNRelax"))
-    with pytest.raises(rebar.RebarError, match=r"RELAX: an estimator cannot be copied.*setup"):
+    with pytest.raises(rebar.RebarError, match=r"RELAX: .*setup"):
         WAYS[way](estimator, None)
 
 

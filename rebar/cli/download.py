@@ -19,7 +19,7 @@ _URL_FLAGS = {data_set.url_flag: name for name, data_set in DATA_SETS.items() if
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's own flags, not parsed yet."""
+    """Return the flags of the command."""
     values = frame.flag_values()
     define = frame.definer(values)
     define("string", "data_dir", "data", "Folder for the data sets.")
@@ -52,28 +52,25 @@ def define_flags() -> flags.FlagValues:
 
 
 def _chosen(names: list[str]) -> list[str]:
-    """Data sets that --datasets names, each once. Raises RebarError for unknown ones."""
+    """Return the unique names in --datasets. Raises RebarError for unknown ones."""
     names = [name.strip() for name in names if name.strip()]
     unknown = [name for name in names if name != "all" and name not in DATA_SETS]
     if unknown or not names:
-        text = (
-            f"--datasets names unknown data sets {', '.join(unknown)}"
-            if unknown
-            else ("--datasets names no data set")
+        hints = [f" ({n} is a task, use {TASKS[n].data_set})" for n in unknown if n in TASKS]
+        raise RebarError(
+            f"--datasets={','.join(names)}: unknown {', '.join(unknown) or 'data set'}"
+            f"{''.join(hints)}; choose from all, {', '.join(DATA_SETS)}"
         )
-        hints = [f"{n} is a task, type {TASKS[n].data_set}" for n in unknown if n in TASKS]
-        hint = f" ({'; '.join(hints)})" if hints else ""
-        raise RebarError(f"{text}{hint}; known: all, {', '.join(DATA_SETS)}")
     return list(DATA_SETS) if "all" in names else list(dict.fromkeys(names))
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status, see frame.run."""
+    """Run the command; return its exit status, see frame.run."""
     return frame.run(define_flags, _download, argv or sys.argv, __doc__)
 
 
 def _download(values, arguments) -> int:
-    """Fetch the data sets one by one; one that fails does not stop the others."""
+    """Download the data sets one by one; failures do not stop the others."""
     frame.no_arguments(arguments)
     urls = {name: values[flag].value for flag, name in _URL_FLAGS.items() if values[flag].value}
     status = 0

@@ -4,10 +4,9 @@ Examples:
   rebar-draw /tmp/rebar/SBNDynamicRebar-sbn-2x200-lr0.0003-s0-e26786e978
   rebar-draw RUN_FOLDER --output=samples.pdf --seed=1
 
-RUN_FOLDER is the folder of a run, which the train command prints after "run:"; its newest
-checkpoint is drawn. Models of the lower half of an image (tasks sp, sp_digits) complete test
-images: each row has the image, its upper half, the mean of 100 samples of the lower half, and nine
-of these.
+RUN_FOLDER is the folder of a run, printed by the train command after "run:"; its newest checkpoint
+is drawn. Models of the lower half of an image (tasks sp, sp_digits) complete test images: each row
+shows the image, its upper half, the mean of 100 samples of the lower half, and nine of these.
 """
 
 import sys
@@ -23,7 +22,7 @@ from rebar.errors import RebarError
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's own flags, not parsed yet."""
+    """Return the flags of the command."""
     values = frame.flag_values()
     define = frame.definer(values)
     text = "File of the picture, .png or .pdf; by default picture.png in RUN_FOLDER."
@@ -35,7 +34,7 @@ def define_flags() -> flags.FlagValues:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status, see frame.run."""
+    """Run the command; return its exit status, see frame.run."""
     return frame.run(define_flags, _draw, argv or sys.argv, __doc__)
 
 
@@ -43,7 +42,7 @@ def _draw(values, folders) -> None:
     """Draw, write and print the path of the picture."""
     if len(folders) != 1:
         raise RebarError(
-            f"{' '.join(folders) or 'no folder'}: expected the folder of one run; give e.g. "
+            f"{' '.join(folders) or 'no folder'}: must be the folder of one run; use e.g. "
             "rebar-draw /tmp/rebar/NAME_OF_THE_RUN"
         )
     folder = Path(folders[0])

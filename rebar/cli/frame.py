@@ -1,4 +1,4 @@
-"""Frame of every command: flags, help, standard streams, errors and exit status."""
+"""Common frame of all commands: flags, help, standard streams, errors and exit status."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from rebar.errors import RebarError
 
 ERROR = 2
 SIGNAL = 128
-"""Added to the number of the signal that ended a command."""
+"""Exit status of a command that ended by signal n: SIGNAL + n."""
 
 PLUGINS = "Python modules that register custom models, imported first."
 """Help of --plugins."""
@@ -25,14 +25,14 @@ _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def flag_values() -> flags.FlagValues:
-    """Flags of a command, of which only `--help` is defined: absl's global ones are not ours."""
+    """Return flags with `--help` alone, without absl's global flags."""
     values = flags.FlagValues()
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
 
 
 def definer(values: flags.FlagValues) -> Callable[..., Any]:
-    """A function that defines a flag: kind, name, default, help, and limits of the kind."""
+    """Return a function that defines a flag: kind, name, default, help, and limits of the kind."""
 
     def define(kind, name, default, text, **limits):
         make = getattr(flags, f"DEFINE_{kind}")
@@ -52,18 +52,18 @@ def run(
     """Run a command.
 
     Args:
-      define_flags: returns the command's flags, made by `flag_values`.
-      body: gets the parsed flags and the remaining arguments; returns the exit status.
-      argv: the command line.
-      description: what `--help` prints above the flags.
-      tables: returns what `--help` prints below the flags.
-      hint: gets the name of an unknown flag; returns text to append to the error.
+      define_flags: function that returns the command's flags.
+      body: function of the parsed flags and the other arguments that returns the exit status.
+      argv: command line.
+      description: text of `--help` above the flags.
+      tables: function of the flags that returns the text of `--help` below them.
+      hint: function of the name of an unknown flag that returns a suffix of the error.
 
     Returns:
       Status of the body (None: 0); 2 after an error, which is printed on stderr; 130 after Ctrl-C;
-      141 if nobody reads the output any more, as after `| head`.
+      141 if the output is closed, as after `| head`.
     """
-    # It reports a configuration folder that cannot be written; a temporary one is as good.
+    # Suppress warnings about a read-only configuration folder.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         _open_streams()
@@ -89,31 +89,25 @@ def run(
         if error.filename is not None:
             return fail(f"{error.filename}: {error.strerror}")
         if error.errno in _WRITING:
-            return fail(
-                f"cannot write to standard output: {error.strerror}; free disk space, or redirect "
-                "it elsewhere"
-            )
+            return fail(f"standard output: {error.strerror}; free disk space, or redirect it")
         return fail(str(error))
     finally:
         if _output_fails():
-            # Otherwise Python's flush at exit fails, too.
+            # Otherwise Python's flush at exit fails.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def no_arguments(arguments: list[str], allowed: str = "flags only") -> None:
-    """Raise RebarError if there are arguments that are no flags."""
+    """Raise RebarError for arguments that are not flags."""
     if arguments:
-        raise RebarError(f"cannot use {' '.join(arguments)!r}: give {allowed}, see --help")
+        raise RebarError(f"{' '.join(arguments)!r}: unexpected; pass {allowed}, see --help")
 
 
 def _open_streams() -> None:
     """Replace closed standard streams, so that no file gets their descriptors.
 
-    File names are printed as their bytes where the encoding is UTF-8, else with escapes.
-
-    Raises:
-      RebarError: standard output is closed.
+    Undecodable file names are printed as bytes if the encoding is UTF-8, else with escapes.
     """
     for descriptor in range(3):
         try:
@@ -123,7 +117,7 @@ def _open_streams() -> None:
     if sys.stderr is None:
         sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
     if sys.stdout is None:
-        raise RebarError("standard output: it is closed; redirect it to a file, or to /dev/null")
+        raise RebarError("standard output: closed; redirect it to a file or /dev/null")
     if isinstance(sys.stdout, io.TextIOWrapper):
         utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
@@ -139,7 +133,7 @@ def _output_fails() -> bool:
 
 
 def fail(message: str) -> int:
-    """Print an error on stderr; returns its exit status."""
+    """Print an error on stderr; return its exit status."""
     _print_error(f"error: {message}")
     return ERROR
 

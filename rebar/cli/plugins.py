@@ -14,12 +14,12 @@ def import_plugins(names: Iterable[str]) -> None:
     """Import modules from the current folder, or installed ones, by name.
 
     Raises:
-      RebarError: one is not found, or fails; says why.
+      RebarError: a module is missing, or its import fails.
     """
     for name in filter(None, names):
         if not all(part.isidentifier() for part in name.split(".")):
             raise RebarError(
-                f"--plugins={name}: not the name of a Python module; give that of one in the "
+                f"--plugins={name}: invalid name of a Python module; use the name of one in the "
                 "current folder or installed, without folder and .py"
             )
         environment.check()
@@ -30,13 +30,12 @@ def import_plugins(names: Iterable[str]) -> None:
                 importlib.import_module(name)
         except ImportError as error:
             raise RebarError(
-                f"--plugins={name} cannot be imported: {error}; give the name of a Python module "
-                "in the current folder or installed, without .py"
+                f"--plugins={name}: {error}; use the name of a Python module in the current folder "
+                "or installed, without .py"
             ) from None
         except Exception as error:
-            # Any error of the module; its place counts, unless it is one of syntax.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = "" if isinstance(error, SyntaxError) else f" ({where.filename}:{where.lineno})"
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = "" if isinstance(error, SyntaxError) else f" ({last.filename}:{last.lineno})"
             raise RebarError(
-                f"--plugins={name} fails when imported: {type(error).__name__}: {error}{place}"
+                f"--plugins={name}: {type(error).__name__} in its import: {error}{place}"
             ) from error

@@ -1,4 +1,4 @@
-"""TensorFlow's start-up lines, kept off the terminal."""
+"""Suppression of TensorFlow's start-up messages."""
 
 import contextlib
 import logging
@@ -11,19 +11,18 @@ from rebar.runs import environment
 
 @contextlib.contextmanager
 def quiet_start():
-    """Hold back what libraries write to standard error while they are imported.
+    """Suppress messages on standard error during imports, unless they fail.
 
-    TensorFlow logs a few lines before its log level can be set. They are shown if the import
-    fails, or if TF_CPP_MIN_LOG_LEVEL is 0, which asks for all messages.
+    TF_CPP_MIN_LOG_LEVEL=0 shows all messages.
 
     Raises:
-      RebarError: Keras is configured in a way that rebar cannot work with.
+      RebarError: Keras has an unsupported configuration.
     """
     environment.check()
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         yield
         return
-    # Its warnings of retracing, too: a run has a handful of shapes, each traced once.
+    # Includes warnings about retracing: a run has a handful of shapes, each traced once.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     terminal = os.dup(2)

@@ -122,7 +122,7 @@ def _sweep(values, train_flags: list[str], command: str) -> int:
                 of_runs.data_dir,
                 source=of_runs.source,
                 allow_download=of_runs.download,
-                log=train.quiet_when_whole,
+                log=train.print_unusual,
                 dynamic=dynamic,
             )
         if todo and engine is None:

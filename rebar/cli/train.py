@@ -34,7 +34,7 @@ _SETTINGS = (
 
 
 class _YesNo(flags.BooleanParser):
-    """A boolean flag's value, which may also be yes or no."""
+    """Parser of boolean flags that accepts yes and no, too."""
 
     def parse(self, argument):
         words = {"yes": True, "no": False}
@@ -43,7 +43,7 @@ class _YesNo(flags.BooleanParser):
 
 
 def define_flags() -> flags.FlagValues:
-    """The command's own flags, not parsed yet."""
+    """Return the flags of the command."""
     values = frame.flag_values()
     define = frame.definer(values)
 
@@ -130,7 +130,7 @@ def define_flags() -> flags.FlagValues:
 
 
 def _help(values) -> str:
-    """Tables of the settings and presets, those of plugins included."""
+    """Return tables of hyperparameters and presets, including plugins."""
     import_plugins(values.plugins)
     rows = [
         f"  {d.name}={d.default}  ({d.type}) {d.help}"
@@ -142,12 +142,12 @@ def _help(values) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status, see frame.run."""
+    """Run the command; return its exit status, see frame.run."""
     return frame.run(define_flags, _run, argv or sys.argv, __doc__, _help)
 
 
 def _run(values, arguments) -> int:
-    """Train; returns 128 + signal number when a signal ended the run early."""
+    """Train; return 128 + signal number if a signal ended the run early."""
     import_plugins(values.plugins)
     frame.no_arguments(arguments)
     hparams = parse_hparams(values.preset, *values.hparams)
@@ -157,11 +157,11 @@ def _run(values, arguments) -> int:
 
 
 def _prepare(values, hparams: HParams) -> None:
-    """Refuse what cannot be trained before TensorFlow is imported; fetch the data."""
+    """Validate settings before TensorFlow is imported; download the data."""
     if values.draw and not values.eval_freq:
         raise RebarError(
-            "--draw draws at evaluations, but --eval_freq=0 asks for none; give --eval_freq=20, or "
-            "draw the trained model with rebar-draw"
+            "--draw: needs evaluations, but --eval_freq=0; set --eval_freq=20, or draw the trained "
+            "model with rebar-draw"
         )
     _epochs(values.keep_epochs)
     environment.check()
@@ -171,7 +171,7 @@ def _prepare(values, hparams: HParams) -> None:
         values.data_dir,
         source=values.source,
         allow_download=values.download,
-        log=quiet_when_whole,
+        log=print_unusual,
         dynamic=hparams.dynamic_b,
     )
 
@@ -185,18 +185,18 @@ def _train(values, hparams: HParams) -> int | None:
 
 
 def _epochs(words) -> tuple:
-    """--keep_epochs as numbers."""
+    """Convert --keep_epochs to numbers."""
     wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word))]
     if wrong:
         raise RebarError(
-            f"--keep_epochs={','.join(words)}: give epochs from 1 on, e.g. --keep_epochs=1,5,25; "
-            f"not {', '.join(map(repr, wrong))}"
+            f"--keep_epochs={','.join(words)}: invalid {', '.join(map(repr, wrong))}; use integers "
+            "from 1, e.g. --keep_epochs=1,5,25"
         )
     return tuple(map(int, words))
 
 
-def quiet_when_whole(line: str) -> None:
-    """Print what is fetched and what is odd, not that published files lie where they should."""
+def print_unusual(line: str) -> None:
+    """Print messages about data, except that published files are present."""
     if ": present; " not in line or "NOTE" in line:
         print(line, flush=True)
 

@@ -15,8 +15,8 @@ def softplus(a: tf.Tensor) -> tf.Tensor:
     """log(1 + exp(a)), finite for |a| up to 1e38; same shape.
 
     (a + |a|) / 2 + log(1 + exp(-|a|)) takes half the time of tf.nn.softplus
-    (docs/performance.md). The gradient comes out as sigmoid(a), also at a = 0; a second
-    derivative comes out right except at exactly 0, where it is 0 instead of .25.
+    (docs/performance.md). The gradient is sigmoid(a) everywhere; the second derivative is correct
+    except at exactly 0, where it is 0 instead of .25.
     """
     magnitude = tf.abs(a)
     return 0.5 * (a + magnitude) + tf.math.log1p(tf.exp(-magnitude))
@@ -25,21 +25,21 @@ def softplus(a: tf.Tensor) -> tf.Tensor:
 def log_prob(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Sum over the last axis of b * logits - softplus(logits), in nats: [..., H] -> [...].
 
-    For relaxed b in (0, 1) this is the same formula, not a density: the 2017 code and the papers
-    use it inside control variates.
+    For relaxed b in (0, 1) the same formula is used, which is not a density, as in the 2017 code
+    and the papers.
     """
     return tf.reduce_sum(b * logits - softplus(logits), axis=-1)
 
 
 def logistic(u: tf.Tensor) -> tf.Tensor:
-    """Uniforms to logistic noise, z = log u - log(1 - u); same shape."""
+    """Logistic noise z = log u - log(1 - u) from uniforms; same shape."""
     return tf.math.log(u) - tf.math.log1p(-u)
 
 
 def hard_sample(logits: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-    """b = 1[logits + z > 0] in the dtype of logits; no gradient passes. Same shape.
+    """b = 1[logits + z > 0] in the dtype of logits, without a gradient; same shape.
 
-    NaN where logits + z is NaN, so that invalid logits or noise do not become a sample.
+    NaN where logits + z is NaN, so that invalid input does not become a valid sample.
     """
     a = logits + z
     one, zero, nan = (tf.constant(v, a.dtype) for v in (1, 0, np.nan))
@@ -49,7 +49,7 @@ def hard_sample(logits: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
 def relaxed_sample(
     logits: tf.Tensor, z: tf.Tensor, temperature: tf.Tensor, muprop_relaxation: bool = True
 ) -> tf.Tensor:
-    """A sample in (0, 1) that tends to the hard one as the temperature T tends to 0.
+    """Relaxed sample in (0, 1), which tends to the hard sample as the temperature T tends to 0.
 
         Concrete: sigmoid((l + z) / T)
         muprop_relaxation: sigmoid((l + z) / T + l T / (T + 1)), which tends to the mean sigmoid(l)
@@ -73,8 +73,8 @@ def coupling_derivative(b: tf.Tensor, u: tf.Tensor, logits: tf.Tensor) -> tf.Ten
 
         v = u' + (1 - u') w  if b = 1,    v = u' w  if b = 0,    w ~ U(0, 1) fixed
 
-    (Tucker et al. 2017, equation 9 and appendix). Choosing w so that v = u keeps the value of the
-    noise and changes only its dependence on the logits:
+    (Tucker et al. 2017, equation 9 and appendix). With w such that v = u, only the dependence of
+    the noise on the logits changes:
 
         d logit(v) / dl = -u' / u  if b = 1,    -(1 - u') / (1 - u)  if b = 0.
     """

@@ -1,12 +1,12 @@
 """Gradients of the multi-sample bound L = log 1/K sum_k exp f_k (Burda et al. 2016).
 
-With samples from q the gradient of E L has two parts: the scores, whose learning signals are what
-estimators differ in, and
+With samples from q the gradient of E L has two parts: the scores, whose learning signals depend on
+the estimator, and
 
     d L at fixed samples = sum_k w_k d f_k,    w = softmax of f over the example's K samples
 
-f has - log q in it. The mean of its part - sum_k w_k d log q_k is not zero as it is in the ELBO's
-gradient, where all w_k are constants: w_k depends on the sample.
+f contains -log q. The mean of - sum_k w_k d log q_k is not zero, unlike in the gradient of the
+ELBO, because w_k depends on the samples.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from rebar.types import Rollout
 
 
 class AtFixedSamples(NamedTuple):
-    """d L at fixed samples, as cotangents of what it goes through.
+    """d L at fixed samples, as cotangents of log_joint and log_q.
 
     Attributes:
       log_joint: [N] w.
-      log_q: L x [N], -w where f has - log q in it, 0 where samples come from the model itself.
+      log_q: L x [N], -w where f contains -log q, 0 where samples come from the model itself.
     """
 
     log_joint: tf.Tensor
@@ -32,14 +32,14 @@ class AtFixedSamples(NamedTuple):
 
 
 def at_fixed_samples(tape: tf.GradientTape, rollout: Rollout, n_samples: int) -> AtFixedSamples:
-    """d L at fixed samples.
+    """Return d L at fixed samples.
 
-    For one sample L = f and w = 1, the mean of d log q is zero and its part is left out, so that
-    estimators of the bound are then those of the ELBO.
+    For one sample w = 1 and the mean of d log q is zero, so its part is omitted and estimators of
+    the bound equal those of the ELBO.
 
     Args:
-      tape: that recorded `rollout`; persistent.
-      rollout: at hard samples, K rows an example.
+      tape: tape that recorded `rollout`; persistent.
+      rollout: at hard samples, K rows per example.
       n_samples: K.
     """
     f = bounds.split_samples(tf.stop_gradient(rollout.objective), n_samples)
@@ -67,21 +67,21 @@ def score_gradient(
     """- mean over examples of [ sum_k signal_k d log q_k  +  d L at fixed samples ].
 
     Args:
-      tape: that recorded `rollout`; persistent.
-      rollout: at hard samples, K rows an example, N in all.
+      tape: tape that recorded `rollout`; persistent.
+      rollout: at hard samples, K rows per example, N in total.
       signal: [N] learning signals; no gradient flows through them.
       n_samples: K.
-      variables: what to differentiate.
+      variables: variables to differentiate with respect to.
 
     Returns:
-      Gradients aligned with `variables`, zeros where nothing depends on one.
+      Gradients aligned with `variables`; zeros for unused ones.
     """
     require_rank(signal, 1, "the learning signal")
     fixed = at_fixed_samples(tape, rollout, n_samples)
     return mean_over_examples(
         tape,
         [*rollout.log_q, rollout.log_joint],
-        [*(signal + own for own in fixed.log_q), fixed.log_joint],
+        [*(signal + cotangent for cotangent in fixed.log_q), fixed.log_joint],
         n_samples,
         variables,
     )
@@ -97,11 +97,11 @@ def mean_over_examples(
     """- mean over examples of sum_k sum_i cotangent_i . d target_i.
 
     Args:
-      tape: that recorded the targets.
-      targets: [N] or [N, H], K rows an example.
+      tape: tape that recorded the targets.
+      targets: [N] or [N, H], K rows per example.
       cotangents: of the same shapes, for ascent.
       n_samples: K.
-      variables: what to differentiate.
+      variables: variables to differentiate with respect to.
     """
     examples = tf.cast(tf.shape(targets[0])[0] // n_samples, targets[0].dtype)
     return gradient_or_zero(tape, targets, variables, [-c / examples for c in cotangents])

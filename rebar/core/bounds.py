@@ -8,13 +8,13 @@ from rebar.core.gradients import require_rank
 
 
 def split_samples(values: tf.Tensor, n_samples: int) -> tf.Tensor:
-    """Values a row [N], sample-major, to [S, B]."""
+    """Reshape per-row values [N], sample-major, to [S, B]."""
     require_rank(values, 1, "the objective f")
     return tf.reshape(values, [n_samples, -1])
 
 
 def multi_sample(f: tf.Tensor) -> tf.Tensor:
-    """log mean_s exp f_s, in nats: [S, B] -> [B]. The K-sample bound of Burda et al. 2016."""
+    """K-sample bound log mean_s exp f_s in nats, [S, B] -> [B]. Burda et al. 2016."""
     require_rank(f, 2, "f")
-    # Not tf.cast, which would make the logarithm a float32 first.
+    # tf.cast would round the logarithm to float32 first.
     return tf.reduce_logsumexp(f, axis=0) - tf.constant(math.log(f.shape[0]), f.dtype)

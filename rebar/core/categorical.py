@@ -1,11 +1,11 @@
-"""Categorical variables by their logits: likelihoods, samples, and the noise given a sample.
+"""Categorical variables by their logits: likelihoods, samples, and noise conditional on a sample.
 
 The last axis is the C categories, pi = softmax(logits), and samples D are one-hot:
 
     D = argmax(logits + G),   G = -log E,   E = -log u ~ Exp(1),   u ~ U(0, 1)
 
-The temperature of an estimator does not occur in it: whatever it is, D is the same. Everything is
-finite for logits up to 1e4 in size, as only differences of logits are ever exponentiated.
+D does not depend on any estimator's temperature. All results are finite for logits up to 1e4 in
+size, because only differences of logits are exponentiated.
 """
 
 from typing import Any
@@ -17,35 +17,35 @@ from rebar.core import bernoulli
 
 
 def exponentials(u: tf.Tensor) -> tf.Tensor:
-    """Uniforms in (0, 1) to E = -log u, positive and finite; same shape."""
+    """E = -log u from uniforms in (0, 1), positive and finite; same shape."""
     return -tf.math.log(u)
 
 
 def halves(words: tf.Tensor, dtype: Any) -> tuple:
-    """Two tensors of uniforms in (0, 1), 16 bits each, from one of words of 32; same shape.
+    """Two tensors of uniforms in (0, 1), 16 bits each, from 32-bit words; same shape.
 
-    Words are a good part of what an average over many draws costs. -log u is from 7e-6 to 12 then.
-    The mean of r = pi / (E + pi) is off by 1e-6 at most, whatever pi is: by 1e-4 of itself for
-    pi = 1e-4, by a twelfth for pi = 1e-6.
+    Drawing words is a large part of the cost of an average over many draws. -log u ranges from
+    7e-6 to 12. The error of the mean of r = pi / (E + pi) is at most 1e-6 for any pi; relative to
+    the mean, it is 1e-4 for pi = 1e-4 and 1/12 for pi = 1e-6.
     """
     high = tf.bitwise.right_shift(words, tf.constant(16, tf.uint32))
     low = tf.bitwise.bitwise_and(words, tf.constant(0xFFFF, tf.uint32))
-    # By way of int32, as in `noise.uniforms`.
+    # Via int32, as in `noise.uniforms`.
     return tuple((tf.cast(tf.cast(h, tf.int32), dtype) + 0.5) * 2.0**-16 for h in (high, low))
 
 
 def gumbels(u: tf.Tensor) -> tf.Tensor:
-    """Uniforms in (0, 1) to G = -log(-log u), finite; same shape."""
+    """G = -log(-log u) from uniforms in (0, 1), finite; same shape."""
     return -tf.math.log(exponentials(u))
 
 
 def perturbed(logits: tf.Tensor, gumbels: tf.Tensor) -> tf.Tensor:
-    """logits - max(logits) + G: [..., C]. Without the shift, large logits would round G away."""
+    """logits - max(logits) + G: [..., C]. The shift keeps the digits of G at large logits."""
     return logits - tf.reduce_max(logits, axis=-1, keepdims=True) + gumbels
 
 
 def hard_sample(logits: tf.Tensor, gumbels: tf.Tensor) -> tf.Tensor:
-    """D [..., C] in the dtype of logits; no gradient passes. NaN where logits or noise are."""
+    """D [..., C] in the dtype of logits, without a gradient; NaN where logits or noise are NaN."""
     a = perturbed(logits, gumbels)
     index = tf.argmax(a, axis=-1, output_type=tf.int32)
     one_hot = tf.one_hot(index, logits.shape[-1], dtype=logits.dtype)
@@ -54,14 +54,14 @@ def hard_sample(logits: tf.Tensor, gumbels: tf.Tensor) -> tf.Tensor:
 
 
 def log_prob(one_hot: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """log pi at the sample, in nats: [..., C] -> [...]."""
+    """log pi at the sample in nats: [..., C] -> [...]."""
     return tf.reduce_sum(one_hot * tf.nn.log_softmax(logits), axis=-1)
 
 
 def kl_to(logits: tf.Tensor, prior_logits: tf.Tensor) -> tf.Tensor:
     """KL(q || p) = sum_c q_c (log q_c - log p_c), in nats: [..., C] -> [...].
 
-    For the uniform prior give zeros. The prior's shape may be any that broadcasts, e.g. [L, C].
+    Zeros are the uniform prior. The prior's shape must broadcast, e.g. [L, C].
     """
     log_q = tf.nn.log_softmax(logits)
     return tf.reduce_sum(tf.exp(log_q) * (log_q - tf.nn.log_softmax(prior_logits)), axis=-1)
@@ -73,12 +73,12 @@ def score(one_hot: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def softmax_product(p: tf.Tensor, g: tf.Tensor) -> tf.Tensor:
-    """J(p) g = p (g - <p, g>), the softmax's Jacobian at p times g: [..., C]."""
+    """J(p) g = p (g - <p, g>), the Jacobian of softmax at p times g: [..., C]."""
     return p * (g - tf.reduce_sum(p * g, axis=-1, keepdims=True))
 
 
 def conditional_logits(logits: tf.Tensor, one_hot: tf.Tensor, exponentials: tf.Tensor) -> tf.Tensor:
-    """c = logits + G drawn anew given that its argmax is D: [..., C].
+    """c = logits + G with G redrawn conditional on argmax(c) = D: [..., C].
 
     With w = exp(logits) and Z = sum w,
 
@@ -102,17 +102,15 @@ def conditional_logits(logits: tf.Tensor, one_hot: tf.Tensor, exponentials: tf.T
 def conditional_weights(
     log_pi: tf.Tensor, one_hot: tf.Tensor, exponentials: tf.Tensor, temperature: Any
 ) -> tf.Tensor:
-    """softmax(c / T) but for its factor, c from `conditional_logits`: 1 at D, elsewhere at most 1.
+    """Unnormalized softmax(c / T), c from `conditional_logits`: 1 at D, elsewhere at most 1.
 
     exp((c_j - c_D) / T) = r_j^(1/T),   r_j = pi_j E_D / (E_j + pi_j E_D)
 
-    At T = 1 that takes no logarithm and no power.
-
     Args:
-      log_pi: [..., C] logits whose softmax has the denominator 1.
+      log_pi: [..., C] normalized logits.
       one_hot: [..., C].
       exponentials: [..., C] or [K, ..., C].
-      temperature: T; the number 1 is quicker than any other and than a tensor.
+      temperature: T; the Python number 1 needs no logarithm and no power.
     """
     others = 1 - one_hot
     pi = tf.exp(log_pi) * others
@@ -126,5 +124,5 @@ def conditional_weights(
 
 
 def is_one(temperature: Any) -> bool:
-    """Whether it is the number 1 and not a tensor, so that a shorter formula can be chosen."""
+    """Return True for the Python number 1, for which formulas are shorter."""
     return isinstance(temperature, int | float) and temperature == 1

@@ -3,12 +3,11 @@
     E_q f = sum_z q(z | x) f(x, z),    d E_q f = sum_z q(z | x) [ f d log q(z | x) + d log_joint ]
     E bound = sum_{z_1 ... z_K} q(z_1 | x) ... q(z_K | x) log 1/K sum_k exp f(x, z_k)
 
-States are rolled out as if they were samples, some thousand rows at a time, so that the memory does
-not grow with their number.
+States are rolled out like samples, ROWS rows at a time, so that the memory does not grow with their
+number.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,18 +19,17 @@ from rebar.errors import RebarError
 from rebar.types import Model, capability
 
 MAX_STATES = 4096
-"""The most states that are enumerated: 12 binary units in all layers together, or 4 variables of 8
-categories."""
+"""Maximum number of states: 12 binary units in all, or 4 variables of 8 categories."""
 
 MAX_TUPLES = 2**18
-"""The most combinations of states of K samples that are enumerated."""
+"""Maximum number of combinations of states of K samples."""
 
 ROWS = 2048
-"""Rows (states * images) of a pass, at least one state of each image."""
+"""Rows (states * images) per pass, at least one state of each image."""
 
 
 class Exact(NamedTuple):
-    """An expectation and its gradient, without noise.
+    """Exact expectation and its gradient.
 
     Attributes:
       value: [B] in nats.
@@ -43,7 +41,7 @@ class Exact(NamedTuple):
 
 
 def count(model: Model) -> int:
-    """How many states the latent variables of a model have."""
+    """Return the number of states of a model's latent variables."""
     if shape := capability(model, "latent_shape"):
         n_latents, n_categories = shape
         return n_categories**n_latents
@@ -51,20 +49,16 @@ def count(model: Model) -> int:
 
 
 def all_states(n_units: Sequence[int], dtype: Any = tf.float32) -> tuple:
-    """Every state of binary latent units: L x [n_states, H] of zeros and ones.
-
-    Args:
-      n_units: widths of the L layers.
-      dtype: of the result.
+    """All states of binary latent units of L layers of widths n_units: L x [n_states, H] in {0, 1}.
 
     Raises:
-      RebarError: there are more than MAX_STATES.
+      RebarError: more than MAX_STATES states.
     """
     units = sum(n_units)
     if 2**units > MAX_STATES:
         raise RebarError(
-            f"cannot enumerate {units} latent units: 2^{units} states are more than {MAX_STATES}; "
-            "use fewer or narrower layers, e.g. n_units=(2, 2)"
+            f"{units} latent units: 2^{units} states are more than {MAX_STATES}; use fewer or "
+            "narrower layers, e.g. n_units=(2, 2)"
         )
     states = np.array(list(itertools.product((0, 1), repeat=units)))
     parts = np.split(states, np.cumsum(n_units)[:-1], axis=1)
@@ -72,46 +66,33 @@ def all_states(n_units: Sequence[int], dtype: Any = tf.float32) -> tuple:
 
 
 def all_codes(latent_shape: Sequence[int], dtype: Any = tf.float32) -> tf.Tensor:
-    """Every state of L variables of C categories as one-hot vectors: [C^L, L, C].
-
-    Args:
-      latent_shape: (L, C).
-      dtype: of the result.
+    """All states of latent_shape = (L, C) categorical variables as one-hot vectors: [C^L, L, C].
 
     Raises:
-      RebarError: there are more than MAX_STATES.
+      RebarError: more than MAX_STATES states.
     """
     n_latents, n_categories = latent_shape
     if n_categories**n_latents > MAX_STATES:
         raise RebarError(
-            f"cannot enumerate {n_latents} variables of {n_categories} categories: "
-            f"{n_categories}^{n_latents} codes are more than {MAX_STATES}; use fewer of them, e.g. "
-            "n_categories=8,n_latents=4"
+            f"{n_latents} variables of {n_categories} categories: {n_categories}^{n_latents} codes "
+            f"are more than {MAX_STATES}; use e.g. n_categories=8,n_latents=4"
         )
     codes = np.array(list(itertools.product(range(n_categories), repeat=n_latents)))
     return tf.one_hot(codes, n_categories, dtype=dtype)
 
 
 def states_of(model: Model) -> tuple:
-    """Every state of a model's latent variables, a tensor [n_states, ...] a layer.
-
-    Raises:
-      RebarError: there are more than MAX_STATES.
-    """
+    """All states of a model's latent variables, [n_states, ...] per layer; see `all_states`."""
     if shape := capability(model, "latent_shape"):
         return (all_codes(shape, model.compute_dtype),)
     return all_states(model.n_units, model.compute_dtype)
 
 
 def elbo_and_gradient(model: Model, x: tf.Tensor) -> Exact:
-    """The exact E_q f of each image and the gradient that unbiased estimators have as their mean.
-
-    Args:
-      model: see `rebar.types.Model`.
-      x: [B, D].
+    """Exact E_q f per image x [B, D] and its gradient, the mean of every unbiased estimate.
 
     Raises:
-      RebarError: there are more than MAX_STATES states.
+      RebarError: more than MAX_STATES states.
     """
     x = tf.cast(x, model.compute_dtype)
     states = states_of(model)
@@ -136,13 +117,9 @@ def elbo_and_gradient(model: Model, x: tf.Tensor) -> Exact:
 
 
 def bound_and_gradient(model: Model, x: tf.Tensor, n_samples: int) -> Exact:
-    """The exact K-sample bound and the gradient that its unbiased estimators have as their mean.
+    """Exact K-sample bound per image x [B, D] and its gradient; K = n_samples.
 
-    The gradient follows the probabilities q(b_k | x) of all samples as well as the bound.
-
-    Args:
-      model, x: see `elbo_and_gradient`.
-      n_samples: K; for 1 the bound is the ELBO.
+    The gradient includes that of the probabilities q(b_k | x). For K = 1 the bound is the ELBO.
 
     Raises:
       RebarError: K < 1, more than MAX_STATES states, or more than MAX_TUPLES combinations of K.
@@ -150,8 +127,8 @@ def bound_and_gradient(model: Model, x: tf.Tensor, n_samples: int) -> Exact:
     states = states_of(model)[0].shape[0]
     if n_samples < 1 or states**n_samples > MAX_TUPLES:
         raise RebarError(
-            f"cannot enumerate n_samples={n_samples} of {states} states each: K must be at least 1 "
-            f"and {states}^K at most {MAX_TUPLES}; use fewer samples, or fewer or narrower layers"
+            f"n_samples={n_samples} of {states} states each: K must be at least 1 and {states}^K "
+            f"at most {MAX_TUPLES}; use fewer samples, or fewer or narrower layers"
         )
     index = np.stack(np.unravel_index(np.arange(states**n_samples), [states] * n_samples))
 
@@ -165,10 +142,10 @@ def bound_and_gradient(model: Model, x: tf.Tensor, n_samples: int) -> Exact:
 
 
 def log_marginal(model: Model, x: tf.Tensor) -> tf.Tensor:
-    """log sum_b q(b | x) exp f(x, b) in nats, [B]: what the multi-sample bound tends to.
+    """log sum_b q(b | x) exp f(x, b) in nats, [B]: the limit of the multi-sample bound.
 
-    That is log p(x), or log p(lower half | upper half) for a conditional model. Arguments and
-    errors are those of `elbo_and_gradient`.
+    It is log p(x), or log p(lower half | upper half) for a conditional model. Arguments and errors
+    are those of `elbo_and_gradient`.
     """
     f, log_q = _all_rows(model, x)
     return tf.reduce_logsumexp(f + log_q, axis=0)
@@ -180,18 +157,18 @@ def _all_rows(model, x):
     states = states_of(model)
     n_states = states[0].shape[0]
     rollout = model.rollout(
-        x, samplers.given(tuple(tf.repeat(s, x.shape[0], axis=0) for s in states)), n_states
+        x, samplers.fixed(tuple(tf.repeat(s, x.shape[0], axis=0) for s in states)), n_states
     )
     log_q = tf.add_n(list(rollout.log_q))
     return bounds.split_samples(rollout.objective, n_states), bounds.split_samples(log_q, n_states)
 
 
 def _part(model, x, states, variables):
-    """sum q f [B] over some states, [M, ...] a layer, and their part of the gradient."""
+    """sum q f [B] over M states, [M, ...] per layer, and their part of the gradient."""
     size, batch = states[0].shape[0], x.shape[0]
     rows = tuple(tf.repeat(s, batch, axis=0) for s in states)
     with tf.GradientTape() as tape:
-        rollout = model.rollout(x, samplers.given(rows), size)
+        rollout = model.rollout(x, samplers.fixed(rows), size)
     q = tf.exp(tf.add_n(list(rollout.log_q)))
     weighted = q * rollout.objective
     gradient = gradients.gradient_or_zero(
@@ -203,6 +180,6 @@ def _part(model, x, states, variables):
     return tf.reduce_sum(tf.reshape(weighted, [size, batch]), axis=0), gradient
 
 
-def _largest_divisor(number: int, most: int) -> int:
-    """The largest divisor of a number that is at most `most`."""
-    return next(d for d in range(min(most, number), 0, -1) if math.gcd(number, d) == d)
+def _largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of a number that is at most `limit`."""
+    return next(d for d in range(min(limit, number), 0, -1) if number % d == 0)

@@ -1,4 +1,4 @@
-"""Gradients as lists of tensors: inner products, and the score-function estimator's shape."""
+"""Gradients as lists of tensors: score-function gradients, norms and products."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,14 +24,14 @@ def score_gradient(
     The learning signals enter as cotangents, so no gradient flows through them.
 
     Args:
-      tape: that recorded `rollout`.
+      tape: tape that recorded `rollout`.
       rollout: at hard samples, N rows.
-      signals: L x [N] learning signals, one a layer; or one for all layers.
-      variables: what to differentiate.
+      signals: L x [N] learning signals, one per layer; or one for all layers.
+      variables: variables to differentiate with respect to.
       linear_terms: L x [N, H] cotangents of the logits (control variates with a known mean).
 
     Returns:
-      Gradients aligned with `variables`, zeros where nothing depends on one.
+      Gradients aligned with `variables`; zeros for unused ones.
     """
     for layer, signal in enumerate(signals):
         require_rank(signal, 1, f"the learning signal of layer {layer}")
@@ -52,13 +52,13 @@ def logit_gradient(
     """- mean_n [ sum_l cotangent_l . d logits_l  +  d log_joint ].
 
     Args:
-      tape: that recorded `rollout`.
+      tape: tape that recorded `rollout`.
       rollout: at hard samples, N rows.
-      cotangents: L x [N, H], estimates of the derivative of E f by the logits, for ascent.
-      variables: what to differentiate.
+      cotangents: L x [N, H], estimates of d E f / d logits, for ascent.
+      variables: variables to differentiate with respect to.
 
     Returns:
-      Gradients aligned with `variables`, zeros where nothing depends on one.
+      Gradients aligned with `variables`; zeros for unused ones.
     """
     rows = tf.cast(tf.shape(rollout.objective)[0], rollout.objective.dtype)
     return gradient_or_zero(
@@ -74,49 +74,48 @@ def gradient_or_zero(
 ) -> list:
     """tape.gradient with zeros for variables on which the targets do not depend.
 
-    TensorFlow's own option for that fails on Keras variables.
+    TensorFlow's `unconnected_gradients` fails on Keras variables.
     """
-    found = tape.gradient(targets, variables, cotangents)
+    gradients = tape.gradient(targets, variables, cotangents)
     return [
         tf.zeros(v.shape, v.dtype) if g is None else g
-        for g, v in zip(found, variables, strict=True)
+        for g, v in zip(gradients, variables, strict=True)
     ]
 
 
 def variable_name(variable: Any) -> str:
-    """The path of a Keras variable, the name of a plain one."""
+    """Return the path of a Keras variable, or the name of a plain one."""
     return getattr(variable, "path", None) or variable.name.removesuffix(":0")
 
 
 def variable_names(variables: Sequence) -> list[str]:
-    """A unique name per variable."""
+    """Return a unique name per variable."""
     names = list(map(variable_name, variables))
     return [n if names.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(names)]
 
 
 def require_rank(value: tf.Tensor, rank: int, name: str) -> None:
-    """Raise RebarError if `value` has another rank, so that nothing is broadcast by mistake."""
+    """Raise RebarError if `value` has another rank, which would broadcast silently."""
     if value.shape.rank not in (rank, None):
         expected = ("[]", "[N]", "[K, B]")[rank]
         raise RebarError(
-            f"{name} has shape {value.shape}: must be {expected}; sum over other axes, or drop one "
-            "of length 1 with tf.squeeze(..., axis=-1)"
+            f"{name} has shape {value.shape}: must be {expected}; sum over other axes, or remove "
+            "one of length 1 with tf.squeeze(..., axis=-1)"
         )
 
 
 def transpose(
     pullback: Callable, shapes: Sequence[tf.Tensor], tangents: Sequence[tf.Tensor]
 ) -> list:
-    """J t for a Jacobian J, from the program of its products J' u: d <J' u, t> / du.
+    """Product J t with a Jacobian J from its transposed products J' u: d <J' u, t> / du.
 
-    What depends on u alone is never computed in a graph, since J' u is linear in u. TensorFlow's
-    ForwardAccumulator does the same operation by operation, and there multiplies the weights by
-    zeros wherever only the inputs of a matrix product have a tangent, or the reverse.
+    J' u is linear in u, so terms of u alone are pruned from a graph. tf.autodiff's
+    ForwardAccumulator works operation by operation and multiplies weights by zero tangents.
 
     Args:
       pullback: u -> J' u, lists of tensors aligned with `shapes` and `tangents`.
-      shapes: tensors shaped as J's outputs.
-      tangents: t, shaped as J's inputs.
+      shapes: tensors shaped like J's outputs.
+      tangents: t, shaped like J's inputs.
     """
     u = [tf.zeros_like(value) for value in shapes]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -126,30 +125,30 @@ def transpose(
 
 
 def inner(a: Sequence[tf.Tensor], b: Sequence[tf.Tensor]) -> tf.Tensor:
-    """<a, b> over all components of two aligned lists; a scalar."""
+    """Inner product <a, b> of two aligned lists; a scalar."""
     return tf.add_n([tf.reduce_sum(x * y) for x, y in zip(a, b, strict=True)])
 
 
 def count(values: Sequence[tf.Tensor]) -> int:
-    """P, the number of components of a list of tensors or variables of known shape."""
+    """P, the number of components of a list of tensors or variables of static shape."""
     return sum(math.prod(value.shape) for value in values)
 
 
 def mean_square(values: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Mean of the squares of all components; a scalar."""
+    """Mean square of all components; a scalar."""
     return tf.add_n(sums_of_squares(values)) / count(values)
 
 
 def sums_of_squares(values: Sequence[tf.Tensor]) -> list:
-    """`sum_of_squares` of each."""
+    """`sum_of_squares` per tensor."""
     return [sum_of_squares(v) for v in values]
 
 
 def sum_of_squares(value: tf.Tensor) -> tf.Tensor:
-    """Sum of the squares of a tensor of known shape; a scalar.
+    """Sum of the squares of a tensor of static shape; a scalar.
 
     XLA does not reorder additions, so on a CPU it reduces one number at a time. Adding strips of a
-    large tensor first, which it does many at a time, is nine times as fast there.
+    large tensor first is vectorized and nine times as fast.
     """
     size = count([value])
     if size % STRIPS or size < 1000 * STRIPS:

@@ -1,4 +1,4 @@
-"""How weights begin: `by_name` for what the hparam `initializer` says."""
+"""Weight initializers."""
 
 import math
 
@@ -13,7 +13,7 @@ class FanInInitializer(keras.initializers.Initializer):
     """Truncated normal with standard deviation sqrt(1.3 * 2 / fan_in), cut at two of them.
 
     The 2017 code's initializer (slim's variance scaling with factor 2, "FAN_IN"); the factor 1.3
-    roughly undoes what the cut takes from the variance.
+    approximately compensates for the variance removed by the truncation.
     """
 
     def __init__(self, seed: int):
@@ -30,14 +30,14 @@ class FanInInitializer(keras.initializers.Initializer):
 class GlorotInitializer(keras.initializers.Initializer):
     """Uniform in (-a, a) with a = sqrt(6 / (fan_in + fan_out)): Glorot & Bengio 2010, equation 16.
 
-    Keras' default for dense layers, and so that of the DisARM authors' code.
+    The default of Keras' dense layers and the DisARM authors' code.
     """
 
     def __init__(self, seed: int):
         self.seed = seed
 
     def __call__(self, shape, dtype=None):
-        return noise.centred_uniform(self.seed, shape, math.sqrt(6 / sum(shape)), dtype)
+        return noise.centered_uniform(self.seed, shape, math.sqrt(6 / sum(shape)), dtype)
 
     def get_config(self):
         return {"seed": self.seed}
@@ -52,7 +52,7 @@ class FanInUniform(keras.initializers.Initializer):
         self.fan_in = fan_in
 
     def __call__(self, shape, dtype=None):
-        return noise.centred_uniform(self.seed, shape, 1 / math.sqrt(self.fan_in), dtype)
+        return noise.centered_uniform(self.seed, shape, 1 / math.sqrt(self.fan_in), dtype)
 
     def get_config(self):
         return {"seed": self.seed, "fan_in": self.fan_in}
@@ -62,11 +62,7 @@ _BY_NAME = {"2017": FanInInitializer, "glorot": GlorotInitializer}
 
 
 def by_name(name: str, seed: int) -> keras.initializers.Initializer:
-    """The initializer of dense kernels that a name stands for.
-
-    Raises:
-      RebarError: the name is none of "2017" and "glorot".
-    """
+    """Return the initializer "2017" or "glorot" of dense kernels; RebarError for other names."""
     if name not in _BY_NAME:
         raise RebarError(f"initializer={name!r}: choose from {', '.join(_BY_NAME)}")
     return _BY_NAME[name](seed)

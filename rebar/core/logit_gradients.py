@@ -1,7 +1,7 @@
-"""Gradients of E f with respect to Bernoulli logits, from values of f alone; for ascent.
+"""Gradients of E f with respect to Bernoulli logits from values of f alone, for ascent.
 
 With p = sigmoid(logits), samples b = 1[u > 1 - p] and antithetic ones b~ = 1[u < p], which is b
-with 1 - u for u. All are per unit: [N] values of f, [N, H] samples and logits -> [N, H].
+with 1 - u instead of u. Shapes: f [N], samples and logits [N, H] -> [N, H].
 """
 
 import tensorflow as tf
@@ -29,8 +29,8 @@ def disarm(
 ) -> tf.Tensor:
     """1/2 (f(b) - f(b~)) (-1)^b~ 1[b != b~] sigmoid(|logits|): ARM's mean given the pair.
 
-    Zero where a unit's pair agrees. sigmoid(|logits|) = max(p, 1 - p) stays exact for saturated
-    units. Dong, Mnih & Tucker 2020 (arXiv 2006.10680), equation 7.
+    Zero where a unit's pair agrees. sigmoid(|logits|) = max(p, 1 - p) is exact for saturated units.
+    Dong, Mnih & Tucker 2020 (arXiv 2006.10680), equation 7.
     """
     # (-1)^b~ 1[b != b~] is b - b~.
     return 0.5 * _column(f - f_antithetic) * (b - b_antithetic) * tf.sigmoid(tf.abs(logits))
@@ -42,19 +42,19 @@ def leave_one_out(f: tf.Tensor) -> tf.Tensor:
 
 
 def mean_of_others(f: tf.Tensor) -> tf.Tensor:
-    """The mean of all f of an example but f_k: [K, B] -> [K, B], K >= 2."""
+    """Mean of an example's f except f_k: [K, B] -> [K, B], K >= 2."""
     require_rank(f, 2, "f")
     return (tf.reduce_sum(f, axis=0) - f) / (f.shape[0] - 1)
 
 
 def bound_with_one_replaced(f: tf.Tensor, replacement: tf.Tensor) -> tf.Tensor:
-    """The K-sample bound with f_k replaced, for each k: [K, B], [K, B] -> [K, B].
+    """K-sample bound with f_k replaced, for each k: [K, B], [K, B] -> [K, B].
 
     log 1/K ( sum_{j != k} exp f_j + exp replacement_k ), in nats.
     """
     require_rank(f, 2, "f")
     n = f.shape[0]
-    own = tf.eye(n, dtype=tf.bool)[:, :, tf.newaxis]
-    # [k, j, B]: row k holds all f_j but for its own replacement.
-    rows = tf.where(own, replacement[:, tf.newaxis], f[tf.newaxis])
+    diagonal = tf.eye(n, dtype=tf.bool)[:, :, tf.newaxis]
+    # [k, j, B]: row k holds all f_j, with f_k replaced.
+    rows = tf.where(diagonal, replacement[:, tf.newaxis], f[tf.newaxis])
     return tf.reduce_logsumexp(rows, axis=1) - tf.math.log(tf.cast(n, f.dtype))

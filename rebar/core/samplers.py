@@ -1,7 +1,4 @@
-"""Samplers: functions (layer, logits [N, H]) -> samples [N, H] that a model's rollout calls.
-
-Estimators differ mostly in the samplers they choose.
-"""
+"""Samplers: functions (layer, logits [N, H]) -> samples [N, H], called by a model's rollout."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,27 +10,27 @@ from rebar.types import Model, Noise, Sampler, capability
 
 
 def hard(noise: Noise) -> Sampler:
-    """Bernoulli samples at every layer."""
+    """Return a sampler of Bernoulli samples at every layer."""
     return lambda layer, logits: bernoulli.hard_sample(
         logits, bernoulli.logistic(noise.uniforms[layer])
     )
 
 
 def posterior(model: Model, noise: Noise) -> Sampler:
-    """The sampler that draws from a model's q: its `hard_sampler` if it has one, else `hard`."""
+    """Return the sampler of a model's q: its `hard_sampler` if it has one, else `hard`."""
     return (capability(model, "hard_sampler") or hard)(noise)
 
 
 def antithetic(noise: Noise, layer: int, below: Sequence[tf.Tensor]) -> Sampler:
-    """The samples `below` under a layer, in it 1 - u for u, and hard samples above.
+    """Return a sampler of the chain that separates from the main one at a layer.
 
-    The layers above see noise.branches[layer] where there are branches, else the noise of the main
-    chain, so that the two chains of a pair differ by what the layer does and nothing else.
+    It uses the samples `below` under the layer, 1 - u instead of u in it, and above it hard samples
+    with noise.branches[layer], or the main chain's noise if there are no branches.
 
     Args:
-      noise: of the main chain.
-      layer: where the chain leaves the main one.
-      below: the main chain's samples of the layers under it, [N, H] each.
+      noise: noise of the main chain.
+      layer: layer where the chains separate.
+      below: main chain's samples of the layers under it, [N, H] each.
     """
 
     def sample(i: int, logits: tf.Tensor) -> tf.Tensor:
@@ -50,12 +47,12 @@ def antithetic(noise: Noise, layer: int, below: Sequence[tf.Tensor]) -> Sampler:
 
 
 def mean() -> Sampler:
-    """Mean-field: every unit takes its mean sigmoid(logits)."""
+    """Return the mean-field sampler: every unit takes its mean sigmoid(logits)."""
     return lambda layer, logits: tf.sigmoid(logits)
 
 
-def given(samples: Sequence[tf.Tensor]) -> Sampler:
-    """The samples passed in, whatever the logits."""
+def fixed(samples: Sequence[tf.Tensor]) -> Sampler:
+    """Return a sampler of predetermined samples."""
     return lambda layer, logits: samples[layer]
 
 
@@ -66,13 +63,13 @@ def relaxed(
     switch_layer: int = 0,
     below: Sequence[tf.Tensor] = (),
 ) -> Sampler:
-    """Relaxed from `switch_layer` on; the samples `below` under it.
+    """Return a sampler that is relaxed from `switch_layer` on and returns `below` under it.
 
     Args:
       z: L x [N, H] logistic noise; entries under switch_layer are not used.
       temperature: scalar.
-      muprop_relaxation: which relaxation, see `bernoulli.relaxed_sample`.
-      switch_layer: the first relaxed layer.
+      muprop_relaxation: see `bernoulli.relaxed_sample`.
+      switch_layer: first relaxed layer.
       below: hard samples of the layers under it, [N, H] each.
     """
 

@@ -1,10 +1,10 @@
-"""Straight-through estimators for categorical variables: gradients that stand in for dE L/dlogits.
+"""Straight-through estimators for categorical variables: surrogates for dE L / dlogits.
 
 With logits l [..., C], pi = softmax(l), the one-hot sample D, the upstream gradient g = dL/dz at
 z = D, and J(p) g = p (g - <p, g>), each kernel (logits, one_hot, g, noise, options) -> [..., C] is
-a surrogate for the gradient by l, which costs one evaluation of L and of its gradient. Each sampler
-(logits, gumbels, noise, options) -> z is D in value and has the kernel as its backward pass. "Exact
-for linear L" is said of the mean, of L that is linear in each latent variable given the others.
+a surrogate for the gradient w.r.t. l, from one evaluation of L and its gradient. Each sampler
+(logits, gumbels, noise, options) -> z equals D and has the kernel as its backward pass. "Exact for
+linear L" means unbiased for L that is linear in each latent variable given the others.
 
     kernel                   published as  its sampler, after logits and gumbels
     straight_through         ST            straight_through_sample(temperature)
@@ -18,11 +18,10 @@ for linear L" is said of the mean, of L that is linear in each latent variable g
     reinmax_rk2              ReinMax-RK2   reinmax_rk2_sample(beta, form)
 
     logits, gumbels, one_hot, g, fresh_gumbels    [..., C]
-    exponentials    [K, ..., C] ~ Exp(1), K draws; for many draws rather `FromWords`, `FromUniforms`
+    exponentials    [K, ..., C] ~ Exp(1), K draws, or `FromWords` or `FromUniforms` for many draws
     temperature (1), gap (1), scale (1), beta (1/2)   numbers, or tensors without a gradient
 
-The temperature never changes D. Every gradient sums to zero over the categories. All noise comes
-from outside.
+The temperature never changes D. Every gradient sums to zero over the categories.
 """
 
 from collections.abc import Callable
@@ -40,19 +39,15 @@ _CHUNK_DRAWS = 10
 
 
 class FromUniforms(NamedTuple):
-    """Exponentials as -log of uniforms [K, ..., C], taken a few draws at a time.
-
-    The same numbers as `categorical.exponentials` of all at once; quicker, and without another
-    tensor of that size.
-    """
+    """Exponentials as -log of uniforms [K, ..., C], computed in chunks to save memory."""
 
     uniforms: tf.Tensor
 
 
 class FromWords(NamedTuple):
-    """Exponentials of K = `count` draws from random words (uint32), two of 16 bits a word.
+    """Exponentials of K = `count` draws from words [(K + 1) // 2, ..., C] (uint32), 16 bits each.
 
-    Half the noise to draw and to hold: words [(K + 1) // 2, ..., C]. See `categorical.halves`.
+    See `categorical.halves`.
     """
 
     words: tf.Tensor
@@ -66,8 +61,8 @@ FORMS = {"reinmax_cv": ("released", "stgs"), "reinmax_rk2": ("consistent", "rele
 def straight_through(logits, one_hot, g, temperature=1):
     """J(softmax(l / T)) g / T.
 
-    Biased; exact at T = 1 for linear L. D enters through g alone. Bengio et al.
-    2013 (arXiv 1308.3432).
+    Biased; exact at T = 1 for linear L. Depends on D through g alone. Bengio et al. 2013 (arXiv
+    1308.3432).
     """
     del one_hot
     temperature = positive(temperature, "temperature")
@@ -85,11 +80,11 @@ def straight_through_gumbel(logits, one_hot, g, gumbels, temperature=1):
 
 
 def gumbel_rao(logits, one_hot, g, exponentials, temperature=1):
-    """1/K sum_k J(softmax(c_k / T)) g / T, c_k = l + G drawn anew given D.
+    """1/K sum_k J(softmax(c_k / T)) g / T, c_k = l + G redrawn given D.
 
-    The mean of `straight_through_gumbel` given D, as K grows: the same bias, and the variance
+    Tends to the mean of `straight_through_gumbel` given D as K grows: the same bias, and variance
     Var_D + E Var(. | D) / K. Paulus et al. 2021 (arXiv 2010.04838), equation 9. Published code
-    builds a C x C Jacobian for each draw; here a draw is one [C] vector of weights.
+    forms a C x C Jacobian per draw; this code does not.
     """
     return _mean_over_draws(tf.nn.log_softmax(logits), one_hot, g, exponentials, temperature)
 
@@ -97,9 +92,8 @@ def gumbel_rao(logits, one_hot, g, exponentials, temperature=1):
 def gapped_straight_through(logits, one_hot, g, temperature=1, gap=1):
     """J(softmax(t / T)) g / T,  t = l + (max l - l_D) D - m.
 
-    m_j = max(l_j - max l + gap, 0) and m_D = 0: t are logits for which D is the largest by
-    the gap at least, without any noise. Biased. Fan et al. 2022 (arXiv 2206.07235); the gap is 1
-    there.
+    m_j = max(l_j - max l + gap, 0) and m_D = 0: in the logits t, D exceeds the others by at least
+    the gap. Biased. Fan et al. 2022 (arXiv 2206.07235), with gap 1.
     """
     temperature, gap = positive(temperature, "temperature"), positive(gap, "gap")
     shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
@@ -126,8 +120,8 @@ def reinmax(logits, one_hot, g, temperature=1):
 def reinmax_rao(logits, one_hot, g, exponentials, temperature=1):
     """2 GR - 1/2 J(pi) g, GR = `gumbel_rao` given D at the logits log((pi + D) / 2).
 
-    ReinMax with Gumbel-Rao for the first of its two terms: biased, also for quadratic L. Wang & Bui
-    2026 (arXiv 2603.08257).
+    ReinMax with Gumbel-Rao as its first term. Biased, also for quadratic L. Wang & Bui 2026 (arXiv
+    2603.08257).
     """
     middle = _mean_over_draws(_log_middle(logits, one_hot), one_hot, g, exponentials, temperature)
     return 2 * middle - softmax_product(tf.nn.softmax(logits), _from_sample(g, one_hot)) / 2
@@ -137,13 +131,13 @@ def reinmax_cv(logits, one_hot, g, exponentials, gumbels, temperature=1, scale=1
     """ReinMax(T = 1) + scale (GR - s), GR as in `reinmax_rao`. With l_D = log((pi + D) / 2):
 
         form="released"   s = J(softmax(l_D + y)) g / T, y = softmax((l + G) / T), G those of D
-        form="stgs"       s = J(softmax((l_D + G) / T)) g / T, G drawn anew
+        form="stgs"       s = J(softmax((l_D + G) / T)) g / T, G independent of D
 
-    Biased. Wang & Bui 2026 (arXiv 2603.08257). "stgs" is the paper's statement, "released" what the
-    authors' released code computes and what produced their curves. Given D, ReinMax has no noise
-    left, so a term with mean zero given D can only add variance; that of "stgs" does, and as its G
-    knows nothing of D, its mean is not quite zero either. "released" adds more bias and, unless one
-    category dominates, takes some variance away (measured: tests/core/test_straight_through.py).
+    Biased. Wang & Bui 2026 (arXiv 2603.08257). "stgs" is the paper's formula, "released" that of
+    the authors' code and curves. ReinMax is deterministic given D, so a term with mean zero given D
+    can only add variance; "stgs" does, and its mean is not exactly zero. "released" adds more bias
+    and, unless one category dominates, reduces the variance (measured:
+    tests/core/test_straight_through.py).
     """
     temperature = positive(temperature, "temperature")
     log_middle = _log_middle(logits, one_hot)
@@ -158,16 +152,15 @@ def reinmax_cv(logits, one_hot, g, exponentials, gumbels, temperature=1, scale=1
 
 
 def reinmax_rk2(logits, one_hot, g, beta=0.5, form="consistent"):
-    """A second-order Runge-Kutta step with the node beta, b below.
+    """Second-order Runge-Kutta step with the node beta, b below.
 
         form="consistent"  b J(pi) g + (1 - b) (D - pi) <D - pi, g>
         form="released"    r - mean of r over the categories,
                            r = 2 m (g - <b pi + (1 - b) D, g>) - (1 - b) J(pi) g,  m = (pi + D) / 2
 
     Biased. "consistent" is exact for linear L at every b; at b = 1/2 it is `reinmax`, at b = 1
-    `straight_through`, both at T = 1. "released" is the code behind the figure of Wang & Bui 2026
-    (arXiv 2603.08257): the same at b = 1/2, but elsewhere its mean for linear L is 2 b times the
-    gradient.
+    `straight_through`, both at T = 1. "released" is the code of Wang & Bui 2026 (arXiv 2603.08257),
+    equal at b = 1/2; elsewhere its mean for linear L is 2 b times the gradient.
     """
     pi, h = tf.nn.softmax(logits), _from_sample(g, one_hot)
     along = _dot(pi, h)
@@ -187,7 +180,7 @@ def reinforce(logits, one_hot, f):
 def differentiable_sample(
     logits: tf.Tensor, gumbels: tf.Tensor, kernel: Callable, *arguments: Any
 ) -> tf.Tensor:
-    """z [..., C], D in value; its gradient is kernel(logits, one_hot, g, *arguments)."""
+    """z [..., C] equal to D, with the gradient kernel(logits, one_hot, g, *arguments)."""
 
     @tf.custom_gradient
     def sample(logits):
@@ -248,19 +241,11 @@ def reinmax_cv_sample(
 ) -> tf.Tensor:
     """z [..., C] with the gradient `reinmax_cv`; exponentials [K, ..., C].
 
-    fresh_gumbels [..., C], independent of gumbels, is what form="stgs" needs beside.
+    form="stgs" also needs fresh_gumbels [..., C], independent of gumbels.
     """
     second = fresh_gumbels if form == "stgs" else gumbels
-    return differentiable_sample(
-        logits,
-        gumbels,
-        reinmax_cv,
-        exponentials,
-        second,
-        temperature,
-        scale,
-        form,
-    )
+    noise = (exponentials, second)
+    return differentiable_sample(logits, gumbels, reinmax_cv, *noise, temperature, scale, form)
 
 
 def reinmax_rk2_sample(
@@ -271,10 +256,9 @@ def reinmax_rk2_sample(
 
 
 def _mean_over_draws(log_pi, one_hot, g, draws, temperature):
-    """1/K sum_k J(p_k) g / T, p_k = softmax(c_k / T) given D at normalised log_pi [..., C].
+    """1/K sum_k J(p_k) g / T, p_k = softmax(c_k / T) given D at normalized log_pi [..., C].
 
-    Chunks of draws whose tensors stay in the processor's cache; nothing but the noise itself is as
-    large as [K, ..., C].
+    Chunks of draws fit into the processor's cache; only the noise is as large as [K, ..., C].
     """
     temperature = positive(temperature, "temperature")
     h = _from_sample(g, one_hot)
@@ -305,20 +289,20 @@ def _mean_over_draws(log_pi, one_hot, g, draws, temperature):
 
 
 def _sum_over_chunks(summed, noise):
-    """The sum of summed(chunk) [...] over chunks of the leading axis of noise [K, ...]."""
+    """Sum of summed(chunk) [...] over chunks of the leading axis of noise [K, ...]."""
     n_draws, elements = noise.shape[0], noise.shape[1:].num_elements()
     size = _CHUNK_DRAWS if elements is None else max(1, _CHUNK_ELEMENTS // max(1, elements))
     n_chunks = n_draws // size
     if n_chunks < 2:
         return summed(noise)
-    whole = n_chunks * size
+    even = n_chunks * size
     shape = tf.concat([[n_chunks, size], tf.shape(noise)[1:]], axis=0)
-    chunks = tf.reshape(noise[:whole], shape)
+    chunks = tf.reshape(noise[:even], shape)
     first = summed(chunks[0])
     _, total = tf.while_loop(
         lambda i, _: i < n_chunks,
         lambda i, total: (i + 1, total + summed(tf.gather(chunks, i))),
-        [1, summed(noise[whole:]) + first if whole < n_draws else first],
+        [1, summed(noise[even:]) + first if even < n_draws else first],
         parallel_iterations=1,
     )
     return total
@@ -332,7 +316,7 @@ def _log_middle(logits, one_hot):
 
 
 def _from_sample(g, one_hot):
-    """g - g_D: J(p) g does not see the difference, and where p is close to D no digits cancel."""
+    """g - g_D, which has the same J(p) g and loses no digits where p is close to D."""
     return g - _dot(g, one_hot)
 
 

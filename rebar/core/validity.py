@@ -1,8 +1,7 @@
-"""Conditions on values that may be known at run time only: an error if possible, else NaN.
+"""Validation of values that may be known at run time only.
 
-In eager mode, and for constants of a graph, an invalid value raises `RebarError`. In a graph it
-cannot, and XLA removes assertions, so what is computed from an invalid value is made NaN instead of
-a plausible wrong number.
+In eager mode, and for constants of a graph, an invalid value raises `RebarError`. In other graphs,
+where XLA removes assertions, results computed from an invalid value are NaN.
 """
 
 import math
@@ -16,7 +15,7 @@ from rebar.errors import RebarError
 
 
 class Validity:
-    """Collects the conditions on the arguments of one call."""
+    """Conditions on the arguments of one call."""
 
     def __init__(self) -> None:
         self._conditions: list[tf.Tensor] = []
@@ -24,23 +23,23 @@ class Validity:
     def require(
         self, value: tf.Tensor, test: Callable[[Any], Any], message: Callable[[Any], str]
     ) -> None:
-        """Raise RebarError with `message(value)` if a known value fails a test, else test it later.
+        """Test a value now, or at run time if it is not static.
 
         Args:
-          value: to be tested.
+          value: value to test.
           test: array or tensor -> booleans.
-          message: array -> the error's text.
+          message: array -> text of the RebarError.
         """
-        known = tf.get_static_value(value)
-        valid = test(value if known is None else known)
+        static = tf.get_static_value(value)
+        valid = test(value if static is None else static)
         outcome = tf.get_static_value(valid) if tf.is_tensor(valid) else valid
         if outcome is None:
             self._conditions.append(tf.reduce_all(valid))
         elif not np.all(outcome):
-            raise RebarError(message(known))
+            raise RebarError(message(static))
 
     def apply(self, value: tf.Tensor) -> tf.Tensor:
-        """The value, or NaN throughout if a condition is false at run time."""
+        """Return the value, or NaN everywhere if a condition is false at run time."""
         if not self._conditions:
             return value
         valid = tf.reduce_all(tf.stack(self._conditions))
@@ -49,14 +48,14 @@ class Validity:
 
 
 def positive(value: Any, name: str) -> Any:
-    """A number, or a tensor or variable of any shape, that is above 0 and finite.
+    """Return a number, tensor or variable that must be above 0 and finite.
 
     Raises:
-      RebarError: it is not, and that is known; otherwise the result is NaN.
+      RebarError: the value is static and invalid; if it is not static, the result is NaN.
     """
     if isinstance(value, int | float | np.number):
         if not 0 < value < math.inf:
-            raise RebarError(f"{name}={value!r}: must be above 0 and finite; give e.g. {name}=0.5")
+            raise RebarError(f"{name}={value!r}: must be above 0 and finite; use e.g. {name}=0.5")
         return value
     validity, value = Validity(), tf.convert_to_tensor(value)
     validity.require(

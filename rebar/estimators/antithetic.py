@@ -1,26 +1,26 @@
 """ARM and DisARM: the score of a layer from a pair of antithetic samples (SBNARM, SBNDisARM).
 
 Along the main chain b_1 ... b_L with uniforms u_l, b_l = 1[u_l > 1 - p_l], let f~_l be f of the
-chain that is the main one below layer l, has b~_l = 1[u_l < p_l] in it, and goes on from there:
+chain that equals the main one below layer l, has b~_l = 1[u_l < p_l] in it, and continues above:
 
     ARM      g = - mean_n [ sum_l ( (f - f~_l) (u_l - 1/2) ) . d logits_l  +  d log p ]
     DisARM   g = - mean_n [ sum_l ( 1/2 (f - f~_l) (-1)^b~_l 1[b_l != b~_l] sigmoid(|logits_l|) )
                             . d logits_l  +  d log p ]
 
-Unbiased: given the layers under it, f and f~_l are values of one function of layer l's sample (the
-mean over what follows) at b_l and b~_l, whatever noise the two chains share above it, and both
-formulas are unbiased for the derivative of its mean by the logits. DisARM is ARM averaged over all
-u_l with the same pair, so it varies no more in any of layer l's parameters. A unit whose pair
-agrees contributes nothing (without 1[...] the mean would be the same, as the two roles of a pair
-cancel there, but not the variance).
+Unbiased for the ELBO: given the layers under it, f and f~_l are values of one function of layer l's
+sample (the mean over the layers above) at b_l and b~_l, whether or not the chains share the noise
+above it, and both formulas are unbiased for the derivative of its mean w.r.t. the logits. DisARM is
+ARM averaged over all u_l with the same pair, so its variance is at most ARM's for each of layer l's
+parameters. A unit whose pair agrees contributes 0 (without 1[...] the mean would be equal, as the
+two roles of a pair cancel, but not the variance).
 
-1 + L evaluations of f a row (2 for one layer). Learn nothing.
+1 + L evaluations of f per row (2 for one layer). Nothing is learned.
 
 Source: Yin & Zhou 2019 (arXiv 1807.11143), equation 7; Dong, Mnih & Tucker 2020 (arXiv
-2006.10680), equation 7 and section 3.3. Differences from the latter's code: the two chains share
-the noise above layer l by default (`continuation="independent"` draws it anew, as there), the main
-chain serves as the first member of every layer's pair instead of being continued anew, and p
-follows log p at the main chain.
+2006.10680), equation 7 and section 3.3. Differences from the latter's code: the chains share the
+noise above layer l by default (`continuation="independent"` redraws it, as in that code), the main
+chain is the first member of every layer's pair instead of being redrawn above it, and p follows
+log p at the main chain.
 """
 
 import tensorflow as tf
@@ -35,44 +35,36 @@ from rebar.types import Estimate, Model, Rollout
 def antithetic_objective(
     model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int
 ) -> tuple:
-    """f~ [N] and b~ [N, H] of the chain that leaves the main one at a layer; no gradient."""
+    """f~ [N] and b~ [N, H] of the chain that separates from the main one at a layer."""
     sampler = samplers.antithetic(noise, layer, hard.samples[:layer])
     rollout = model.rollout(x, sampler, noise.n_samples)
     return tf.stop_gradient(rollout.objective), rollout.samples[layer]
 
 
 def continues_independently(continuation: str) -> bool:
-    """Whether a pair's chains have noise of their own above the layer where they part.
-
-    Raises:
-      RebarError: it is neither "shared" nor "independent".
-    """
+    """Return True for "independent", False for "shared"; RebarError for other values."""
     if continuation not in ("shared", "independent"):
-        raise RebarError(f"continuation must be 'shared' or 'independent', given: {continuation!r}")
+        raise RebarError(f"continuation={continuation!r}: choose from shared, independent")
     return continuation == "independent"
 
 
 def chain_noise(noise: Noise, branches: bool) -> Noise:
-    """The noise with its branches, or without them if they are not asked for.
-
-    Raises:
-      RebarError: branches are asked for and missing.
-    """
+    """Return the noise with its branches, which must exist, or without them."""
     if not branches:
         return noise._replace(branches=())
     if len(noise.uniforms) > 1 and not noise.branches:
         raise RebarError(
-            "continuation='independent' continues a chain with noise.branches, but there are "
-            "none; add them with rebar.noise.with_branches"
+            "noise.branches: must not be empty with continuation='independent'; add them with "
+            "rebar.noise.with_branches"
         )
     return noise
 
 
 class _Pairs(Estimator):
-    """What both have in common.
+    """Base class of ARM and DisARM.
 
     Args:
-      continuation: noise of the layers above the one where a pair parts: "shared" or "independent".
+      continuation: noise above the layer where a pair separates, "shared" or "independent".
     """
 
     unbiased = True
@@ -83,11 +75,9 @@ class _Pairs(Estimator):
         self.branches = continues_independently(continuation)
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """The main chain, and one for each layer."""
         return (1 + n_layer) * n_samples
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         noise = chain_noise(noise, self.branches)
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)

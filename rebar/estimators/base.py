@@ -1,9 +1,9 @@
-"""What every estimator is, and the control variates that several of them learn.
+"""Base class of estimators, validation of their results, and baselines.
 
-An estimator answers one question: given a model, a batch x [B, D] and noise, what is the gradient
-of -mean f? It chooses samplers, rolls the model out, and returns gradients as values; it never
-keeps the model. What it learns (baselines, scales, temperatures) are its own Keras weights, for
-which it returns gradients of an objective of its choice.
+An estimator computes the gradient of -mean f for a model, a batch x [B, D] and noise. It chooses
+samplers, rolls the model out, and returns gradients as values; it keeps no reference to the model.
+Its learned parameters (baselines, scales, temperatures) are Keras weights, for which it returns
+gradients of an objective of its choice.
 """
 
 import dataclasses
@@ -25,21 +25,20 @@ from rebar.types import Estimate, Model, Rollout
 
 
 class Estimator(keras.layers.Layer):
-    """Base class. Subclasses implement `estimate`, and `setup` if they learn something.
+    """Base class. Subclasses implement `estimate`, and `setup` if they have learned parameters.
 
     Class attributes:
-      unbiased: whether the expected gradient is that of E_q f.
-      branches: whether `noise.branches` are needed.
-      objective: what it follows: "elbo", or "bound", the multi-sample bound.
-      samples_per_chain: how many of the noise's samples one sample of the bound takes (2: a pair).
-      jit_pays: whether compiling its steps with XLA is worth the time (docs/performance.md).
-      generator_at_hard: whether the gradient of p's variables, on which the samples do not
-        depend, is - mean d log_joint at the hard samples of the noise. A tracker then computes
-        and remembers it once for all estimators that say so.
-
-      labels: those of the estimators that it runs side by side.
-      log_temperature: the weight, where a temperature is learned.
-      control_trained: whether training has updated what the estimator learns.
+      unbiased: the expected gradient is that of the objective.
+      branches: `noise.branches` are required.
+      objective: "elbo", or "bound", the multi-sample bound.
+      samples_per_chain: samples of the noise per sample of the bound (2: a pair).
+      jit_pays: compiling steps with XLA is faster (docs/performance.md).
+      generator_at_hard: the gradient of p's variables, on which samples do not depend, is
+        - mean d log_joint at the hard samples of the noise. A tracker computes it once for all
+        such estimators.
+      labels: labels of the estimators that it runs side by side.
+      log_temperature: weight of a learned temperature, or None.
+      control_trained: training has updated the learned parameters.
     """
 
     unbiased = True
@@ -53,24 +52,21 @@ class Estimator(keras.layers.Layer):
     control_trained = False
 
     def __init__(self, name=None, **kwargs):
-        # Keras would number the instances of a process; names must not depend on history.
+        # Keras numbers the instances of a process; names must not depend on earlier ones.
         super().__init__(name=name or type(self).__name__.lower(), **kwargs)
 
     @classmethod
     def from_hparams(cls, hparams):
-        """Build from the hparams whose names are those of the constructor's arguments.
-
-        Where an hparam can say "auto", its `effective_` value counts.
-        """
+        """Build from the hparams named like the constructor's arguments, with "auto" resolved."""
         values = {}
-        known = {field.name for field in dataclasses.fields(hparams)}
+        fields = {field.name for field in dataclasses.fields(hparams)}
         for name in inspect.signature(cls.__init__).parameters:
-            if name in known:
+            if name in fields:
                 values[name] = getattr(hparams, f"effective_{name}", getattr(hparams, name))
         return cls(**values)
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """Evaluations of f per example and step: complete passes of a row, hard or relaxed.
+        """Return evaluations of f per example and step: complete passes of a row.
 
         Args:
           n_layer: stochastic layers of the model.
@@ -83,39 +79,39 @@ class Estimator(keras.layers.Layer):
         return {label: self}
 
     def setup(self, model: Model, seed: int = 0) -> None:
-        """Create what the estimator learns. Called once, before `estimate`."""
+        """Create the learned parameters. Called once, before `estimate`."""
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         """Estimate the gradient of -mean f at x [B, D]."""
         raise NotImplementedError(f"{type(self).__name__} must implement estimate()")
 
     def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
-        """The numbers printed after the ELBO, without any gradient: name -> scalar.
+        """Return the numbers printed after the ELBO: name -> scalar.
 
-        The same names in the same order as in `estimate`, but for those that only a gradient has.
+        Names and order are those of `estimate`, without the ones that need a gradient.
         """
         return {}
 
     def __reduce__(self):
-        """Refuse to be pickled and copied: Keras would lose what `setup` creates."""
+        """Raise RebarError when pickled or copied: Keras would lose the weights of `setup`."""
         name = type(self).__name__
         raise RebarError(
-            f"{name}: an estimator cannot be copied or pickled; create another one, call "
-            "setup(model), and copy what it has learned with set_weights(estimator.get_weights())"
+            f"{name}: copying and pickling of estimators are unsupported; create another one, call "
+            "setup(model), and copy its weights with set_weights(estimator.get_weights())"
         )
 
     def aligned(self, *pairs: tuple) -> list:
-        """(variable, gradient) pairs as a list aligned with self.trainable_variables."""
+        """Sort (variable, gradient) pairs in the order of self.trainable_variables."""
         gradients = {id(variable): gradient for variable, gradient in pairs}
         return [gradients[id(variable)] for variable in self.trainable_variables]
 
 
 def checked_estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-    """estimator.estimate(model, x, noise), with every mistake of a plug-in named.
+    """Return estimator.estimate(model, x, noise) after validation.
 
     Raises:
-      RebarError: the result is no `Estimate`; a gradient is missing, None or of another shape; the
-        objective is not [N]; a metric is not a scalar.
+      RebarError: the result is not an `Estimate`, a gradient is missing, None or of another shape,
+        the objective is not [N], or a metric is not a scalar.
     """
     name = type(estimator).__name__
     estimate = estimator.estimate(model, x, noise)
@@ -153,25 +149,25 @@ def checked_estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: No
 def checked_metrics(
     estimator: Estimator, method: str, metrics: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """The metrics that a method of an estimator returned; RebarError if one is not a scalar."""
+    """Return the metrics from a method of an estimator; RebarError if one is not a scalar."""
     for metric, value in metrics.items():
         shape = () if isinstance(value, int | float) else getattr(value, "shape", None)
         if shape is None or tf.TensorShape(shape).rank not in (0, None):
-            given = "None" if value is None else f"of shape {shape}"
+            kind = "None" if value is None else f"of shape {shape}"
             raise RebarError(
-                f"{type(estimator).__name__}.{method}() returned the metric {metric!r}, {given}: "
+                f"{type(estimator).__name__}.{method}() returned the metric {metric!r}, {kind}: "
                 "must be a scalar; reduce it with tf.reduce_mean"
             )
     return metrics
 
 
 class InputBaseline(keras.layers.Layer):
-    """c(x): a baseline that sees the input only, 100 tanh units and a linear one (2017 and NVIL).
+    """Baseline c(x) of the input: 100 tanh units and a linear one (2017 and NVIL).
 
     Args:
-      input_mean: [D] subtracted from the input.
-      seed: for the initial weights.
-      units: of the hidden layer.
+      input_mean: [D] mean subtracted from the input.
+      seed: seed of the initial weights.
+      units: width of the hidden layer.
     """
 
     def __init__(self, input_mean, seed=0, units=100, name="baseline", **kwargs):
@@ -194,21 +190,21 @@ class InputBaseline(keras.layers.Layer):
         return layer
 
     def call(self, x: tf.Tensor, n_samples: int = 1) -> tf.Tensor:
-        """x [B, D] or [B, ...] -> [N], computed once per example and repeated for its samples."""
+        """x [B, D] or [B, ...] -> [N]: one value per example, repeated for its samples."""
         values = self.output_layer(self.hidden(flat_rows(x - self.input_mean)))[:, 0]
         return tf.tile(values, [n_samples])
 
 
 def flat_rows(x: tf.Tensor) -> tf.Tensor:
-    """[B, ...] -> [B, D], for images that have more than one axis."""
+    """Flatten [B, ...] to [B, D]."""
     return x if x.shape.rank == 2 else tf.reshape(x, [tf.shape(x)[0], -1])
 
 
 def positive_scale(raw: Any) -> tf.Tensor:
-    """2 sigmoid(raw): a scale in (0, 2) that starts at 1 for raw = 0 (2017's parameterization)."""
+    """Scale 2 sigmoid(raw) in (0, 2), initially 1 for raw = 0 (2017's parameterization)."""
     return 2 * tf.sigmoid(tf.convert_to_tensor(raw))
 
 
 def hard_rollout(model: Model, x: tf.Tensor, noise: Noise) -> Rollout:
-    """f and log q at samples of q."""
+    """Roll the model out at hard samples of q."""
     return model.rollout(x, samplers.posterior(model, noise), noise.n_samples)

@@ -1,11 +1,11 @@
-"""Gumbel-Softmax, also called Concrete: the gradient of a relaxed objective (2017: SBNGumbel).
+"""Gumbel-Softmax, or Concrete: the gradient of a relaxed objective (2017: SBNGumbel).
 
     g = - mean_n d f(x, y),    y = relaxed sample at every layer, differentiated through
 
-BIASED for E_q f at every temperature T > 0; it tends to be less biased and more variable as T
-falls. f(x, y) keeps the Bernoulli formulas for log p(y) and log q(y), as in the 2017 code, instead
-of the density of the relaxed variable: so it is not a bound either. One relaxed evaluation of f a
-row, and a hard one for the log. Learns nothing; T is constant.
+BIASED for E_q f at every temperature T > 0; usually less biased and more variable at small T.
+f(x, y) uses the Bernoulli formulas for log p(y) and log q(y), as in the 2017 code, instead of the
+density of the relaxed variable, so it is not a bound either. One relaxed evaluation of f per row,
+and a hard one for the log. Nothing is learned; T is constant.
 
 Source: Jang et al. 2016 (arXiv 1611.01144); Maddison et al. 2016 (arXiv 1611.00712). The
 relaxation is that of `rebar.core.bernoulli.relaxed_sample`.
@@ -16,7 +16,7 @@ import tensorflow as tf
 from rebar.core import bernoulli, gradients, samplers
 from rebar.core.validity import positive
 from rebar.estimators.base import Estimator, hard_rollout
-from rebar.types import Estimate
+from rebar.types import Estimate, Model, Noise, Rollout
 
 
 class GumbelSoftmax(Estimator):
@@ -31,19 +31,16 @@ class GumbelSoftmax(Estimator):
         self.muprop_relaxation = muprop_relaxation
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """One relaxed, and a hard one for the log."""
         return 2 * n_samples
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         hard = hard_rollout(model, x, noise)
         with tf.GradientTape() as tape:
             loss = -tf.reduce_mean(self._relaxed(model, x, noise).objective)
         gradient = gradients.gradient_or_zero(tape, loss, model.trainable_variables)
         return Estimate(gradient, [], hard.objective, {"relaxed_elbo": -loss})
 
-    def metrics(self, model, x, noise, hard):
-        """Relaxed objective."""
+    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"relaxed_elbo": tf.reduce_mean(self._relaxed(model, x, noise).objective)}
 
     def _relaxed(self, model, x, noise):

@@ -1,4 +1,4 @@
-"""REBAR as the paper writes it: the readable reference, and the oracle that tests `rebar.py`.
+"""REBAR in the form of the paper, a readable reference for `rebar.py`.
 
 Coupled rollouts, and reverse-over-reverse gradients of mean g^2; several times slower. With
 z = logit u and f at samples that are hard under layer k and relaxed from k on,
@@ -9,8 +9,8 @@ z = logit u and f at samples that are hard under layer k and relaxed from k on,
         + eta * mean sum_k [ S_k d log q_k - d S_k + d S~_k ]
 
 with w constant and such that v = u. Without `quadratic` there is one term, k = 0, with d log q of
-all layers, and the noise of all layers is coupled. The learning signals are cotangents of
-`tape.gradient`, which an outer tape differentiates: the temperature acts through them as well.
+all layers, and the noise of all layers is coupled. Learning signals are cotangents of
+`tape.gradient`, so an outer tape also differentiates them w.r.t. the temperature.
 
 Source: Tucker et al. 2017 (arXiv 1703.07370), equations 6-10 and section 3.2-3.3.
 """
@@ -27,12 +27,12 @@ from rebar.types import Model
 
 
 def couple(u: tf.Tensor, b: tf.Tensor, logits: tf.Tensor, w: Any = None) -> tf.Tensor:
-    """Uniform v given the sample b, a function of the logits; [N, H] each.
+    """Uniform v conditional on the sample b, a function of the logits; [N, H] each.
 
     Args:
-      u: uniforms with which b was drawn.
+      u: uniforms of b.
       b, logits: hard samples and their logits.
-      w: uniforms behind v; None: those for which v = u.
+      w: uniforms of v; None for those with v = u.
     """
     threshold = tf.sigmoid(-logits)
     if w is None:
@@ -58,7 +58,7 @@ def gradient(
     eta: tf.Tensor,
     baseline: tf.Tensor,
 ) -> list:
-    """g, aligned with the model's variables and differentiable in the last three arguments."""
+    """g, aligned with the model's variables; differentiable w.r.t. the last three arguments."""
     variables = [v.value for v in model.trainable_variables]
     temperature = tf.exp(log_temperature)
     u, copies = noise.uniforms, noise.n_samples
@@ -88,8 +88,8 @@ def gradient(
                 for i in layers
             ]
             mixed = [v[i] if follows[i] else u[i] for i in layers]
-            own_log_q = at_hard.log_q[k] if estimator.quadratic else log_q
-            terms.append((rollout(k, u, b), rollout(k, mixed, b), own_log_q))
+            scored_log_q = at_hard.log_q[k] if estimator.quadratic else log_q
+            terms.append((rollout(k, u, b), rollout(k, mixed, b), scored_log_q))
 
     rows = u[0].shape[0]
     ones = tf.ones([rows], x.dtype) / rows
@@ -104,21 +104,21 @@ def gradient(
         derivative(at_hard.log_joint, -ones),
     )
     h_part = [tf.zeros_like(p) for p in f_part]
-    for s, s_coupled, own_log_q in terms:
-        h_part = add(h_part, derivative(own_log_q, s / rows))
+    for s, s_coupled, scored_log_q in terms:
+        h_part = add(h_part, derivative(scored_log_q, s / rows))
         h_part = add(h_part, derivative(s, -ones))
         h_part = add(h_part, derivative(s_coupled, ones))
     return [p + eta[i] * h for i, (p, h) in enumerate(zip(f_part, h_part, strict=True))]
 
 
 def add(a: list, b: list) -> list:
-    """Elementwise sums of two lists of tensors."""
+    """Add two lists of tensors elementwise."""
     return [x + y for x, y in zip(a, b, strict=True)]
 
 
 def estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: Noise) -> tuple:
     """g, and the gradients of mean g^2 aligned with estimator.trainable_variables."""
-    own = [v.value for v in estimator.trainable_variables]
+    learned = [v.value for v in estimator.trainable_variables]
     with tf.GradientTape() as tape:
         if estimator.log_temperature is not None:
             log_temperature = tf.identity(estimator.log_temperature.value)
@@ -132,4 +132,4 @@ def estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: Noise) -> 
         g = gradient(estimator, model, x, noise, log_temperature, eta, baseline)
         components = sum(math.prod(p.shape) for p in g)
         mean_square = tf.add_n([tf.reduce_sum(p * p) for p in g]) / components
-    return g, tape.gradient(mean_square, own)
+    return g, tape.gradient(mean_square, learned)

@@ -1,6 +1,6 @@
-"""RELAX as the papers write it: the readable reference, and the oracle that tests `relax.py`.
+"""RELAX in the form of the papers, a readable reference for `relax.py`.
 
-Coupled rollouts, and reverse-over-reverse gradients of mean g^2, for any noise w behind v. With
+Coupled rollouts, and reverse-over-reverse gradients of mean g^2, for any noise w of v. With
 z_k = logits_k + logit u_k on the hard path and f at samples that are hard under layer k and
 relaxed, sigmoid(z / T), from k on,
 
@@ -10,9 +10,9 @@ relaxed, sigmoid(z / T), from k on,
     z~_k = logits_k + logit v
     g = - mean [ sum_k ( (f(b) - c~_k) d log q_k + d c_k - d c~_k ) + d log p ]
 
-Everything in c and c~ is differentiated by the tape: f's path through log q, the logits' direct
-paths into z and z~, and that through v. The learning signals are cotangents of `tape.gradient`,
-which an outer tape differentiates, so that s, T and r act through them as well.
+The tape differentiates c and c~ along all paths: through log q in f, from the logits directly to z
+and z~, and through v. Learning signals are cotangents of `tape.gradient`, so an outer tape also
+differentiates them w.r.t. s, T and r.
 
 Source: Grathwohl et al. 2018 (arXiv 1711.00123), the estimator g_RELAX; Tucker et al. 2017.
 """
@@ -46,16 +46,16 @@ def parts(
     networks: Sequence,
     w: Any = None,
 ) -> tuple:
-    """The terms of g, each aligned with the model's variables.
+    """Return the terms of g, each aligned with the model's variables.
 
     Args:
       log_temperature, scale: scalars.
-      networks: the four weight tensors of each layer's r.
+      networks: four weight tensors per layer's r.
       w: L x [N, H]; None for those with v = u.
 
     Returns:
-      with the scores, with d c - d c~, and with d log p; differentiable in log_temperature, scale
-      and networks.
+      Terms of the scores, of d c - d c~, and of d log p, differentiable w.r.t. log_temperature,
+      scale and networks.
     """
     variables = [v.value for v in model.trainable_variables]
     temperature = tf.exp(log_temperature)
@@ -103,13 +103,13 @@ def parts(
 
 
 def gradient(*arguments: Any) -> list:
-    """g, aligned with the model's variables; arguments as of `parts`."""
+    """g, aligned with the model's variables; arguments are those of `parts`."""
     score, reparameterized, generator = parts(*arguments)
     return add(add(score, reparameterized), generator)
 
 
 def network_weights(estimator: Estimator) -> list:
-    """The four weight tensors of each layer's r."""
+    """Return four weight tensors per layer's r."""
     return [
         [
             tf.identity(v.value)
@@ -121,11 +121,11 @@ def network_weights(estimator: Estimator) -> list:
 
 def estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: Noise) -> tuple:
     """g, and the gradients of mean g^2 aligned with estimator.trainable_variables."""
-    own = [v.value for v in estimator.trainable_variables]
+    learned = [v.value for v in estimator.trainable_variables]
     with tf.GradientTape() as tape:
         log_temperature = tf.identity(estimator.log_temperature.value)
         scale = tf.exp(estimator.log_scale.value)
         g = gradient(model, x, noise, log_temperature, scale, network_weights(estimator))
         components = sum(math.prod(p.shape) for p in g)
         mean_square = tf.add_n([tf.reduce_sum(p * p) for p in g]) / components
-    return g, tape.gradient(mean_square, own)
+    return g, tape.gradient(mean_square, learned)

@@ -1,8 +1,8 @@
-"""Local DisARM: pairs of antithetic samples for the multi-sample bound (SBNLocalDisARM).
+"""Local DisARM: antithetic pairs for the multi-sample bound (SBNLocalDisARM).
 
-K = n_samples / 2 main chains of an example, f_k = f of chain k, L(f) = log 1/K sum_k exp f_k. Let
-f~_{k,l} be f of the chain that is chain k below layer l, has the antithetic sample b~_{k,l} in it,
-and goes on from there (`continuation`). With f_{k <- v} for f with f_k replaced by v,
+K = n_samples / 2 main chains per example, f_k = f of chain k, L(f) = log 1/K sum_k exp f_k. Let
+f~_{k,l} be f of the chain that equals chain k below layer l, has the antithetic sample b~_{k,l} in
+it, and continues above (`continuation`). With f_{k <- v} for f with f_k replaced by v,
 
     signal_{k,l} = L(f) - L(f_{k <- f~_{k,l}})
     g = - mean_B [ sum_{k,l} 1/2 signal_{k,l} (-1)^b~ 1[b != b~] sigmoid(|logits_{k,l}|)
@@ -10,28 +10,28 @@ and goes on from there (`continuation`). With f_{k <- v} for f with f_k replaced
                    + d L at fixed samples ]
 
 Unbiased for the gradient of -E L, for any number of layers: given the other chains and b_{k,l-1},
-L(f) and L(f_{k <- f~}) are values of one function of chain k's layer l (the mean over what follows
-in that chain) at b and b~. So the term is DisARM's for the derivative of that mean by the logits;
-their sum over chains and layers is the part of the gradient that comes from q's probabilities.
+L(f) and L(f_{k <- f~}) are values of one function of chain k's layer l (the mean over its layers
+above) at b and b~, so the term is DisARM's for the derivative of that mean w.r.t. the logits. Their
+sum over chains and layers is the part of the gradient that is due to q's probabilities.
 
-`symmetrized`: the two members of all pairs of layer l, each with what follows it, can change
-places (u and 1 - u are equally likely), so everything that meets the logits of layer l is averaged
-over both: L's other members are the main chains, or those that left them at layer l, f~ = f~_{.,l},
+`symmetrized`: the two members of all pairs of layer l, with their continuations, are exchangeable
+(u and 1 - u are equally likely), so all cotangents of the logits of layer l are averaged over both
+orders: the other members of L are the main chains, or their branches f~ = f~_{.,l},
 
     signal_{k,l} = 1/2 [ L(f) - L(f_{k <- f~_k}) ] + 1/2 [ L(f~_{k <- f_k}) - L(f~) ]
 
-and so is d L at fixed samples: of layer l's logits over these two sets of chains; of the rest (p)
-half is that of the main chains, half the mean over l. All of these are unbiased, since each set is
-distributed as K chains of q. The variance is never above that of the plain form, for every
-parameter: an average of two (for p, 2 L) equally distributed values has at most the variance of
-one. Averaging d L over all sets for every layer would be unbiased as well, but without this bound.
+and so is d L at fixed samples: for layer l's logits over these two sets of chains; for p, half is
+that of the main chains, half the mean over l. All are unbiased, since each set is distributed like
+K chains of q. The variance of every parameter is at most that of the plain form, because an average
+of two (for p, 2 L) identically distributed values has at most the variance of one. Averaging d L
+over all sets for every layer would be unbiased, too, but without this bound.
 
 For one pair L = f, and this is DisARM (the symmetrized form follows p at both members). (1 + L) / 2
-evaluations of f a row of the noise, of which the first half, samples 0 to K - 1, is used. Learns
-nothing.
+evaluations of f per row of the noise, whose first half, samples 0 to K - 1, is used. Nothing is
+learned.
 
 Source: Dong, Mnih & Tucker 2020 (arXiv 2006.10680), the extension to multi-sample bounds, for one
-layer; the form for several is ours. As in their code, a symmetrized estimate averages d L as well.
+layer; the form for several layers is new. As in their code, a symmetrized estimate averages d L.
 """
 
 import tensorflow as tf
@@ -41,16 +41,16 @@ from rebar.errors import RebarError
 from rebar.estimators.antithetic import chain_noise, continues_independently
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.multi_sample import MultiSample
-from rebar.types import Estimate, Noise
+from rebar.types import Estimate, Model, Noise
 
 
 class LocalDisARM(MultiSample):
     """See the module's docstring. Metrics: the bound of the K main chains.
 
     Args:
-      symmetrized: average over the roles of the members of a pair.
-      continuation: noise of the layers above the one where a pair parts: "shared" or "independent".
-      n_samples: 2 K of training, see `MultiSample`.
+      symmetrized: average over both orders of a pair.
+      continuation: noise above the layer where a pair separates, "shared" or "independent".
+      n_samples: 2 K in training, see `MultiSample`.
     """
 
     unbiased = True
@@ -62,19 +62,14 @@ class LocalDisARM(MultiSample):
         self.branches = continues_independently(continuation)
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """A main chain and one for each layer, from two rows of noise."""
         return (1 + n_layer) * n_samples / 2
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]. Its objective is f of the main chains, [N / 2].
-
-        Raises:
-          RebarError: the number of samples is odd, or branches are missing.
-        """
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
+        """Estimate the gradient from an even number of samples; its objective is [N / 2]."""
         if noise.n_samples % 2:
             raise RebarError(
-                "LocalDisARM takes the samples of an example in pairs, given "
-                f"n_samples={noise.n_samples}; give n_samples={noise.n_samples + 1}"
+                f"n_samples={noise.n_samples}: must be even for LocalDisARM; set "
+                f"n_samples={noise.n_samples + 1}"
             )
         noise = _first_half(chain_noise(noise, self.branches))
         n_samples = noise.n_samples
@@ -92,17 +87,17 @@ class LocalDisARM(MultiSample):
             b, b_antithetic = main.samples[layer], branch.samples[layer]
             logits = tf.stop_gradient(main.logits[layer])
             values = _values(f, f_branch)
-            own = logit_gradients.reinforce(fixed.log_q[layer], b, logits)
+            direct = logit_gradients.reinforce(fixed.log_q[layer], b, logits)
             if self.symmetrized:
                 swapped = _values(f_branch, f)[::-1]
                 values = [(v + s) / 2 for v, s in zip(values, swapped, strict=True)]
                 of_branch = bound_gradients.at_fixed_samples(tape, branch, n_samples)
                 of_p.append(of_branch.log_joint)
-                own += logit_gradients.reinforce(of_branch.log_q[layer], b_antithetic, logits)
-                own /= 2
+                direct += logit_gradients.reinforce(of_branch.log_q[layer], b_antithetic, logits)
+                direct /= 2
             first, second = values
             disarm = logit_gradients.disarm(first, second, b, b_antithetic, logits)
-            cotangents.append(disarm + own)
+            cotangents.append(disarm + direct)
         targets = [*main.logits, main.log_joint]
         if self.symmetrized:
             targets += [branch.log_joint for branch in branches]
@@ -122,7 +117,7 @@ def _values(f: tf.Tensor, replacement: tf.Tensor) -> list:
 
 
 def _first_half(noise: Noise) -> Noise:
-    """The noise of the first half of each example's samples."""
+    """Return the noise of the first half of each example's samples."""
     uniforms, branches = tf.nest.map_structure(
         lambda u: tf.split(u, 2)[0], (noise.uniforms, noise.branches)
     )

@@ -1,12 +1,12 @@
 """Products with J, the Jacobian of the hard posterior logits with respect to q's parameters.
 
 REBAR's gradient is g = J' (F + eta H) for cotangents F, H of the logits (L x [N, H]), from the
-f-part and the h-part, and a scale eta for each weight tensor; RELAX's is J' d. The gradient of
-mean g^2 needs J g (docs/design.md). Two ways to the same numbers:
+f-part and the h-part, and a scale eta per weight tensor; RELAX's is J' d. The gradient of mean g^2
+needs J g (docs/design.md). Two equivalent algorithms:
 
   any network   reverse mode for J', twice reverse for J
-  linear maps   of known inputs A: J' d = A' d, and J J' d = (A A') d needs only products of the
-                size of the batch, none of the size of the parameters
+  linear maps   of inputs A: J' d = A' d, and J J' d = (A A') d, with products of the size of the
+                batch instead of the parameters
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from rebar.types import Model, Rollout, capability
 
 
 class Products(NamedTuple):
-    """What `scaled` returns; lists over q's V variables or over the L layers.
+    """Result of `scaled`; lists over q's V variables or over the L layers.
 
     Attributes:
       g: V tensors, J' (F + eta H).
@@ -44,13 +44,7 @@ def scaled(
     h_part: Sequence[tf.Tensor],
     etas: list,
 ) -> Products:
-    """The products with a scale for each weight tensor, by the cheaper way that the model allows.
-
-    Args:
-      model, x, noise, hard: `hard` is the hard rollout.
-      f_part, h_part: L x [N, H] cotangents F and H.
-      etas: V scalars.
-    """
+    """Return products with scales etas [V] and cotangents F, H, L x [N, H]."""
     inputs = _linear_inputs(model, x, noise, hard)
     if inputs is not None:
         return _scaled_by_inputs(inputs, f_part, h_part, etas)
@@ -64,12 +58,7 @@ def scaled(
 
 
 def plain(model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, d: list) -> tuple:
-    """J' d (V tensors) and J J' d (L x [N, H]), by the cheaper way that the model allows.
-
-    Args:
-      model, x, noise, hard: `hard` is the hard rollout.
-      d: L x [N, H] cotangents.
-    """
+    """Return J' d (V tensors) and J J' d (L x [N, H]) for cotangents d, L x [N, H]."""
     inputs = _linear_inputs(model, x, noise, hard)
     if inputs is None:
         logits, pullback = _pullback(model, x, noise, hard)
@@ -92,7 +81,7 @@ def _linear_inputs(model, x, noise, hard):
 
 
 def _pullback(model, x, noise, hard):
-    """The hard logits, and the function that takes cotangents d to J' d."""
+    """Hard logits, and the function d -> J' d of their cotangents."""
     with tf.GradientTape(persistent=True) as tape:
         logits = model.posterior_logits(x, hard.samples, noise.n_samples)
 
@@ -103,7 +92,7 @@ def _pullback(model, x, noise, hard):
 
 
 def _through(matrix, d, product):
-    """A A' d, given A' d: by the products of rows with rows where there are fewer rows."""
+    """A A' d from A' d, or from A A' if there are fewer rows than units."""
     if matrix.shape[0] is not None and matrix.shape[0] < d.shape[1]:
         return tf.matmul(tf.matmul(matrix, matrix, transpose_b=True), d)
     return tf.matmul(matrix, product)
@@ -115,7 +104,7 @@ def _scaled_by_inputs(
     h_part: Sequence[tf.Tensor],
     etas: list,
 ) -> Products:
-    """For layers logits_l = A_l W_l + b_l; etas of W_0, b_0, W_1, b_1, ..."""
+    """`scaled` for layers logits_l = A_l W_l + b_l; etas of W_0, b_0, W_1, b_1, ..."""
     weighted, g = [], []
     for layer, (matrix, f_l, h_l) in enumerate(zip(inputs, f_part, h_part, strict=True)):
         eta_w, eta_b = etas[2 * layer : 2 * layer + 2]

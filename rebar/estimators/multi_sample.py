@@ -1,20 +1,21 @@
-"""What estimators have in common that follow the multi-sample bound, or can."""
+"""Base class of estimators that can follow the multi-sample bound."""
 
 import tensorflow as tf
 
 from rebar.core import bound_gradients, bounds, gradients
 from rebar.estimators.base import Estimator
+from rebar.types import Model, Noise, Rollout
 
 
 class MultiSample(Estimator):
-    """Base of estimators that follow L = log 1/K sum_k exp f_k in place of the mean of f.
+    """Estimator of the gradient of L = log 1/K sum_k exp f_k instead of the mean of f.
 
-    For one sample both are the same, and so are the estimates.
+    For one sample both are equal, and so are the estimates.
 
     Args:
       multi_sample: follow the bound.
-      n_samples: S of training. An evaluation has more samples; the bound reported there is that of
-        as many as training has. None: of all.
+      n_samples: S in training. Evaluations with more samples report the bound of as many as in
+        training; None: of all.
 
     Metrics, if the bound is followed: "multi_sample_bound", its mean over examples in nats.
     """
@@ -28,11 +29,11 @@ class MultiSample(Estimator):
 
     @property
     def follows_bound(self) -> bool:
-        """Whether the bound is followed, not the ELBO."""
+        """True for the bound, False for the ELBO."""
         return self.objective == "bound"
 
     def reported(self, objective: tf.Tensor, n_samples: int) -> tf.Tensor:
-        """f of the chains that metrics are about, [K, B], from rows [N] of n_samples an example."""
+        """Return f [K, B] of the reported chains from rows [N] of n_samples per example."""
         f = bounds.split_samples(objective, n_samples)
         if not self.follows_bound:
             return f
@@ -40,20 +41,16 @@ class MultiSample(Estimator):
         return f[: max(1, chains)]
 
     def bound_metrics(self, f: tf.Tensor) -> dict:
-        """The bound of chains f [K, B], if it is followed."""
+        """Return the bound of chains f [K, B], if it is followed."""
         if not self.follows_bound:
             return {}
         return {"multi_sample_bound": tf.reduce_mean(bounds.multi_sample(f))}
 
-    def metrics(self, model, x, noise, hard):
-        """The bound, if it is followed."""
+    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return self.bound_metrics(self.reported(hard.objective, noise.n_samples))
 
     def score_gradient(self, tape, hard, signal, n_samples, variables):
-        """The gradient with signal [N] as the learning signal of all layers.
-
-        The tape must be persistent if the bound is followed.
-        """
+        """Return the gradient with learning signal [N]; the bound needs a persistent tape."""
         if self.follows_bound:
             return bound_gradients.score_gradient(tape, hard, signal, n_samples, variables)
         return gradients.score_gradient(tape, hard, [signal], variables)

@@ -10,11 +10,11 @@ respect to layer l's means:
                    g = - mean_n [ sum_l ( signal_l d log q_l + t_l f'_l . d sigmoid(logits_l) )
                                   + d log p ]
 
-Unbiased: given the layers under it, layer l's control variate is linear in b_l with coefficients
-that do not see b_l, so its expected score term is t_l f'_l . d sigmoid(logits_l), added back.
-1 + K evaluations of f per example with K samples (one of them at the means), MuProp also one
-derivative of f. Scales s, t
-(2 sigmoid(raw)) and baselines c are learned by least squares on the learning signals.
+Unbiased for the ELBO: given the layers under it, layer l's control variate is linear in b_l with
+coefficients independent of b_l, so its expected score term is t_l f'_l . d sigmoid(logits_l), which
+is added back. 1 + K evaluations of f per example with K samples (one at the means), and for MuProp
+one derivative of f. Scales s, t (2 sigmoid(raw)) and baselines c are learned by least squares on
+the learning signals.
 
 Source: Gu et al. 2016 (arXiv 1511.05176), equations 5-8; scales and the full f as every layer's
 signal as in the 2017 code.
@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from rebar.core import gradients, samplers
 from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
-from rebar.types import Estimate
+from rebar.types import Estimate, Model, Noise, Rollout
 
 
 class SimpleMuProp(Estimator):
@@ -34,16 +34,14 @@ class SimpleMuProp(Estimator):
     generator_at_hard = True
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """The hard ones, and one at the means, which the samples of an example share."""
         return n_samples + 1
 
-    def setup(self, model, seed=0):
+    def setup(self, model: Model, seed: int = 0) -> None:
         """Create the scale of f(mu) and the baseline."""
         self.scale = self.add_weight(shape=(), initializer="zeros", name="scale_mu")
         self.baseline = InputBaseline(model.input_mean, seed, name="simple_muprop_baseline")
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         f = tf.stop_gradient(hard.objective)
@@ -59,8 +57,7 @@ class SimpleMuProp(Estimator):
         control = control_tape.gradient(squared_signal, self.trainable_variables)
         return Estimate(gradient, control, f, {"mean_field_elbo": tf.reduce_mean(f_mean)})
 
-    def metrics(self, model, x, noise, hard):
-        """Mean-field ELBO."""
+    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}
 
 
@@ -71,10 +68,9 @@ class MuProp(Estimator):
     generator_at_hard = True
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """The hard ones, and one at the means, which the samples of an example share."""
         return n_samples + 1
 
-    def setup(self, model, seed=0):
+    def setup(self, model: Model, seed: int = 0) -> None:
         """Create a scale of f(mu), a scale of the linear term and a baseline for each layer."""
         layers = range(len(model.n_units))
         zero = {"shape": (), "initializer": "zeros"}
@@ -84,8 +80,7 @@ class MuProp(Estimator):
             InputBaseline(model.input_mean, seed, name=f"muprop_baseline_{i}") for i in layers
         ]
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         f = tf.stop_gradient(hard.objective)
@@ -120,6 +115,5 @@ class MuProp(Estimator):
         control = control_tape.gradient(squared_signals, self.trainable_variables)
         return Estimate(gradient, control, f, {"mean_field_elbo": tf.reduce_mean(f_mean)})
 
-    def metrics(self, model, x, noise, hard):
-        """Mean-field ELBO."""
+    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}

@@ -2,17 +2,17 @@
 
     g = - mean_n [ (f(b) - c(x)) d log q(b | x) + d log p(x, b) ],    b ~ q(. | x)
 
-Unbiased: c does not see b, and E_q[d log q] = 0. One evaluation of f a row. Learns c by least
-squares on the learning signal, mean (f - c)^2.
+Unbiased for the ELBO: c does not depend on b, and E_q[d log q] = 0. One evaluation of f per row.
+c is learned by least squares on the learning signal, mean (f - c)^2.
 
 `multi_sample`: for the bound L = log 1/K sum_k exp f_k of an example's K samples,
 
     g = - mean_B [ sum_k (L - c(x)) d log q(b_k | x)  +  d L at fixed samples ]
 
-is unbiased in the same way; c descends mean (L - c)^2.
+is unbiased for the same reason; c minimizes mean (L - c)^2.
 
 Source: Mnih & Gregor 2014 (arXiv 1402.0030), equation 5 and section 2.3, without their variance
-normalisation and per-layer signals, as in the 2017 code.
+normalization and per-layer signals, as in the 2017 code.
 """
 
 import tensorflow as tf
@@ -20,7 +20,7 @@ import tensorflow as tf
 from rebar.core import bounds
 from rebar.estimators.base import InputBaseline, hard_rollout
 from rebar.estimators.multi_sample import MultiSample
-from rebar.types import Estimate
+from rebar.types import Estimate, Model, Noise
 
 
 class NVIL(MultiSample):
@@ -29,12 +29,11 @@ class NVIL(MultiSample):
     unbiased = True
     generator_at_hard = True
 
-    def setup(self, model, seed=0):
+    def setup(self, model: Model, seed: int = 0) -> None:
         """Create the baseline."""
         self.baseline = InputBaseline(model.input_mean, seed, name="nvil_baseline")
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape(persistent=self.follows_bound) as tape:
             hard = hard_rollout(model, x, noise)
         values = tf.stop_gradient(hard.objective)

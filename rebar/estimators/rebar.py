@@ -1,29 +1,29 @@
-"""REBAR with a learned baseline, and DynamicREBAR, whose temperature learns too.
+"""REBAR with a learned baseline, and DynamicREBAR with a learned temperature.
 
 With b ~ q hard, S_k = f at the sample that is hard under layer k and relaxed from k on, c(x) a
 baseline, e_l = d log q_l / d logits_l = b_l - sigmoid(logits_l), and S~_k = S_k with the noise of
-layer k drawn given b_k:
+layer k redrawn given b_k:
 
     f-part   - mean_n [ (f(b) - c(x)) d log q + d log p ]
     h-part     mean_n sum_k [ S_k d log q_k - d S_k + d S~_k ]
     g        = f-part + eta * h-part           eta: one scale per weight tensor
 
-Unbiased: E[h-part] = 0. Given the layers under k, E[S_k d log q_k] = E[S~_k d log q_k] and
-d E[S~_k] + E[S~_k d log q_k] = d E[S_k] (Tucker et al. 2017, section 3). For this the noise of
-layer k ALONE may follow q_k's parameters: the noise of a layer above k, drawn given its own hard
-sample, would need its own score term. The 2017 code let it follow (its quadratic control variate
-above one layer is biased there); `coupling="all"` does the same.
+Unbiased for the ELBO: E[h-part] = 0. Given the layers under k, E[S_k d log q_k] = E[S~_k d log q_k]
+and d E[S~_k] + E[S~_k d log q_k] = d E[S_k] (Tucker et al. 2017, section 3). This requires that
+only the noise of layer k depends on the parameters: noise of a layer above k, conditional on its
+hard sample, would need a score term as well. The 2017 code couples these layers, too, so its
+quadratic control variate is biased above one layer; `coupling="all"` does the same.
 
-S~_k = S_k in value, noise and all, so its extra rollout is not needed: only the path through layer
-k's noise z_k differs, and that noise depends on the hard logits alone (docs/design.md):
+S~_k = S_k in value with the same noise, so no extra rollout is needed: only the path through layer
+k's noise z_k differs, which depends on the hard logits alone (docs/design.md):
 
     d S~_k - d S_k = (d logits_k)' [ r_k * dS_k/dz_k ],    r_k = `bernoulli.coupling_derivative`
 
-Three evaluations of f a row for one layer, in the papers' count; here 1 + L and L derivatives.
-Learns eta, c and (DynamicREBAR) log T by gradient descent on mean_components g^2, the variance up
-to a constant, as in the 2017 code; their gradients are products with Jacobians (docs/design.md).
+1 + L evaluations of f per row and L derivatives; the paper's form takes three for one layer.
+eta, c and (DynamicREBAR) log T are learned by gradient descent on mean_components g^2, the variance
+up to a constant, as in the 2017 code; their gradients are products with Jacobians (docs/design.md).
 
-The same estimator as the paper writes it, to read and as an oracle: `literal_rebar.py`.
+The paper's form, as a readable reference: `literal_rebar.py`.
 
 Source: Tucker et al. 2017 (arXiv 1703.07370), equations 6-10 and section 3.2-3.3.
 """
@@ -38,21 +38,21 @@ from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.estimators import logit_products, relaxed_terms
 from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
-from rebar.types import Estimate
+from rebar.types import Estimate, Model, Noise, Rollout
 
 
 class REBAR(Estimator):
     """REBAR at a constant temperature (2017: SBNRebar). See the module's docstring.
 
     Args:
-      temperature: T > 0 of the relaxation; the initial one of DynamicREBAR.
-      quadratic: a relaxed rollout for each layer, hard under it (L rollouts); else a single one
-        that is relaxed at every layer.
-      muprop_relaxation: the relaxation that tends to the mean as T grows, else Concrete.
+      temperature: T > 0 of the relaxation; the initial value for DynamicREBAR.
+      quadratic: one relaxed rollout per layer, hard under it (L rollouts); else a single one,
+        relaxed at every layer.
+      muprop_relaxation: relaxation that tends to the mean as T grows, else Concrete.
       coupling: "switch" (unbiased) or "all" (2017; biased above one layer if quadratic).
 
-    Metrics: eta of every weight tensor of the model, in order. Those of tensors that the samples
-    do not depend on (p_*, prior) have no effect and stay 1.
+    Metrics: eta per weight tensor of the model, in order. Those of p_* and prior, on which samples
+    do not depend, have no effect and stay 1.
     """
 
     unbiased = True
@@ -68,17 +68,16 @@ class REBAR(Estimator):
     ):
         super().__init__(**kwargs)
         if coupling not in ("switch", "all"):
-            raise RebarError(f"coupling must be 'switch' or 'all', given: {coupling!r}")
+            raise RebarError(f"coupling={coupling!r}: choose from switch, all")
         self.initial_temperature = float(positive(temperature, "temperature"))
         self.quadratic = quadratic
         self.muprop_relaxation = muprop_relaxation
         self.coupling = coupling
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """One hard, and a relaxed one for each switch layer."""
         return (1 + (n_layer if self.quadratic else 1)) * n_samples
 
-    def setup(self, model, seed=0):
+    def setup(self, model: Model, seed: int = 0) -> None:
         """Create the scales and the baseline."""
         if self.coupling == "all" and self.quadratic and len(model.n_units) > 1:
             self.unbiased = False
@@ -95,8 +94,7 @@ class REBAR(Estimator):
         """log T, a scalar."""
         return tf.math.log(tf.constant(self.initial_temperature, self.compute_dtype))
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         return self._estimate(model, x, noise, with_temperature=False)
 
     def _estimate(self, model, x, noise, with_temperature):
@@ -112,7 +110,7 @@ class REBAR(Estimator):
         scores = relaxed_terms.scores(hard)
         etas = dict(zip(map(id, variables), tf.unstack(eta), strict=True))
 
-        # g on q's variables; p's have no h-part.
+        # g of q's variables; p's have no h-part.
         signal = ((baseline - f) / rows)[:, tf.newaxis]
         cotangents, cotangents_dt = self._control_variate(
             model, x, noise, hard, scores, with_temperature
@@ -128,7 +126,7 @@ class REBAR(Estimator):
         )
         g = relaxed_terms.model_gradient(tape, hard, model, q.g)
 
-        # The gradient of V = mean g^2 with respect to what g is linear in.
+        # Gradients of V = mean g^2 w.r.t. eta and the baseline, in which g is linear.
         scale = 2 / gradients.count(variables)
         inner = dict(zip(map(id, model.inference_variables), q.inner_with_h, strict=True))
         eta_gradient = scale * tf.stack([inner.get(id(v), tf.zeros_like(rows)) for v in variables])
@@ -149,11 +147,11 @@ class REBAR(Estimator):
         return Estimate(g, self.aligned(*control), f, self.metrics(model, x, noise, hard))
 
     def _control_variate(self, model, x, noise, hard, scores, with_temperature):
-        """Cotangents L x [N, H] of the hard logits that make up the h-part, before the mean:
+        """Cotangents L x [N, H] of the hard logits for the h-part, before the mean:
 
             S_l e_l + r_l * sum of dS_k/dz_l over the relaxed rollouts k coupled at l
 
-        and, if asked for, their derivatives with respect to log T.
+        and optionally their derivatives with respect to log T.
         """
         layers = list(range(len(hard.logits)))
         coupled = {
@@ -176,19 +174,18 @@ class REBAR(Estimator):
             relaxed_terms.cotangents(terms_dt, scores, r) if with_temperature else None,
         )
 
-    def metrics(self, model, x, noise, hard):
-        """Scales of the control variate, one a weight tensor."""
+    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         etas = tf.unstack(positive_scale(self.raw_eta))
         return {f"eta/{name}": eta for name, eta in zip(self.eta_names, etas, strict=True)}
 
 
 class DynamicREBAR(REBAR):
-    """REBAR whose log temperature descends the same objective (2017: SBNDynamicRebar).
+    """REBAR with a learned log temperature (2017: SBNDynamicRebar).
 
     Metrics: temperature, then REBAR's.
     """
 
-    def setup(self, model, seed=0):
+    def setup(self, model: Model, seed: int = 0) -> None:
         """Create the scales, the baseline and the log temperature."""
         super().setup(model, seed)
         self.log_temperature = self.add_weight(
@@ -201,12 +198,10 @@ class DynamicREBAR(REBAR):
         """log T, a scalar."""
         return tf.convert_to_tensor(self.log_temperature)
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         return self._estimate(model, x, noise, with_temperature=True)
 
-    def metrics(self, model, x, noise, hard):
-        """Temperature and scales."""
+    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         temperature = tf.exp(self.log_temperature_value())
         return {"temperature": temperature, **super().metrics(model, x, noise, hard)}
 

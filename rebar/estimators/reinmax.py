@@ -1,79 +1,64 @@
-"""ReinMax and what was built on it: CatReinMax, CatReinMaxRao, CatReinMaxCV, CatReinMaxRK2.
+"""ReinMax and its variants: CatReinMax, CatReinMaxRao, CatReinMaxCV, CatReinMaxRK2.
 
-With z the hard sample, pi = softmax(logits), u = d log p(x | z) / dz, J(p) u = p (u - <p, u>), each
-takes for the derivative of E log p(x | z) by the logits
+With z the hard sample, pi = softmax(logits), u = d log p(x | z) / dz, J(p) u = p (u - <p, u>),
+d E log p(x | z) / d logits is replaced by
 
     CatReinMax      2 J((softmax(logits / T) + z) / 2) u - 1/2 J(pi) u
                     at T = 1:  1/2 J(pi) u + 1/2 (z - pi) <z - pi, u>,  exact for quadratic f
     CatReinMaxRao   2 R - 1/2 J(pi) u,  R = Gumbel-Rao at the logits log((pi + z) / 2) given z
     CatReinMaxCV    ReinMax at T = 1, + cv_scale (R - S)
                       cv_form="released"  S = J(softmax(log((pi + z) / 2) + y)) u / T,
-                                          y = softmax((logits + G) / T) of the draw of z
+                                          y = softmax((logits + G) / T), z = argmax(logits + G)
                       cv_form="stgs"      S = J(softmax((log((pi + z) / 2) + G') / T)) u / T, G' new
     CatReinMaxRK2   b J(pi) u + (1 - b) (z - pi) <z - pi, u>,  b = rk2_beta
-                    (rk2_form="consistent"; "released": that of the authors' code)
+                    (rk2_form="consistent"; "released": the authors' code)
 
-BIASED for the encoder's parameters; those of the decoder and the prior get the exact gradient at
-the samples. One evaluation of f a row and its derivative by z; Rao and CV draw K L C exponentials
-more. Learn nothing.
+BIASED for the encoder's parameters; the gradient of the decoder and the prior is exact at the
+samples. One evaluation of f per row and its derivative w.r.t. z; Rao and CV also draw K L C
+exponentials. Nothing is learned.
 
-Given z, ReinMax has no noise left, so a term with mean zero given z can only add variance:
-CatReinMaxCV with cv_form="stgs" has a higher variance than ReinMax, with "released" a lower one and
-more bias.
+Given z, ReinMax has no noise, so a term with mean zero given z can only add variance: CatReinMaxCV
+with cv_form="stgs" has a higher variance than ReinMax, with "released" a lower one and more bias.
 
 Source: Liu et al. 2023 (arXiv 2304.08612); Wang & Bui 2026 (arXiv 2603.08257). Differences from the
-latter's code: no C x C Jacobians; RK2 in a form that is exact for linear f at every b, of which the
-released one has the mean 2 b times the gradient; `rebar.core.straight_through` has both.
+latter's code: no C x C Jacobians; RK2 in a form that is exact for linear f at every b, where the
+mean of the released form is 2 b times the gradient (see `rebar.core.straight_through`).
 """
+
+import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import categorical, straight_through
 from rebar.estimators.gumbel_rao import Averaged
 from rebar.estimators.straight_through import SampledThrough, Tempered, checked_form
+from rebar.types import Noise
 
 
 class ReinMax(Tempered):
-    """CatReinMax, see the module's docstring.
+    """CatReinMax: temperature T."""
 
-    Args:
-      temperature: T.
-    """
-
-    def sample(self, logits, gumbels, noise):
-        """z [N, L, C]."""
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         return straight_through.reinmax_sample(logits, gumbels, self.temperature)
 
 
 class ReinMaxRao(Averaged):
-    """CatReinMaxRao, see the module's docstring; arguments are those of `Averaged`."""
+    """CatReinMaxRao: temperature T and mc_samples K of R."""
 
-    def sample(self, logits, gumbels, noise):
-        """z [N, L, C]."""
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         return straight_through.reinmax_rao_sample(
             logits, gumbels, self.exponentials(logits, noise), self.temperature
         )
 
 
 class ReinMaxCV(Averaged):
-    """CatReinMaxCV, see the module's docstring.
-
-    Args:
-      temperature: T of R and S.
-      mc_samples: K, draws of R.
-      cv_scale: of the control variate.
-      cv_form: "released" or "stgs".
-
-    Raises:
-      RebarError: K < 1, or another form.
-    """
+    """CatReinMaxCV: temperature T of R and S, mc_samples K of R, scale and form."""
 
     def __init__(self, temperature=1.0, mc_samples=100, cv_scale=0.7, cv_form="released", **kwargs):
         super().__init__(temperature, mc_samples, **kwargs)
         self.cv_scale = cv_scale
         self.cv_form = checked_form(cv_form, "released", "stgs")
 
-    def sample(self, logits, gumbels, noise):
-        """z [N, L, C]."""
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         fresh = None
         if self.cv_form == "stgs":
             key = noise_module.further_key(noise, 1)
@@ -90,21 +75,12 @@ class ReinMaxCV(Averaged):
 
 
 class ReinMaxRK2(SampledThrough):
-    """CatReinMaxRK2, see the module's docstring.
-
-    Args:
-      rk2_beta: b; 1/2 is ReinMax and 1 is ST, both at T = 1.
-      rk2_form: "consistent" or "released".
-
-    Raises:
-      RebarError: another form.
-    """
+    """CatReinMaxRK2: rk2_beta = 1/2 is ReinMax and 1 is ST, both at T = 1."""
 
     def __init__(self, rk2_beta=0.5, rk2_form="consistent", **kwargs):
         super().__init__(**kwargs)
         self.rk2_beta = rk2_beta
         self.rk2_form = checked_form(rk2_form, "consistent", "released")
 
-    def sample(self, logits, gumbels, noise):
-        """z [N, L, C]."""
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         return straight_through.reinmax_rk2_sample(logits, gumbels, self.rk2_beta, self.rk2_form)

@@ -1,38 +1,37 @@
-"""RELAX: REBAR whose control variate has a free-form network beside the relaxed f (SBNRelax).
+"""RELAX: REBAR with a free-form network in addition to the relaxed f (SBNRelax).
 
 With b ~ q hard, noise z_k = logit u_k, and S_k = f at the sample that is hard under layer k and
 relaxed, sigmoid((logits + z) / T), from k on, the control variate of layer k is
 
-    c_k  = s [ S_k + r_k(in_k, logits_k + z_k) ]    in_k what q's layer k sees: x centred, 2 b - 1
-    c~_k = c_k with the noise of layer k drawn given b_k
+    c_k  = s [ S_k + r_k(in_k, logits_k + z_k) ]    in_k the input of q's layer k: x - mean, 2 b - 1
+    c~_k = c_k with the noise of layer k redrawn given b_k
 
     g = - mean_n [ sum_k ( (f(b) - c~_k) d log q_k + d c_k - d c~_k )  +  d log p ]
 
-with total derivatives d c, d c~ at fixed hard samples. Each r_k is a network of its own,
+with total derivatives d c, d c~ at fixed hard samples. Each r_k is a separate network,
 Dense(137) - LeakyReLU(0.3) - Dense(1).
 
-Unbiased at every layer, for the ELBO: given the layers under k, r_k is a function of layer k's
-noise and nothing else, and S_k of that and of free noise above it, so the argument for REBAR
-(docs/design.md) holds for c_k, whatever s, T and r_k are.
+Unbiased for the ELBO at every layer: given the layers under k, r_k is a function of layer k's noise
+alone, and S_k of that and of unconditional noise above it, so the proof for REBAR (docs/design.md)
+holds for c_k with any s, T and r_k.
 
-The noise given b_k is coupled such that it equals z_k, so that c~_k = c_k in value. Of the paths of
-the logits into r_k the direct one is the same in both and falls out; that through the noise is
-left, as in S_k:
+The noise given b_k is coupled such that it equals z_k, so c~_k = c_k in value. The direct paths of
+the logits into r_k cancel; the path through the noise remains, as in S_k:
 
     d c~_k - d c_k = (d logits_k)' [ rho_k * s (dS_k/dz_k + dr_k/dz_k) ]
     rho_k = `bernoulli.coupling_derivative`
 
-Three evaluations of f a row for one layer, in the papers' count; here 1 + L and L derivatives.
-Learns T, s and all weights of r by gradient descent on mean_components g^2.
+1 + L evaluations of f per row and L derivatives; the papers' form takes three for one layer.
+T, s and all weights of r are learned by gradient descent on mean_components g^2.
 
-The same estimator as the papers write it, to read and as an oracle: `literal_relax.py`.
+The papers' form, as a readable reference: `literal_relax.py`.
 
 Source: Grathwohl et al. 2018 (arXiv 1711.00123), the estimator g_RELAX; form of c and sizes of r as
 in Dong, Mnih & Tucker 2020 (arXiv 2006.10680). Differences from the latter's code: the noise given
-b is that of b itself instead of one drawn anew; the relaxation goes on through the layers above k
-(there they are sampled hard, without a score, which biases all layers but the last); mean instead
-of sum of squares; r sees inputs as q does here, and its weights begin as those of other networks.
-The relaxation is Concrete, as there, whatever the hyperparameter muprop_relaxation says.
+b is that of b instead of an independent one; the layers above k are relaxed (there they are sampled
+hard, without a score, which biases all layers but the last); mean instead of sum of squares; the
+inputs of r are those of q, and its initial weights those of other networks here. The relaxation is
+Concrete, as there, for any value of the hyperparameter muprop_relaxation.
 """
 
 import math
@@ -46,16 +45,16 @@ from rebar.core.initializers import FanInInitializer
 from rebar.core.validity import positive
 from rebar.estimators import logit_products, relaxed_terms
 from rebar.estimators.base import Estimator, flat_rows, hard_rollout
-from rebar.types import Estimate
+from rebar.types import Estimate, Model, Noise, Rollout
 
 
 class ControlNetwork(keras.layers.Layer):
-    """r(inputs, z): any function of what a layer of q sees and of its noisy logits.
+    """Network r(inputs, z) of the inputs of a layer of q and its noisy logits.
 
     Args:
       n_input, n_units: widths of inputs and z.
-      seed: for the initial weights.
-      hidden: LeakyReLU units.
+      seed: seed of the initial weights.
+      hidden: number of LeakyReLU units.
     """
 
     def __init__(self, n_input, n_units, seed=0, hidden=137, name="free_form", **kwargs):
@@ -77,7 +76,7 @@ class ControlNetwork(keras.layers.Layer):
         of_inputs, of_z = tf.split(tf.convert_to_tensor(self.hidden_kernel), self._widths)
         a = tf.tile(tf.matmul(inputs, of_inputs) + self.hidden_bias, [copies, 1])
         a += tf.matmul(z, of_z)
-        # tf.nn.leaky_relu rounds its 0.3 to float32, whatever the dtype.
+        # tf.nn.leaky_relu rounds its slope to float32.
         hidden = tf.maximum(a, 0.3 * a)
         return (tf.matmul(hidden, self.output_kernel) + self.output_bias)[:, 0]
 
@@ -86,8 +85,8 @@ class RELAX(Estimator):
     """See the module's docstring.
 
     Args:
-      temperature: the initial T > 0 (0.1 in the papers).
-      hidden: units of each r_k.
+      temperature: initial T > 0 (0.1 in the papers).
+      hidden: hidden units per r_k.
 
     Metrics: temperature T, scale s.
     """
@@ -101,10 +100,9 @@ class RELAX(Estimator):
         self.hidden = hidden
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """One hard, and a relaxed one for each layer."""
         return (1 + n_layer) * n_samples
 
-    def setup(self, model, seed=0):
+    def setup(self, model: Model, seed: int = 0) -> None:
         """Create log T, log s and the networks."""
         self.log_temperature = self.add_weight(
             shape=(),
@@ -127,8 +125,7 @@ class RELAX(Estimator):
         """s, a scalar."""
         return tf.exp(tf.convert_to_tensor(self.log_scale))
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         f = tf.stop_gradient(hard.objective)
@@ -144,7 +141,7 @@ class RELAX(Estimator):
             muprop_relaxation=False,
             with_temperature=True,
         )
-        with tf.GradientTape() as own_tape:
+        with tf.GradientTape() as control_tape:
             scale = self.scale()
             free = self.free_form_terms(x, noise, hard)
             total = tf.nest.map_structure(tf.add, relaxed, free)
@@ -158,18 +155,18 @@ class RELAX(Estimator):
         )
         g = relaxed_terms.model_gradient(tape, hard, model, of_q)
 
-        # V = mean g^2: what moves the cotangents `control` moves V by <2 J g / (P N), d control>.
+        # dV = <2 J g / (P N), d control> for V = mean g^2.
         along = [2 / (gradients.count(g) * rows) * t for t in along_g]
         weights = [v for v in self.trainable_variables if v is not self.log_temperature]
         control_dt = relaxed_terms.cotangents(relaxed_dt, scores, rho)
         gradient = self.aligned(
             (self.log_temperature, scale * gradients.inner(along, control_dt)),
-            *zip(weights, own_tape.gradient(control, weights, along), strict=True),
+            *zip(weights, control_tape.gradient(control, weights, along), strict=True),
         )
         return Estimate(g, gradient, f, self.metrics(model, x, noise, hard))
 
     def free_form_terms(self, x, noise, hard):
-        """r_k [N] and dr_k/dz_k [N, H] of every layer, as `relaxed_terms.Terms`."""
+        """Return r_k [N] and dr_k/dz_k [N, H] per layer."""
         inputs = [flat_rows(x - self.input_mean), *(2 * b - 1 for b in hard.samples[:-1])]
         values, derivatives = {}, {}
         for k, network in enumerate(self.networks):
@@ -180,6 +177,5 @@ class RELAX(Estimator):
             derivatives[k] = {k: tape.gradient(values[k], z)}
         return relaxed_terms.Terms(values, derivatives)
 
-    def metrics(self, model, x, noise, hard):
-        """Temperature and scale of the control variate."""
+    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"temperature": tf.exp(self.log_temperature_value()), "scale": self.scale()}

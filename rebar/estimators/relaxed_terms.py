@@ -1,13 +1,13 @@
-"""What REBAR and RELAX share: terms of a control variate at relaxed samples, and what they move.
+"""Terms of the control variates of REBAR and RELAX at relaxed samples.
 
 Term k of the control variate is a function F_k(theta, z) of the noise z_l = logit u_l of the layers
-from k on. It stands in the gradient with the noise as drawn, and once more with the noise of the
-layers l in C_k drawn given the hard sample b_l; `docs/design.md` shows that all of it together is
-one backward pass through the hard logits a_l, with the cotangents
+from k on. The gradient contains it with unconditional noise, and with the noise of the layers l in
+C_k conditional on the hard sample b_l; `docs/design.md` shows that their sum is one backward pass
+through the hard logits a_l with the cotangents
 
     kappa_l = F_l e_l + r_l * sum_{k: l in C_k} dF_k/dz_l,    e_l = b_l - sigmoid(a_l)
 
-r_l = `bernoulli.coupling_derivative`; F_0 for every l where there is the one term k = 0.
+r_l = `bernoulli.coupling_derivative`; F_0 for every l if k = 0 is the only term.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from rebar.types import Model, Rollout
 
 
 class Terms(NamedTuple):
-    """The terms of a control variate, or their derivatives with respect to some number.
+    """Terms of a control variate, or their derivatives with respect to a scalar.
 
     Attributes:
       values: k -> [N] F_k.
@@ -38,7 +38,7 @@ def scores(hard: Rollout) -> list:
 
 
 def couplings(hard: Rollout, noise: Noise) -> list:
-    """r_l, the derivative by the logits of layer l's noise given its hard sample: L x [N, H]."""
+    """r_l, d noise / d logits of layer l given its hard sample: L x [N, H]."""
     return [
         bernoulli.coupling_derivative(b, u, a)
         for b, u, a in zip(hard.samples, noise.uniforms, hard.logits, strict=True)
@@ -55,14 +55,14 @@ def relaxed_objectives(
     muprop_relaxation: bool,
     with_temperature: bool,
 ) -> tuple:
-    """F_k = f at the sample that is hard under layer k and relaxed from k on: L rollouts at most.
+    """F_k = f at the sample that is hard under layer k and relaxed from k on.
 
     Args:
-      model, x, noise, hard: the hard rollout of the same noise.
+      model, x, noise, hard: hard rollout of the same noise.
       coupled: k -> C_k.
       log_temperature: scalar.
       muprop_relaxation: see `bernoulli.relaxed_sample`.
-      with_temperature: whether derivatives by the log temperature are asked for.
+      with_temperature: return derivatives w.r.t. the log temperature.
 
     Returns:
       `Terms`, and their derivatives with respect to log T or None.
@@ -73,10 +73,10 @@ def relaxed_objectives(
         temperature_tape.watch(log_temperature)
         temperature = tf.exp(log_temperature)
         for k, layers in coupled.items():
-            # Of its own, or the tape would add up the derivatives of all rollouts.
-            own = [tf.identity(v) for v in z]
-            sampler = samplers.relaxed(own, temperature, muprop_relaxation, k, hard.samples)
-            watched = [own[i] for i in layers]
+            # Copies, because a tape adds up the derivatives of all rollouts.
+            copies = [tf.identity(v) for v in z]
+            sampler = samplers.relaxed(copies, temperature, muprop_relaxation, k, hard.samples)
+            watched = [copies[i] for i in layers]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(watched)
                 values[k] = model.rollout(x, sampler, noise.n_samples).objective
@@ -105,11 +105,11 @@ def cotangents(terms: Terms, scores: Sequence[tf.Tensor], couplings: Sequence[tf
 def model_gradient(
     tape: tf.GradientTape, hard: Rollout, model: Model, of_q: Sequence[tf.Tensor]
 ) -> list:
-    """- mean_n d log_joint, plus what is given for q's variables; as model.trainable_variables.
+    """- mean_n d log_joint + of_q, aligned with model.trainable_variables.
 
     Args:
-      tape: that recorded `hard`.
-      of_q: aligned with model.inference_variables.
+      tape: tape that recorded `hard`.
+      of_q: gradients aligned with model.inference_variables.
     """
     rows = tf.cast(tf.shape(hard.objective)[0], hard.objective.dtype)
     variables = model.trainable_variables

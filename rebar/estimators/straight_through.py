@@ -2,22 +2,24 @@
 
     g = - mean_n [ s . d logits  +  d f at fixed z ],   s = kernel(logits, z, d log p(x | z) / dz)
 
-z is the hard one-hot sample, and s stands for the derivative of E log p(x | z) by the logits. With
-pi = softmax(logits), u = d log p(x | z) / dz, J(p) u = p (u - <p, u>), T the temperature:
+z is the hard one-hot sample, and s replaces d E log p(x | z) / d logits. With pi = softmax(logits),
+u = d log p(x | z) / dz, J(p) u = p (u - <p, u>), T the temperature:
 
     CatST         s = J(softmax(logits / T)) u / T                    exact for linear f
     CatGumbelST   s = J(y) u / T,  y = softmax((logits + G) / T), z = argmax(logits + G)
     CatGST        s = J(softmax(t / T)) u / T,  t = logits with z raised to their maximum and the
                   others lowered until they are `gst_gap` below it
 
-BIASED for the encoder's parameters, whatever T is; those of the decoder and the prior get the exact
-gradient at the samples. T never changes how z is drawn. One evaluation of f a row, and its
-derivative by z. Learn nothing.
+BIASED for the encoder's parameters at any T; the gradient of the decoder and the prior is exact at
+the samples. T does not change how z is drawn. One evaluation of f per row, and its derivative
+w.r.t. z. Nothing is learned.
 
 Source: Bengio et al. 2013 (arXiv 1308.3432); Jang et al. 2017 (arXiv 1611.01144); Fan et al. 2022
-(arXiv 2206.07235). The formulas: `rebar.core.straight_through`. Difference from published code: the
-sample's noise is given, so that estimators can be compared on the same samples.
+(arXiv 2206.07235); formulas in `rebar.core.straight_through`. Difference from published code: noise
+is an argument, so that estimators can be compared on the same samples.
 """
+
+from typing import Any
 
 import tensorflow as tf
 
@@ -25,22 +27,18 @@ from rebar.core import gradients, straight_through
 from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
-from rebar.types import Estimate
+from rebar.types import Estimate, Noise
 
 COMPILED_UNITS = 64
-"""Most units n_latents * n_categories for which compiled steps are faster for the whole family.
+"""Maximum of n_latents * n_categories for which compiled steps are faster for all estimators.
 
 Compiled over uncompiled time of ReinMax and ReinMaxRao, one core, batch 100: .86 and .89 at 8x4;
-.85 and 1.09 at 4x24; .87 and 1.16 at 16x12; .87 and 1.66 at 64x8, where XLA draws in a loop slowly.
+.85 and 1.09 at 4x24; .87 and 1.16 at 16x12; .87 and 1.66 at 64x8 (XLA draws slowly in loops).
 """
 
 
 class SampledThrough(Estimator):
-    """What all have in common: a hard sample with a backward pass of its own.
-
-    Subclasses implement `sample`, a function of (logits [N, L, C], gumbels [N, L, C], noise) that
-    returns z [N, L, C]. Metrics: none.
-    """
+    """Base class of estimators with a hard sample and a custom backward pass. Metrics: none."""
 
     unbiased = False
     generator_at_hard = True
@@ -48,17 +46,16 @@ class SampledThrough(Estimator):
 
     @classmethod
     def from_hparams(cls, hparams):
-        """As `Estimator.from_hparams`; small models are compiled, see `COMPILED_UNITS`."""
+        """Build from hparams; small models are compiled, see `COMPILED_UNITS`."""
         estimator = super().from_hparams(hparams)
         estimator.jit_pays = hparams.n_latents * hparams.n_categories <= COMPILED_UNITS
         return estimator
 
-    def sample(self, logits, gumbels, noise):
-        """One-hot samples [N, L, C] with this estimator's gradient by the logits."""
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
+        """Return one-hot z [N, L, C] with the surrogate gradient w.r.t. logits [N, L, C]."""
         raise NotImplementedError(f"{type(self).__name__} must implement sample()")
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D]."""
+    def estimate(self, model: Any, x: tf.Tensor, noise: Noise) -> Estimate:
 
         def sampler(layer, logits):
             return self.sample(logits, model.gumbels(noise.uniforms[layer]), noise)
@@ -71,11 +68,7 @@ class SampledThrough(Estimator):
 
 
 class Tempered(SampledThrough):
-    """Those whose backward pass has a temperature.
-
-    Args:
-      temperature: T.
-    """
+    """Base class of estimators with a temperature T in the backward pass."""
 
     def __init__(self, temperature=1.0, **kwargs):
         super().__init__(**kwargs)
@@ -84,50 +77,34 @@ class Tempered(SampledThrough):
 
 
 class StraightThrough(Tempered):
-    """CatST, see the module's docstring.
+    """CatST: temperature T."""
 
-    Args:
-      temperature: T.
-    """
-
-    def sample(self, logits, gumbels, noise):
-        """z [N, L, C]."""
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         return straight_through.straight_through_sample(logits, gumbels, self.temperature)
 
 
 class StraightThroughGumbel(Tempered):
-    """CatGumbelST, see the module's docstring.
+    """CatGumbelST: temperature T."""
 
-    Args:
-      temperature: T.
-    """
-
-    def sample(self, logits, gumbels, noise):
-        """z [N, L, C]."""
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         return straight_through.straight_through_gumbel_sample(logits, gumbels, self.temperature)
 
 
 class GappedStraightThrough(Tempered):
-    """CatGST, see the module's docstring.
-
-    Args:
-      temperature: T.
-      gst_gap: by how much the sample's logit is above the others'; 1 in the paper's GST-1.0.
-    """
+    """CatGST: temperature T; gst_gap is 1 in the paper's GST-1.0."""
 
     def __init__(self, temperature=1.0, gst_gap=1.0, **kwargs):
         super().__init__(temperature, **kwargs)
         self.gst_gap = gst_gap
 
-    def sample(self, logits, gumbels, noise):
-        """z [N, L, C]."""
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         return straight_through.gapped_straight_through_sample(
             logits, gumbels, self.temperature, self.gst_gap
         )
 
 
 def checked_form(form: str, *allowed: str) -> str:
-    """The form of a formula, if it is one of those allowed. Raises RebarError if not."""
+    """Return a form, which must be one of those allowed."""
     if form not in allowed:
         raise RebarError(f"form={form!r}: choose from {', '.join(allowed)}")
     return form

@@ -1,8 +1,8 @@
 """Several estimators on one trajectory (2017: SBNTrackGradVariances).
 
-All see the same batch and the same noise; the model follows one of them, and every one learns its
-own control variates. Their gradients are returned side by side, so that training can keep the
-moments of each. As unbiased as the estimator followed.
+All estimators use the same batch and noise; the model follows one of them, and each learns its
+control variates. Their gradients are returned side by side, and training records the moments of
+each. Unbiased if the followed estimator is.
 
 Source: the 2017 code, which follows SimpleMuProp (its docstring says NVIL).
 """
@@ -12,20 +12,19 @@ import tensorflow as tf
 from rebar import registry
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, checked_estimate
-from rebar.types import Estimate
+from rebar.types import Estimate, Model, Noise, Rollout
 
 
 class Tracked(Estimator):
-    """Runs estimators side by side and follows one.
+    """Estimators side by side, one of which is followed.
 
     Args:
       estimators: label -> estimator.
-      follow: the label whose gradient trains the model.
+      follow: label of the estimator whose gradient trains the model.
 
-    Metrics: the multi-sample bound, if the one followed follows it; temperature, its gradient and
-    that squared (2017), for each estimator that learns one, by a weight that is called
-    `log_temperature`. Where there are several, the names end in the label:
-    "temperature/DynamicREBAR".
+    Metrics: the multi-sample bound, if it is followed; temperature, its gradient and that squared
+    (2017), per estimator with a weight `log_temperature`. With several of them, names end in the
+    label: "temperature/DynamicREBAR".
 
     Raises:
       RebarError: `follow` is not among the estimators.
@@ -35,8 +34,8 @@ class Tracked(Estimator):
         super().__init__(**kwargs)
         if follow not in estimators:
             raise RebarError(
-                f"follow={follow} is not tracked; tracked: {', '.join(estimators)}. "
-                "Add it to track=[...] or follow one of these"
+                f"follow={follow}: not tracked; add it to track, or choose from "
+                f"{', '.join(estimators)}"
             )
         self.labels = list(estimators)
         self.follow = follow
@@ -49,36 +48,34 @@ class Tracked(Estimator):
 
     @classmethod
     def from_hparams(cls, hparams):
-        """The estimators of hparams.track, following hparams.follow."""
+        """Build the estimators of hparams.track, following hparams.follow."""
         names = registry.labels(registry.entry(hparams.model).latents)
         estimators = {
             label: registry.make_estimator(names[label], hparams) for label in hparams.track
         }
         return cls(estimators, hparams.follow)
 
-    def members(self, label=""):
-        """Label -> estimator."""
+    def members(self, label: str = "") -> dict[str, Estimator]:
         return dict(zip(self.labels, self.estimators, strict=True))
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        """The sum over the estimators, though what they share is computed once."""
+        """Return the sum over the estimators, although shared passes are computed once."""
         return sum(e.evaluations(n_layer, n_samples) for e in self.estimators)
 
-    def setup(self, model, seed=0):
+    def setup(self, model: Model, seed: int = 0) -> None:
         """Set up every estimator."""
         for estimator in self.estimators:
             estimator.setup(model, seed)
         self.unbiased = self._followed(self.estimators).unbiased
 
     def _followed(self, values):
-        """The one followed, of values in the order of the labels."""
+        """The followed estimator's item of values in the order of the labels."""
         return values[self.labels.index(self.follow)]
 
     def averaged_labels(self):
-        """Labels whose mean gradients estimate one number: those not biased by design that follow
-        the objective of the one followed.
+        """Return the labels of unbiased estimators of the followed objective.
 
-        REBAR with 2017's coupling is among them, as it was in 2017.
+        REBAR with 2017's coupling is included, as in 2017.
         """
         pairs = zip(self.labels, self.estimators, strict=True)
         return [
@@ -90,7 +87,7 @@ class Tracked(Estimator):
         ]
 
     def common_gradients(self, model):
-        """Labels, and positions of variables, whose gradients are the same for those labels."""
+        """Return labels, and positions of variables whose gradients are equal for those labels."""
         pairs = zip(self.labels, self.estimators, strict=True)
         inference = set(map(id, model.inference_variables))
         return (
@@ -98,8 +95,7 @@ class Tracked(Estimator):
             [i for i, v in enumerate(model.trainable_variables) if id(v) not in inference],
         )
 
-    def estimate(self, model, x, noise):
-        """Estimate with every method; x [B, D]."""
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         estimates = [checked_estimate(e, model, x, noise) for e in self.estimators]
         gradients = dict(zip(self.labels, [list(e.gradients) for e in estimates], strict=True))
         labels, indices = self.common_gradients(model)
@@ -120,8 +116,7 @@ class Tracked(Estimator):
             gradients,
         )
 
-    def metrics(self, model, x, noise, hard):
-        """The bound that is followed, if one is, and the temperatures that are learned."""
+    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         followed = self._followed(self.estimators)
         return {
             **_bound(followed.metrics(model, x, noise, hard)),
@@ -132,7 +127,7 @@ class Tracked(Estimator):
         return tf.exp(tf.convert_to_tensor(self.estimators[i].log_temperature))
 
     def _temperature_owners(self):
-        """(position, end of its metrics' names) of each estimator that learns a temperature."""
+        """(position, suffix of metrics' names) per estimator that learns a temperature."""
         owners = [i for i, e in enumerate(self.estimators) if e.log_temperature is not None]
         return [(i, f"/{self.labels[i]}" if len(owners) > 1 else "") for i in owners]
 
@@ -151,5 +146,5 @@ class Tracked(Estimator):
 
 
 def _bound(metrics):
-    """The multi-sample bound of an estimator's metrics, if it has one."""
+    """The multi-sample bound in an estimator's metrics, if any."""
     return {name: value for name, value in metrics.items() if name == "multi_sample_bound"}

@@ -1,4 +1,4 @@
-"""VIMCO: a baseline for each of K samples from the others, for the multi-sample bound (SBNVIMCO).
+"""VIMCO: per-sample baselines from the other samples, for the multi-sample bound (SBNVIMCO).
 
 With K samples b_k ~ q(. | x) of an example and f_k = log p(x, b_k) - log q(b_k | x),
 
@@ -7,13 +7,13 @@ With K samples b_k ~ q(. | x) of an example and f_k = log p(x, b_k) - log q(b_k 
     g     = - mean_B [ sum_k (L - L^-k) d log q(b_k | x)  +  d L at fixed samples ]
     d L at fixed samples = sum_k w_k (d log p(x, b_k) - d log q(b_k | x)),    w = softmax of f
 
-Unbiased for the gradient of -E L: L^-k does not see b_k, and E_q[d log q] = 0. With several layers
-a sample is a whole chain, d log q_k the sum over its layers, and the same holds. K evaluations of f
-an example, one a row. Learns nothing.
+Unbiased for the gradient of -E L: L^-k does not depend on b_k, and E_q[d log q] = 0. With several
+layers, samples are chains and d log q_k is the sum over layers. K evaluations of f per example, one
+per row. Nothing is learned.
 
 Source: Mnih & Rezende 2016 (arXiv 1602.06725), the local learning signals with the geometric mean:
-the mean of f is its logarithm. Differs from the DisARM authors' code in nothing but that signals
-are cotangents here, not factors of a loss.
+the mean of f is its logarithm. Equal to the DisARM authors' code, except that signals are
+cotangents instead of factors of a loss.
 """
 
 import tensorflow as tf
@@ -22,31 +22,21 @@ from rebar.core import bounds, logit_gradients
 from rebar.errors import RebarError
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.multi_sample import MultiSample
-from rebar.types import Estimate
+from rebar.types import Estimate, Model, Noise
 
 
 class VIMCO(MultiSample):
-    """See the module's docstring. Metrics: the bound.
-
-    Args:
-      n_samples: K of training, see `MultiSample`.
-    """
+    """See the module's docstring; n_samples is K in training, see `MultiSample`."""
 
     unbiased = True
 
     def __init__(self, n_samples=None, **kwargs):
         super().__init__(multi_sample=True, n_samples=n_samples, **kwargs)
 
-    def estimate(self, model, x, noise):
-        """Estimate the gradient; x [B, D].
-
-        Raises:
-          RebarError: there are fewer than two samples.
-        """
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         if noise.n_samples < 2:
             raise RebarError(
-                f"VIMCO compares the samples of an example, given n_samples={noise.n_samples}; "
-                "give n_samples=2 or more"
+                f"n_samples={noise.n_samples}: must be at least 2 for VIMCO; set n_samples=2"
             )
         with tf.GradientTape(persistent=True) as tape:
             hard = hard_rollout(model, x, noise)

@@ -1,7 +1,7 @@
 """Estimates of the gradient of E f with respect to Bernoulli logits, for ascent.
 
 With p = sigmoid(logits), b = 1[u > 1 - p] for uniforms u, b~ the same with 1 - u, z = logits +
-logit u, z~ the same with noise drawn given b, and y = sigmoid(z / T) or another relaxation:
+logit u, z~ the same with noise redrawn given b, and y = sigmoid(z / T) or another relaxation:
 
     reinforce  f(b) (b - p)                                                    Williams 1992
     loo        1/K sum_k (f(b_k) - mean of the others) (b_k - p)               Kool et al. 2019
@@ -11,9 +11,9 @@ logit u, z~ the same with noise drawn given b, and y = sigmoid(z / T) or another
     relax      the same with c = s (f(y) + r(z))                               Grathwohl et al. 2018
     gumbel     d f(y)                                                          Jang et al. 2016
 
-All are unbiased for d E f(b) but gumbel, whose mean is d E f(y). The last three differentiate f at
+All but gumbel, whose mean is d E f(y), are unbiased for d E f(b). The last three differentiate f at
 samples in (0, 1): f must be differentiable and must not sample from b. If f samples from b, rebar
-and relax are biased, and nothing detects it.
+and relax are biased, which is not detected.
 """
 
 from collections.abc import Callable
@@ -31,13 +31,13 @@ from rebar.functional.relaxed import with_control_variate
 
 
 class Problem(NamedTuple):
-    """What a method works on.
+    """Arguments of a method.
 
     Attributes:
       f: [B, H] -> [B].
       logits: [B, H], a constant for tapes.
-      u: [K, B, H] uniforms; K is 1 but for loo.
-      options: all that the method takes.
+      u: [K, B, H] uniforms; K is 1 except for loo.
+      options: the method's options.
     """
 
     f: Callable
@@ -84,7 +84,7 @@ def _disarm(problem):
 
 
 def _pair(problem):
-    """b and b~, their f as constants, and the mean of f."""
+    """b and b~, f at both as constants, and their mean."""
     samples = [problem.hard(problem.u[0], sign) for sign in (1, -1)]
     f, f_antithetic = (problem.f(b) for b in samples)
     value = (f + f_antithetic) / 2
@@ -134,11 +134,11 @@ METHODS = {
 }
 """Name -> method."""
 
-_MOST_SAMPLES = 2**20
+_MAX_SAMPLES = 2**20
 
 
 def logits_of(value: Any) -> tf.Tensor:
-    """Logits [B, H] or [H]."""
+    """Convert and validate logits [B, H] or [H]."""
     return arguments.logits_of(value, lambda shape: shape.rank in (1, 2), "[B, H] or [H]")
 
 
@@ -149,14 +149,14 @@ def problem(
     validity: Validity,
     options: dict[str, Any],
 ) -> Problem:
-    """Checked options and uniforms, for rows of logits [B, H]."""
+    """Validate options and draw uniforms for logits [B, H]."""
     k = options.get("n_samples", 2)
-    if not isinstance(k, int | np.integer) or not 2 <= k <= _MOST_SAMPLES:
-        raise RebarError(f"n_samples must be an integer from 2 to {_MOST_SAMPLES}, given: {k!r}")
+    if not isinstance(k, int | np.integer) or not 2 <= k <= _MAX_SAMPLES:
+        raise RebarError(f"n_samples={k!r}: must be an integer from 2 to {_MAX_SAMPLES}")
     if "network" in options and not callable(options["network"]):
         raise RebarError(
-            "relax needs network=r, a function from z [B, H] to [B], e.g. "
-            "rebar.FreeForm(n_units); without one use rebar"
+            f"network={options['network']!r}: must be a function from z [B, H] to [B] for relax; "
+            "pass e.g. rebar.FreeForm(n_units), or use rebar"
         )
     for name, shapes in {"temperature": ([0, None], [0, 1]), "scale": ([0],)}.items():
         if name in options:
@@ -169,6 +169,6 @@ def problem(
         return tf.expand_dims(u, -2) if single else u
 
     if options.get("v") is not None:
-        options["v"] = rows(source.given(options["v"], "v"))
+        options["v"] = rows(source.custom(options["v"], "v"))
     u = rows(source.samples(options.get("n_samples")))
     return Problem(f, logits, u if "n_samples" in options else u[tf.newaxis], options)

@@ -4,9 +4,9 @@
     reinforce  f(D) (D - pi)                                              Williams 1992
     loo        1/K sum_k (f(D_k) - mean of the others) (D_k - pi)         Kool et al. 2019
 
-For logits [B, ..., C]; a code is one category for each latent variable of a row. These three are
-unbiased and use values of f only; exact has no noise. Every straight-through layer (`LAYERS`) is a
-method, too: f is differentiated through it, which is biased.
+For logits [B, ..., C]; a code is one category per latent variable of a row. These three are
+unbiased and use values of f only; exact has no noise. Every straight-through layer (`LAYERS`) is
+also a method, which differentiates f through it and is biased.
 """
 
 import inspect
@@ -29,8 +29,8 @@ class Problem(NamedTuple):
     Attributes:
       f: one-hot samples [B, ..., C] -> [B].
       logits: [B, ..., C], a constant for tapes.
-      source: of uniforms.
-      options: all that the method takes.
+      source: source of uniforms.
+      options: the method's options.
     """
 
     f: Callable
@@ -40,24 +40,20 @@ class Problem(NamedTuple):
 
 
 MAX_CODES = 2**16
-"""The most codes that `exact` goes through, C^L for L latent variables a row."""
+"""Maximum number of codes of `exact`, C^L for L latent variables per row."""
 
 
 def _exact(problem: Problem) -> tuple:
-    """By enumeration: one evaluation of f, on all rows, for each code.
-
-    Raises:
-      RebarError: more than MAX_CODES codes.
-    """
+    """Enumerate codes, with one evaluation of f on all rows per code."""
     f, logits = problem.f, problem.logits
     variables, n_categories = logits.shape[1:-1].num_elements(), logits.shape[-1]
     if variables is None:
-        raise RebarError("exact needs to know the number of latent variables a row beforehand")
+        raise RebarError("logits: exact needs a static number of latent variables; set their shape")
     n_codes = n_categories**variables
     if n_codes > MAX_CODES:
         raise RebarError(
-            f"exact would go through {n_categories}^{variables} codes; it goes to {MAX_CODES}. "
-            "Take fewer latent variables, or loo with many samples"
+            f"exact: {n_categories}^{variables} codes are more than {MAX_CODES}; use fewer latent "
+            "variables, or loo with many samples"
         )
     place = tf.constant([n_categories**i for i in range(variables)], tf.int32)
 
@@ -106,7 +102,7 @@ def _leave_one_out(problem: Problem) -> tuple:
 
 
 def _through(layer: Callable) -> Method:
-    """The method that differentiates f through a straight-through layer."""
+    """Return the method that differentiates f through a straight-through layer."""
 
     def compute(problem):
         source, logits = problem.source, problem.logits
@@ -138,7 +134,7 @@ METHODS = {
 
 
 def logits_of(value: Any) -> tf.Tensor:
-    """Logits [B, ..., C]."""
+    """Convert and validate logits [B, ..., C]."""
     return arguments.logits_of(
         value,
         lambda shape: (shape.rank or 0) >= 2 and (shape[-1] or 0) >= 2,
@@ -153,5 +149,5 @@ def problem(
     validity: Validity,
     options: dict[str, Any],
 ) -> Problem:
-    """Arguments of a method; straight-through layers check their options themselves."""
+    """Return the arguments of a method; straight-through layers validate their options."""
     return Problem(f, logits, source, options)

@@ -17,12 +17,12 @@ class GradientEstimate(NamedTuple):
     """Result of `estimate_gradient`.
 
     Attributes:
-      gradient: shaped as the logits; an estimate of d E f / d logits, for ascent. A constant for
+      gradient: shaped like the logits; an estimate of d E f / d logits, for ascent. A constant for
         tapes, unless differentiable=True.
-      value: [B] mean of f at the hard samples drawn, an unbiased estimate of E f; a scalar for
-        logits [H]. Tapes see in it the variables that f holds.
-      evaluations: of f, each of B samples; one that is differentiated counts as one.
-      unbiased: whether the mean of `gradient` is d E f / d logits.
+      value: [B] mean of f at the hard samples, an unbiased estimate of E f; a scalar for logits
+        [H]. Differentiable w.r.t. the variables of f.
+      evaluations: evaluations of f, each of B samples; one with a derivative counts as one.
+      unbiased: True if the mean of `gradient` is d E f / d logits.
     """
 
     gradient: tf.Tensor
@@ -44,46 +44,44 @@ def estimate_gradient(
 ) -> GradientEstimate:
     """Estimate d E f(b) / d logits for independent units b.
 
-    A pure function: the same in eager mode, in tf.function and under XLA. f is called with samples
-    in the logits' dtype, once per evaluation; a row of its result must depend on the same row of
-    the samples alone. Where f depends on the logits themselves, too, as log q(b) does, that
+    A pure function: the same in eager mode, in tf.function and under XLA. f is called once per
+    evaluation, with samples in the logits' dtype; each row of its result must depend on the same
+    row of the samples alone. If f also depends on the logits directly, as log q(b) does, that
     derivative is not part of `gradient`; differentiating `value` adds it.
 
     For methods that differentiate f (rebar, relax, gumbel, and the straight-through family) f must
     be differentiable and must not sample from b. A Bernoulli draw inside f makes rebar and relax
-    biased, which nothing detects.
+    biased, which is not detected.
 
     Args:
       method: a name of METHODS in `rebar.functional.bernoulli` (reinforce, loo, arm, disarm, rebar,
         relax, gumbel) or `rebar.functional.categorical` (exact, reinforce, loo, st, st_gumbel,
-        gumbel_rao, gst, reinmax, ...), which have their formulas, whether they are unbiased and how
-        often they evaluate f.
-      f: samples [B, H] or one-hot [B, ..., C] -> values [B], to be ascended.
+        gumbel_rao, gst, reinmax, ...), which list formulas, bias and evaluations of f.
+      f: samples [B, H] or one-hot [B, ..., C] -> values [B], to be maximized.
       logits: float32 or float64; [B, H] or [H] of binary units (with [H], f sees [1, H]), or
         [B, ..., C] of variables with C categories.
       family: "bernoulli" or "categorical".
-      noise: uniforms in (0, 1) shaped as the logits, as `rebar.noise.uniforms` makes them; for loo
-        n_samples sets of them, [K, ...] (not needed by exact).
-      seed, step: instead of noise: the numbers to draw it from. `seed` is an integer or several,
-        `step` an integer, or a tensor so that a compiled loop can count; the same numbers give the
-        same noise, except that each replica of a tf.distribute strategy draws its own. Do not use
-        optimizer.iterations as the step with accumulated gradients: it changes less often than the
-        minibatch.
-      **options: those of the method:
+      noise: uniforms in (0, 1) shaped like the logits, e.g. from `rebar.noise.uniforms`; for loo
+        [K, ...] with K = n_samples (not used by exact).
+      seed, step: instead of noise, numbers that determine it. `seed` is an integer or several,
+        `step` an integer or an integer tensor. Replicas of a tf.distribute strategy draw different
+        noise. Do not use optimizer.iterations as the step with accumulated gradients: it changes
+        less often than the minibatch.
+      **options: options of the method, with defaults:
         n_samples: loo: K, at least 2 (2).
         temperature: rebar, relax, gumbel: T > 0, a scalar, [B, 1] or [B, H] (0.5).
-        muprop_relaxation: rebar, relax, gumbel: whether y is the relaxation of the 2017 paper that
-          tends to the mean as T grows (True; relax: False), or sigmoid(z / T).
+        muprop_relaxation: rebar, relax, gumbel: y is the relaxation of the 2017 paper that tends to
+          the mean as T grows (True; relax: False), or sigmoid(z / T).
         scale: rebar, relax: s, a scalar or [B] (1).
         network: relax: r, z [B, H] -> [B], e.g. a `rebar.FreeForm`.
-        v: rebar, relax: uniforms shaped as the logits for the noise drawn given b. If not given,
-          those which make z~ = z: as valid, and an evaluation of f cheaper.
-        differentiable: rebar, relax: let tapes differentiate `gradient` by temperature, scale, and
-          what the network and f hold, to learn the former (False).
+        v: rebar, relax: uniforms shaped like the logits for the noise conditional on b. By default
+          those with z~ = z, which are valid too and save an evaluation of f.
+        differentiable: rebar, relax: make `gradient` differentiable w.r.t. temperature, scale, and
+          the variables of the network and f, e.g. to learn them (False).
         those of the straight-through layer, see `rebar.straight_through`.
 
     Raises:
-      RebarError: an unknown method or option, a wrong shape or dtype, or f without a derivative
+      RebarError: an unknown method or option, an invalid shape or dtype, f without a derivative
         where the method needs one, or too many codes for exact.
     """
     if family not in _FAMILIES:
@@ -91,10 +89,10 @@ def estimate_gradient(
             f"unknown family {family!r}{did_you_mean(str(family), _FAMILIES)}; "
             f"available: {', '.join(_FAMILIES)}"
         )
-    known = _FAMILIES[family]
-    chosen = choose(known.METHODS, method, options)
+    module = _FAMILIES[family]
+    chosen = choose(module.METHODS, method, options)
     options = chosen.defaults | {name: o for name, o in options.items() if o is not None}
-    logits = known.logits_of(logits)
+    logits = module.logits_of(logits)
     single = logits.shape.rank == 1
     rows = tf.stop_gradient(logits[tf.newaxis] if single else logits)
     validity = Validity()
@@ -105,7 +103,7 @@ def estimate_gradient(
         return arguments.values_of(f, "f", samples)
 
     gradient, value, evaluations = chosen.compute(
-        known.problem(checked, rows, source, validity, options)
+        module.problem(checked, rows, source, validity, options)
     )
     gradient, value = validity.apply(gradient), validity.apply(value)
     if not options.get("differentiable"):

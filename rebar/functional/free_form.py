@@ -1,4 +1,4 @@
-"""RELAX's free-form part of the control variate, a small network."""
+"""Free-form part of RELAX's control variate, a small network."""
 
 import keras
 import tensorflow as tf
@@ -9,13 +9,13 @@ from rebar.core.initializers import FanInInitializer
 
 @keras.saving.register_keras_serializable("rebar")
 class FreeForm(keras.layers.Layer):
-    """r(z) = w . tanh(W (2 sigmoid(z) - 1) + a) + c, which is 0 until it learns.
+    """r(z) = w . tanh(W (2 sigmoid(z) - 1) + a) + c, initially 0.
 
     Args:
       n_units: H, width of z.
-      n_hidden: tanh units.
-      seed: for the initial W.
-      dtype: that of the logits, by default Keras' policy.
+      n_hidden: number of tanh units.
+      seed: seed of the initial W.
+      dtype: dtype of the logits; by default Keras' policy.
     """
 
     def __init__(self, n_units, n_hidden=10, seed=0, name="free_form", **kwargs):

@@ -10,11 +10,11 @@ class Method(NamedTuple):
     """A method and its properties.
 
     Attributes:
-      compute: problem -> gradient shaped as the logits, value [B], number of evaluations of f.
+      compute: problem -> gradient shaped like the logits, value [B], number of evaluations of f.
       unbiased: for d E f / d logits.
       differentiates: f must have a derivative with respect to its samples.
-      evaluations: of f, in words.
-      defaults: the options it takes and their defaults.
+      evaluations: evaluations of f, as text.
+      defaults: options and their defaults.
     """
 
     compute: Callable
@@ -25,11 +25,7 @@ class Method(NamedTuple):
 
 
 def choose(methods: dict[str, Method], name: str, options: dict[str, Any]) -> Method:
-    """The method of that name.
-
-    Raises:
-      RebarError: an unknown name, or an option that the method does not take.
-    """
+    """Return the method of that name; RebarError for an unknown name or option."""
     if not isinstance(name, str) or name not in methods:
         hint = did_you_mean(name, methods) if isinstance(name, str) else ""
         raise RebarError(f"unknown method {name!r}{hint}; available: {', '.join(methods)}")
@@ -38,7 +34,7 @@ def choose(methods: dict[str, Method], name: str, options: dict[str, Any]) -> Me
             takes = ", ".join(methods[name].defaults) or "no options"
             takers = ", ".join(n for n, m in methods.items() if option in m.defaults)
             raise RebarError(
-                f"{name} has no option {option!r}; it takes: {takes}"
+                f"{option}: unknown option of {name}; available: {takes}"
                 + (f"; {option} is an option of: {takers}" if takers else "")
             )
     return methods[name]

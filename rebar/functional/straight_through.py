@@ -1,39 +1,38 @@
-"""Straight-through layers for categorical latents: hard samples that let a gradient through.
+"""Straight-through layers for categorical latents: hard samples with a surrogate gradient.
 
     z, probs = rebar.straight_through.reinmax(logits, seed=0, step=step)
 
-z [..., C] is one-hot, drawn from probs = softmax(logits), whatever the temperature. A gradient g
-that arrives on z goes on to the logits as the estimator's surrogate, one that arrives on probs as
-softmax's own, and both add up. With pi = probs, D = z and J(p) g = p (g - <p, g>):
+z [..., C] is one-hot, drawn from probs = softmax(logits) at any temperature. The gradient w.r.t.
+the logits is the estimator's surrogate for an upstream gradient g of z, plus softmax's gradient for
+that of probs. With pi = probs, D = z and J(p) g = p (g - <p, g>), the surrogates are:
 
     st           J(softmax(l / T)) g / T
-    st_gumbel    J(softmax((l + G) / T)) g / T, with the Gumbels G that D was drawn with
+    st_gumbel    J(softmax((l + G) / T)) g / T, with the Gumbels G of D
     gumbel_rao   the mean of that over K draws of G given D
-    gst          J(softmax(t / T)) g / T, t logits for which D is the largest by a gap
+    gst          J(softmax(t / T)) g / T, t logits in which D exceeds the others by a gap
     reinmax      2 J((softmax(l / T) + D) / 2) g - 1/2 J(pi) g
-    reinmax_rao  2 Gumbel-Rao at the logits log((pi + D) / 2), less 1/2 J(pi) g
+    reinmax_rao  2 Gumbel-Rao at the logits log((pi + D) / 2) - 1/2 J(pi) g
     reinmax_cv   reinmax at T = 1 + scale (that Gumbel-Rao - a second term)
     reinmax_rk2  b J(pi) g + (1 - b) (D - pi) <D - pi, g>
 
-All are biased estimates of the gradient of a mean loss. Unbiased at T = 1 are st and
-reinmax_rk2 for a loss linear in z, and reinmax for a quadratic one. Formulas in full, with sources:
-`rebar/core/straight_through.py`. All are pure functions: the same in eager mode, tf.function and
-under XLA, for float32 and float64, and finite for logits to 1e4 in size.
+All are biased estimates of the gradient of a mean loss; at T = 1, st and reinmax_rk2 are unbiased
+for a loss linear in z, and reinmax for a quadratic one. Complete formulas and sources:
+`rebar/core/straight_through.py`. All are pure functions for float32 and float64, the same in eager
+mode, tf.function and under XLA, and finite for logits up to 1e4 in size.
 
-All take:
+Arguments of all:
     logits: [..., C], float32 or float64.
     temperature: T > 0, a number or a scalar tensor.
-    seed, step: the numbers that noise is drawn from. `seed` is an integer or several, `step` an
-      integer or a tensor; the same numbers give the same noise, except that each replica of
-      a tf.distribute strategy draws its own. Layers of one model need different seeds, e.g. (0, 1)
-      and (0, 2). Do not use optimizer.iterations as the step with accumulated gradients: it
-      changes less often than the minibatch.
-    noise: instead of them, uniforms in (0, 1) shaped as the logits.
+    seed, step: numbers that determine the noise. `seed` is an integer or several, `step` an integer
+      or an integer tensor. Replicas of a tf.distribute strategy draw different noise. Layers of one
+      model need different seeds, e.g. (0, 1) and (0, 2). Do not use optimizer.iterations as the
+      step with accumulated gradients: it changes less often than the minibatch.
+    noise: instead of seed and step, uniforms in (0, 1) shaped like the logits.
 
-Those with draws given D (gumbel_rao, reinmax_rao, reinmax_cv) also take
-    draws: K, at least 1; by default 100, or as many as draws_noise has. A chunk of them is worked
-      on at a time; the largest tensor is their noise. From a seed, float32 draws have 16 bits each.
-    draws_noise: uniforms [K, ..., C], needed where noise is given.
+Arguments of gumbel_rao, reinmax_rao and reinmax_cv, which draw noise conditional on D:
+    draws: K, at least 1; by default 100, or the length of draws_noise. They are processed in
+      chunks; the largest tensor is their noise. From a seed, float32 draws have 16 bits each.
+    draws_noise: uniforms [K, ..., C], required with noise.
 
 All raise RebarError for invalid arguments. `rebar.estimate_gradient(..., family="categorical")`
 estimates the gradient of any function of z with them, or with an unbiased method.
@@ -64,8 +63,8 @@ class Sample(NamedTuple):
     """A sample and its distribution.
 
     Attributes:
-      z: [..., C] one-hot; its gradient by the logits is the estimator's.
-      probs: [..., C] softmax(logits), with its ordinary gradient.
+      z: [..., C] one-hot, with the estimator's gradient w.r.t. the logits.
+      probs: [..., C] softmax(logits), with its exact gradient.
     """
 
     z: tf.Tensor
@@ -159,10 +158,9 @@ def reinmax_cv(
 
     Args:
       scale: eta, a number or a scalar tensor.
-      form: "released", as the authors' released code, or "stgs", as the paper states it. Given D,
-        ReinMax has no noise, so a term with mean zero given D can only add variance. Measured,
-        "stgs" raises the variance, and "released" lowers it and adds bias.
-      fresh_noise: form="stgs": uniforms shaped as the logits, needed where noise is given.
+      form: "released", the authors' code, or "stgs", the paper's formula. Measured, "stgs" raises
+        the variance, and "released" lowers it and adds bias.
+      fresh_noise: form="stgs": uniforms shaped like the logits, required with noise.
     """
     call = _Call(logits, temperature, noise, seed, step)
     options = {
@@ -184,12 +182,12 @@ def reinmax_rk2(
     seed: Any = None,
     step: Any = None,
 ) -> Sample:
-    """A second-order Runge-Kutta step; it has no temperature.
+    """Second-order Runge-Kutta step, without a temperature.
 
     Args:
       beta: b, a number or a scalar tensor: 1/2 is ReinMax, 1 is straight-through.
-      form: "consistent", the formula above, or "released", the code behind the figure of Wang & Bui
-        2026, which is the same at b = 1/2 and elsewhere wrong by a factor 2 b for linear losses.
+      form: "consistent", the formula above, or "released", the code of Wang & Bui 2026, which is
+        equal at b = 1/2 and elsewhere wrong by a factor 2 b for linear losses.
     """
     call = _Call(logits, 1.0, noise, seed, step)
     return call.sample(
@@ -214,13 +212,13 @@ def estimate_gradient(method: str, f: Callable, logits: Any, **options: Any) -> 
 
 
 class _Call:
-    """Logits, temperature and noise of one call, checked."""
+    """Validated logits, temperature and noise of one call."""
 
     def __init__(self, logits, temperature, noise, seed, step):
         self.logits = logits_of(
             logits,
             lambda shape: shape.rank not in (None, 0) and (shape[-1] or 0) >= 2,
-            "[..., C] with C categories on the last axis, a number known beforehand and at least 2",
+            "[..., C] with a static number C >= 2 of categories",
         )
         self._validity = Validity()
         require_numbers(self.logits, self._validity)
@@ -228,18 +226,18 @@ class _Call:
         self.source = NoiseSource(self.logits, noise, seed, step, self._validity)
 
     def number(self, value, name, above_0=False):
-        """An option that is one number."""
+        """Return an option that is one number."""
         return number_of(value, name, self.logits, self._validity, above_0)
 
     def exponentials(self, draws, draws_noise):
-        """Of K draws given the sample."""
+        """Return exponentials of K draws conditional on the sample."""
         if draws is None:
             shape = [] if draws_noise is None else tensor(draws_noise, "draws_noise").shape
             draws = shape[0] if len(shape) else _PUBLISHED_DRAWS
         return self.source.draws(count_of(draws, "draws", 1), draws_noise)
 
     def sample(self, sampler, *noise, **options):
-        """Sample(z, probs) of one of the core's samplers."""
+        """Return Sample(z, probs) of a sampler of `rebar.core.straight_through`."""
         if sampler is not straight_through.reinmax_rk2_sample:
             options["temperature"] = self.temperature
         gumbels = categorical.gumbels(self.source.samples())

@@ -1,14 +1,14 @@
-"""Variational autoencoder with L categorical variables of C categories, as ReinMax is judged on.
+"""Variational autoencoder with L categorical variables of C categories, as in the ReinMax paper.
 
     p(x, z) = p(z) p(x | z),   q(z | x) = prod_l pi_l(x)[z_l],   pi_l = softmax(logits_l(x))
     f(x, z) = log p(x | z) - KL(q(z | x) || p(z)),   E_q f = ELBO <= log p(x)
 
-The divergence is in closed form, so f differs from log p(x, z) - log q(z | x), which the
-multi-sample bound averages, but not its mean. Encoder D-512-256-(L C), decoder (L C)-256-512-D,
-ReLU; pixels x in [0, 1] are targets of the cross-entropy as they are, binarized or grayscale.
+The divergence is in closed form, so f has the same mean as log p(x, z) - log q(z | x), which the
+multi-sample bound averages. Encoder D-512-256-(L C), decoder (L C)-256-512-D, ReLU; pixels x in
+[0, 1], binarized or grayscale, are the targets of the cross-entropy.
 
 Source of the architecture: Liu et al. 2023 (arXiv 2304.08612) and Wang & Bui 2026 (arXiv
-2603.08257), who keep the prior uniform.
+2603.08257), with a uniform prior.
 """
 
 import itertools
@@ -34,19 +34,18 @@ PRIORS = ("uniform", "learned")
 
 @keras.saving.register_keras_serializable("rebar")
 class CategoricalVAE(keras.Model):
-    """One stochastic layer of categorical variables between two dense networks.
+    """Stochastic layer of categorical variables between two dense networks.
 
     Args:
       n_categories: C, at least 2.
-      n_latents: L, variables; with C = 8 and L = 4 the papers' "8x4".
-      input_mean: [D] mean of the training images; what control variates that see the input
-        subtract. The networks see x itself.
-      prior: of z, "uniform" or "learned" (logits [L, C], which begin at 0).
-      seed: for the initial weights.
+      n_latents: L, number of variables; C = 8 and L = 4 is the papers' "8x4".
+      input_mean: [D] mean of the training images, subtracted by control variates but not by the
+        networks.
+      prior: prior of z, "uniform" or "learned" (logits [L, C], initially 0).
+      seed: seed of the initial weights.
 
     Raises:
-      RebarError: fewer than 2 categories, no variable, another prior, or a mean that is not a
-        vector of numbers in [0, 1].
+      RebarError: an invalid argument.
     """
 
     objective_name = "ELBO: log p(x | z) - KL(q(z | x) || p(z))"
@@ -65,15 +64,14 @@ class CategoricalVAE(keras.Model):
         mean = np.asarray(input_mean, np.float64)
         if n_categories < 2 or n_latents < 1:
             raise RebarError(
-                f"n_categories={n_categories}, n_latents={n_latents}: at least 2 categories "
-                "and one variable are needed"
+                f"n_categories={n_categories}, n_latents={n_latents}: must be at least 2 and 1"
             )
         if prior not in PRIORS:
             raise RebarError(f"prior={prior!r}: choose from {', '.join(PRIORS)}")
         if mean.ndim != 1 or not np.all((mean >= 0) & (mean <= 1)):
             raise RebarError(
-                "input_mean must be the mean of the training images, a vector of one number a "
-                f"pixel in [0, 1]; given: shape {mean.shape}"
+                f"input_mean of shape {mean.shape}: must be the mean of the training images, one "
+                "number per pixel in [0, 1]"
             )
         self._config = {
             "n_categories": int(n_categories),
@@ -96,11 +94,11 @@ class CategoricalVAE(keras.Model):
         self.build((None, self.n_input))
 
     def build(self, input_shape):
-        """Record the input shape, for `export`; the weights exist already."""
+        """Record the input shape for `export`."""
         self.built = True
 
     def _network(self, name, widths, seed):
-        """Dense layers of these widths with ReLU between them."""
+        """Return dense layers of these widths with ReLU between them."""
         layers = []
         for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             seeds = [noise_module.initializer_seed(seed, f"{name}_{i}_{part}") for part in "wb"]
@@ -123,7 +121,7 @@ class CategoricalVAE(keras.Model):
 
     @property
     def prior_variables(self) -> list:
-        """Trainable variables of p(z): none where it is uniform."""
+        """Trainable variables of p(z); [] if it is uniform."""
         return [] if self._prior_logits is None else [self._prior_logits]
 
     def prior_logits(self) -> tf.Tensor:
@@ -133,13 +131,13 @@ class CategoricalVAE(keras.Model):
         return tf.convert_to_tensor(self._prior_logits)
 
     def hard_sampler(self, noise: Noise) -> Sampler:
-        """One-hot samples argmax(logits + G) with Gumbel noise from the uniforms [N, L C]."""
+        """Return the sampler argmax(logits + G) with Gumbel noise from uniforms [N, L C]."""
         return lambda layer, logits: categorical.hard_sample(
             logits, self.gumbels(noise.uniforms[layer])
         )
 
     def gumbels(self, uniforms):
-        """Uniforms [N, L C] to Gumbel noise [N, L, C]."""
+        """Return Gumbel noise [N, L, C] from uniforms [N, L C]."""
         return categorical.gumbels(tf.reshape(uniforms, [-1, *self.latent_shape]))
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
@@ -149,13 +147,13 @@ class CategoricalVAE(keras.Model):
     def rollout(
         self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: tf.Tensor | None = None
     ) -> Rollout:
-        """One pass: samples of q, and f at them.
+        """Sample q and evaluate f.
 
         Args:
           x: [B, D] in [0, 1].
-          sampler: called with the layer, 0, and logits [N, L, C].
-          n_samples: S, rows an example; rows are sample-major.
-          encoded: [B, L C] from `encode`, to be used again in many passes over the same x.
+          sampler: function of the layer, 0, and logits [N, L, C].
+          n_samples: S, samples per example; rows are sample-major.
+          encoded: [B, L C] from `encode`, to save its computation.
         """
         if encoded is None:
             encoded = self.encode(x)
@@ -174,13 +172,13 @@ class CategoricalVAE(keras.Model):
         return Rollout(f, f, (log_q,), (logits,), (z,), log_likelihood + log_p - log_q)
 
     def decode(self, z):
-        """Logits [N, D] of the pixels given z [N, L, C]."""
+        """Logits [N, D] of the pixels for z [N, L, C]."""
         return _through(self.decoder, tf.reshape(z, [-1, *self.n_units]))
 
     def posterior_logits(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> tuple[tf.Tensor, ...]:
-        """(logits [N, L, C],); they do not depend on samples."""
+        """(logits [N, L, C],), independent of samples."""
         logits = tf.reshape(self.encode(x), [-1, *self.latent_shape])
         return (tf.tile(logits, [n_samples, 1, 1]),)
 
@@ -190,18 +188,13 @@ class CategoricalVAE(keras.Model):
         return tf.sigmoid(self.decode(tf.nn.softmax(logits)))
 
     def reconstruct(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
-        """Pixel probabilities [N, D] given posterior samples of x [B, D]."""
+        """Pixel probabilities [N, D] at posterior samples of x [B, D]."""
         x = tf.convert_to_tensor(x, self.compute_dtype)
         rollout = self.rollout(x, self.hard_sampler(noise), noise.n_samples)
         return tf.sigmoid(self.decode(rollout.samples[0]))
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
-        """Pixel probabilities [N, D] of samples from the prior.
-
-        Args:
-          noise: ([N, L C] uniforms,).
-          x: not used; conditional models have it.
-        """
+        """Pixel probabilities [N, D] of samples from the prior; x is for conditional models."""
         del x
         rows = noise.uniforms[0].shape[0]
         logits = tf.tile(self.prior_logits()[tf.newaxis], [rows, 1, 1])

@@ -5,14 +5,14 @@
     p(y, b | c) = p(b_L | c) p(b_{L-1} | b_L) ... p(y | b_1),    q(b | x) with x = (c, y)
     f = log p(y, b | c) - log q(b | x),    E_q f <= log p(y | c)
 
-`SingleLayerConditional`, the 2017 objective: the network that sees c is the conditional prior
-itself, samples come from it, and only the last latent layer generates:
+`SingleLayerConditional`, the 2017 objective: samples are from the conditional prior, whose input is
+c, and only the last latent layer generates:
 
     f = log p(y | b_L),    E_{p(b | c)} f <= log p(y | c)
 
 At one layer both are bounds of a proper model. Above, the 2017 generator has a single stochastic
-layer whatever n_layer says (the erratum of the 2017 code). The two objectives are bounds of
-different models and their values must not be compared as if they were estimators of one number.
+layer for any n_layer (the erratum of the 2017 code). The objectives are bounds of different models,
+so their values are not comparable.
 """
 
 from collections.abc import Sequence
@@ -32,32 +32,34 @@ from rebar.types import Sampler
 def _half(n_input: int) -> int:
     if n_input % 2:
         raise RebarError(
-            f"the conditional model (task sp) splits an image in two halves, but n_input={n_input} "
-            "is odd; give images with an even number of pixels"
+            f"n_input={n_input}: must be even for conditional models (task sp), which split images "
+            "into two halves"
         )
     return n_input // 2
 
 
 def _require_images(x):
     if x is None:
-        raise RebarError("a conditional model samples given images: type sample(noise, x=images)")
+        raise RebarError(
+            "x=None: must be images for conditional models; use sample(noise, x=images)"
+        )
 
 
 class _HalvedImages(SigmoidBeliefNetwork):
-    """What both conditional models do with an image: see its upper half, predict its lower one."""
+    """Base class of conditional models: the upper half is the input, the lower the target."""
 
     def upper_half(self, x: tf.Tensor) -> tf.Tensor:
-        """The centred upper half [B, D / 2]."""
+        """Upper half [B, D / 2] minus its mean."""
         return (x - self.input_mean)[:, : self.half]
 
     def targets(self, x: tf.Tensor) -> tf.Tensor:
-        """The lower half [B, D / 2]."""
+        """Lower half [B, D / 2]."""
         return x[:, self.half :]
 
 
 @keras.saving.register_keras_serializable("rebar")
 class ConditionalSBN(_HalvedImages):
-    """p(lower half | upper half) with L stochastic layers and a conditional prior network.
+    """Model of p(lower half | upper half) with L layers and a conditional prior network.
 
     Arguments and errors are those of `SigmoidBeliefNetwork`; n_input must be even.
     """
@@ -86,18 +88,17 @@ class ConditionalSBN(_HalvedImages):
         return self.prior(self.upper_half(x))
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
-        """Pixel probabilities [N, D / 2] of the lower half, for images x [B, D] (required)."""
+        """Pixel probabilities [N, D / 2] of the lower half for images x [B, D] (required)."""
         _require_images(x)
         return super().sample(noise, x)
 
 
 @keras.saving.register_keras_serializable("rebar")
 class SingleLayerConditional(_HalvedImages):
-    """The 2017 conditional model: b ~ p(b | upper half), f = log p(lower half | b_L).
+    """Conditional model of 2017: b ~ p(b | upper half), f = log p(lower half | b_L).
 
-    The network that draws b is called `recognition` because samples come from it, as in 2017; it
-    is part of the model. Arguments and errors are those of `SigmoidBeliefNetwork`; n_input must
-    be even.
+    The network of p(b | upper half) is called `recognition`, as in 2017. Arguments and errors are
+    those of `SigmoidBeliefNetwork`; n_input must be even.
     """
 
     def __init__(self, *args, **kwargs):
@@ -114,25 +115,25 @@ class SingleLayerConditional(_HalvedImages):
 
     @property
     def prior_variables(self) -> list:
-        """None: the prior is the network that samples come from, `inference_variables`."""
+        """Return []; the variables of the prior are `inference_variables`."""
         return []
 
     def condition(self, x: tf.Tensor) -> tf.Tensor:
-        """The centred upper half [B, D / 2]."""
+        """Upper half [B, D / 2] minus its mean."""
         return self.upper_half(x)
 
     def log_joint(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> tf.Tensor:
-        """log p(y | b_L) [N] in nats: what the generator's own gradient follows."""
+        """log p(y | b_L) [N] in nats."""
         return self.generator.log_likelihood(self.targets(x), samples[-1:], n_samples)
 
     def objective(self, log_joint: tf.Tensor, log_q: Sequence[tf.Tensor]) -> tf.Tensor:
-        """f = log p(y | b_L): samples come from the model, so log_q serves its score only."""
+        """f = log p(y | b_L), without log_q, because samples are from the model."""
         return log_joint
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
-        """Pixel probabilities [N, D / 2] of the lower half, for images x [B, D] (required)."""
+        """Pixel probabilities [N, D / 2] of the lower half for images x [B, D] (required)."""
         _require_images(x)
         return self.reconstruct(x, noise)
 

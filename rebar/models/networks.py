@@ -1,8 +1,8 @@
-"""Keras layers that the sigmoid belief networks are made of.
+"""Keras layers of sigmoid belief networks.
 
 Layer l = 0 is next to the data. Names follow the 2017 code: q_l maps to the logits of latent layer
-l, p_l maps latent layer l to the logits of what lies under it, a hidden layer of a nonlinear
-transformation is called q_l_nonlinear_1 and so on.
+l, p_l maps latent layer l to the logits of the layer below, and q_l_nonlinear_1 is a hidden layer
+of a nonlinear transformation.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ LEAK = 0.3
 
 
 def _leaky_relu(a: tf.Tensor) -> tf.Tensor:
-    # tf.nn.leaky_relu has its slope in float32, whatever the type of a.
+    # tf.nn.leaky_relu rounds its slope to float32.
     return tf.maximum(a, LEAK * a)
 
 
@@ -36,14 +36,14 @@ def _activation(name: str) -> Any:
 
 @keras.saving.register_keras_serializable("rebar")
 class Transformation(keras.layers.Layer):
-    """The map between stochastic layers: linear, or two hidden layers and a linear one.
+    """Map between stochastic layers: linear, or two hidden layers and a linear one.
 
     Args:
       n_input, n_output: widths.
       n_hidden: width of the two hidden layers; 0 for a linear map.
-      activation: of the hidden layers, "tanh" or "leaky_relu" (slope .3 below 0).
-      initializer: of the kernels, "2017" or "glorot", see `rebar.core.initializers`.
-      seed: for the initial weights.
+      activation: activation of the hidden layers, "tanh" or "leaky_relu" (slope .3 below 0).
+      initializer: kernel initializer, "2017" or "glorot", see `rebar.core.initializers`.
+      seed: seed of the initial weights.
       name: "q_0", "p_1", ...; prefix of the hidden layers' names.
 
     Raises:
@@ -107,7 +107,7 @@ class Transformation(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("rebar")
 class LearnedPrior(keras.layers.Layer):
-    """p(b_L): independent Bernoulli variables whose logits [H] are parameters, initially 0."""
+    """Prior p(b_L) of independent Bernoulli variables with learned logits [H], initially 0."""
 
     def __init__(self, n_units, name="prior", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -116,7 +116,7 @@ class LearnedPrior(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """The logits [1, H], whatever the input."""
+        """Return the logits [1, H] for any input."""
         return tf.convert_to_tensor(self.logits)[tf.newaxis]
 
     def get_config(self) -> dict[str, Any]:
@@ -125,12 +125,12 @@ class LearnedPrior(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("rebar")
 class RecognitionNetwork(keras.layers.Layer):
-    """q(b | x) = q(b_1 | x) q(b_2 | b_1) ... q(b_L | b_{L-1}).
+    """Recognition network q(b | x) = q(b_1 | x) q(b_2 | b_1) ... q(b_L | b_{L-1}).
 
     Args:
-      n_input: width of the (centred) input.
-      n_units: widths of the latent layers, the one next to the data first.
-      nonlinear: two hidden layers in each transformation.
+      n_input: width of the input.
+      n_units: widths of the latent layers, starting next to the data.
+      nonlinear: use two hidden layers per transformation.
       activation, initializer, seed: see `Transformation`.
     """
 
@@ -180,11 +180,10 @@ class RecognitionNetwork(keras.layers.Layer):
         """Sample layer after layer.
 
         Args:
-          inputs: [B, n_input] centred input. Its logits are computed once and shared by the
-            n_samples rows of each example.
+          inputs: [B, n_input] centered input; its logits are computed once per example.
           sampler: (layer, logits) -> samples.
           n_samples: S.
-          encoded: [B, H] logits of the first layer, if known already; inputs are then not used.
+          encoded: [B, H] logits of the first layer, instead of inputs.
 
         Returns:
           samples and logits, L x [S * B, H] each.
@@ -207,14 +206,13 @@ class RecognitionNetwork(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("rebar")
 class GeneratorNetwork(keras.layers.Layer):
-    """p(b_{L-1} | b_L) ... p(b_1 | b_2) p(y | b_1) for an output y of n_output pixels.
+    """Generator p(b_{L-1} | b_L) ... p(b_1 | b_2) p(y | b_1) of n_output pixels y.
 
     Args:
-      n_output: pixels that the lowest layer predicts.
-      n_units: widths of the latent layers, the one next to the data first.
-      output_bias: [n_output] constant added to the output's logits (2017: the logit of the
-        training mean, clipped to [.001, .999]).
-      nonlinear: two hidden layers in each transformation.
+      n_output: number of predicted pixels.
+      n_units: widths of the latent layers, starting next to the data.
+      output_bias: [n_output] constant added to the output's logits (see `sbn.output_bias`).
+      nonlinear: use two hidden layers per transformation.
       activation, initializer, seed: see `Transformation`.
     """
 
@@ -258,7 +256,7 @@ class GeneratorNetwork(keras.layers.Layer):
         self.built = True
 
     def call(self, sample: tf.Tensor, layer: int) -> tf.Tensor:
-        """Logits of what lies under latent layer `layer`: [N, H] -> [N, H'] (pixels for 0)."""
+        """Logits of the layer below `layer`: [N, H] -> [N, H'] (pixels for layer 0)."""
         logits = self.transformations[-1 - layer](2 * sample - 1)
         return logits + self.output_bias if layer == 0 else logits
 

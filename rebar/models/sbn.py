@@ -4,8 +4,8 @@
     q(b | x) = q(b_1 | x) q(b_2 | b_1) ... q(b_L | b_{L-1})
     f(x, b) = log p(x, b) - log q(b | x),    E_q f = ELBO <= log p(x)
 
-Every conditional is a product of Bernoulli variables; hidden layers pass as 2 b - 1 and images
-centred by the training mean, as in the 2017 code.
+All conditionals are products of Bernoulli variables; network inputs are 2 b - 1 for latent layers
+and images minus the training mean, as in the 2017 code.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from rebar.types import Rollout, Sampler
 
 
 def output_bias(mean: np.ndarray) -> np.ndarray:
-    """The logit of the training mean [D], clipped to [.001, .999] (2017's train_bias)."""
+    """Logit of the training mean [D], clipped to [.001, .999] (2017's train_bias)."""
     return -np.log(1 / np.clip(mean, 0.001, 0.999) - 1)
 
 
@@ -32,17 +32,15 @@ class SigmoidBeliefNetwork(keras.Model):
     """Generative model of binary images with L stochastic layers and its recognition network.
 
     Args:
-      n_units: widths of the latent layers, the one next to the data first, e.g. (200, 200).
+      n_units: widths of the latent layers, starting next to the data, e.g. (200, 200).
       input_mean: [D] mean of the training images, in [0, 1].
-      nonlinear: two hidden layers and a linear one between stochastic layers instead of a
-        linear map.
-      activation: of those hidden layers, "tanh" (2017) or "leaky_relu" (slope .3 below 0).
-      initializer: of the kernels, "2017" or "glorot", see `rebar.core.initializers`.
-      seed: for the initial weights.
+      nonlinear: put two hidden layers before each linear map between stochastic layers.
+      activation: activation of hidden layers, "tanh" (2017) or "leaky_relu" (slope .3 below 0).
+      initializer: kernel initializer, "2017" or "glorot", see `rebar.core.initializers`.
+      seed: seed of the initial weights.
 
     Raises:
-      RebarError: no latent layer, a mean that is not a vector of numbers in [0, 1], an unknown
-        activation or initializer.
+      RebarError: an invalid argument.
     """
 
     def __init__(
@@ -60,12 +58,14 @@ class SigmoidBeliefNetwork(keras.Model):
         mean = np.asarray(input_mean, np.float64)
         if mean.ndim != 1 or not np.all((mean >= 0) & (mean <= 1)):
             raise RebarError(
-                f"input_mean must be the mean of the training images, a vector of one "
-                f"number a pixel in [0, 1]; given: shape {mean.shape}, range "
-                f"[{np.min(mean, initial=np.inf):g}, {np.max(mean, initial=-np.inf):g}]"
+                f"input_mean of shape {mean.shape} in [{np.min(mean, initial=np.inf):g}, "
+                f"{np.max(mean, initial=-np.inf):g}]: must be the mean of the training images, one "
+                "number per pixel in [0, 1]"
             )
         if not len(n_units) or min(n_units) < 1:
-            raise RebarError(f"n_units must name at least one layer of units, given: {n_units}")
+            raise RebarError(
+                f"n_units={n_units}: must be the positive widths of at least one layer"
+            )
         self._config = {
             "n_units": [int(n) for n in n_units],
             "input_mean": mean.tolist(),
@@ -84,33 +84,29 @@ class SigmoidBeliefNetwork(keras.Model):
         self.build((None, self.n_input))
 
     def build(self, input_shape):
-        """Record the input shape, for `export`; the weights exist already."""
+        """Record the input shape for `export`."""
         self.built = True
 
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
-        """Create prior, q and p; `shared` are the arguments that all networks have."""
+        """Create prior, q and p; `shared` are arguments of all networks."""
         self.prior = LearnedPrior(self.n_units[-1], dtype=self.dtype_policy)
         self.recognition = RecognitionNetwork(self.n_input, self.n_units, **shared)
         self.generator = GeneratorNetwork(self.n_input, self.n_units, output_bias(mean), **shared)
-
-    # What the variants of the model differ in.
 
     objective_name = "ELBO: log p(x, b) - log q(b | x)"
     grayscale = False  # pixels are Bernoulli variables
 
     def condition(self, x: tf.Tensor) -> tf.Tensor:
-        """What q's first layer sees of x [B, D]."""
+        """Return the input of q's first layer for x [B, D]."""
         return x - self.input_mean
 
     def prior_logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Logits of p(b_L): [1, H], or [B, H] in models where the prior sees some of x [B, D]."""
+        """Logits of p(b_L): [1, H], or [B, H] if the prior depends on x [B, D]."""
         return tf.convert_to_tensor(self.prior.logits)[tf.newaxis]
 
     def targets(self, x: tf.Tensor) -> tf.Tensor:
-        """The pixels that the generator predicts: [B, D] -> [B, n_output]."""
+        """Pixels predicted by the generator: [B, D] -> [B, n_output]."""
         return x
-
-    # What estimators and evaluation ask for.
 
     @property
     def inference_variables(self) -> list:
@@ -119,7 +115,7 @@ class SigmoidBeliefNetwork(keras.Model):
 
     @property
     def prior_variables(self) -> list:
-        """Trainable variables of p(b_L), for which training can have an optimizer of their own."""
+        """Trainable variables of p(b_L), for a separate optimizer."""
         return self.prior.trainable_variables
 
     def log_joint(
@@ -136,19 +132,19 @@ class SigmoidBeliefNetwork(keras.Model):
         )
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
-        """Logits [B, H] of q(b_1 | x): all of q that x itself goes through."""
+        """Logits [B, H] of q(b_1 | x), the part of q that depends on x directly."""
         return self.recognition.transformations[0](self.condition(x))
 
     def rollout(
         self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: tf.Tensor | None = None
     ) -> Rollout:
-        """One pass: samples of q layer after layer, and f at them.
+        """Sample q layer after layer and evaluate f.
 
         Args:
           x: [B, D] in {0, 1}.
           sampler: see `rebar.core.samplers`.
-          n_samples: S, rows an example; rows are sample-major.
-          encoded: [B, H] from `encode`, to be used again in many passes over the same x.
+          n_samples: S, samples per example; rows are sample-major.
+          encoded: [B, H] from `encode`, to save its computation.
         """
         samples, logits = self.recognition(
             self.condition(x), sampler=sampler, n_samples=n_samples, encoded=encoded
@@ -164,32 +160,29 @@ class SigmoidBeliefNetwork(keras.Model):
     def posterior_logits(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> tuple[tf.Tensor, ...]:
-        """L x [N, H] logits of q(b_l | b_{l-1}) along the given samples."""
+        """L x [N, H] logits of q(b_l | b_{l-1}) along samples L x [N, H]."""
         return self.recognition(
-            self.condition(x), sampler=samplers.given(samples), n_samples=n_samples
+            self.condition(x), sampler=samplers.fixed(samples), n_samples=n_samples
         )[1]
 
     def linear_inputs(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> list[tf.Tensor] | None:
-        """Inputs L x [N, n] of q's layers along the given samples if each is a linear map of them.
+        """Inputs L x [N, n] of q's layers along samples if q is linear, else None.
 
-        None if q is not linear. Then logits_l = input_l W_l + b_l, and `inference_variables` are
-        W_0, b_0, W_1, b_1, ...
+        logits_l = input_l W_l + b_l, and `inference_variables` are W_0, b_0, W_1, b_1, ...
         """
         if any(len(t.dense) > 1 for t in self.recognition.transformations):
             return None
         first = tf.tile(self.condition(x), [n_samples, 1])
         return [first, *(2 * b - 1 for b in samples[:-1])]
 
-    # What people ask for.
-
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Mean-field reconstruction: pixel probabilities [B, n_output] of x [B, D]."""
         return self._decode(x, samplers.mean())
 
     def reconstruct(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
-        """Pixel probabilities [N, n_output] given posterior samples of x [B, D]."""
+        """Pixel probabilities [N, n_output] at posterior samples of x [B, D]."""
         return self._decode(x, samplers.hard(noise), noise.n_samples)
 
     def _decode(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> tf.Tensor:
@@ -201,8 +194,8 @@ class SigmoidBeliefNetwork(keras.Model):
         """Pixel probabilities [N, n_output] of ancestral samples.
 
         Args:
-          noise: L x [N, H] uniforms, the layer next to the data first.
-          x: [B, D] images to condition on; only conditional models look at them.
+          noise: L x [N, H] uniforms, starting next to the data.
+          x: [B, D] images, for conditional models.
         """
         if x is not None:
             x = tf.convert_to_tensor(x, self.compute_dtype)

@@ -53,7 +53,7 @@ def states_of_rows(model, x):
     states = enumeration.all_states(model.n_units)
     every = tuple(tf.repeat(s, rows, axis=0) for s in states)
     n_states = states[0].shape[0]
-    log_q = tf.add_n(list(model.rollout(x, samplers.given(every), n_states).log_q))
+    log_q = tf.add_n(list(model.rollout(x, samplers.fixed(every), n_states).log_q))
     log_q = np.reshape(log_q, [n_states, rows])
     for outcome in itertools.product(range(n_states), repeat=rows):
         uniforms = tuple(SMALLEST + (LARGEST - SMALLEST) * tf.gather(s, outcome) for s in states)

@@ -46,8 +46,8 @@ PIPE = '> >(exec true); exit "$?"'
 """A reader that is gone before the command writes."""
 
 STATES = [
-    (">&-", 2, b"error: standard output: it is closed"),
-    (">/dev/full", 2, b"error: cannot write to standard output: No space left on device"),
+    (">&-", 2, b"error: standard output: closed"),
+    (">/dev/full", 2, b"error: standard output: No space left on device"),
     ("2>&- <&-", 0, b""),
 ]
 

@@ -262,9 +262,9 @@ def test_submitted_and_left_alone(run, stub, tmp_path, monkeypatch):
         (["--", "--working_dir=x"], ["the sweep's --sweep_dir"]),
         (["--", "--preset=none"], ["unknown preset 'none'"]),
         (["--", "model=SBN"], ["cannot use 'model=SBN' after --"]),
-        (["--", "--plugins=my_no_such_plugin"], ["--plugins=my_no_such_plugin cannot be imported"]),
+        (["--", "--plugins=my_no_such_plugin"], ["--plugins=my_no_such_plugin: "]),
         (["--epochs=3"], ["Unknown command line flag 'epochs'", "give it after --"]),
-        (["model=SBN"], ["cannot use 'model=SBN'", "after --"]),
+        (["model=SBN"], ["'model=SBN': unexpected", "after --"]),
         (["--sweep_dir="], ["give the folder of the sweep"]),
         (["--engine=pbs"], ["--engine=pbs"]),
         (["--engine_options=time=5"], ["--engine_options apply only to --engine=slurm"]),
@@ -298,7 +298,7 @@ def test_presets_and_plugins(run, stub, tmp_path, monkeypatch, capsys):
     assert len(lines) == 3
     flags = [f"--sweep_dir={tmp_path / 's'}", "--", "--plugins=my_sets"]
     assert sweep.main(["rebar-sweep", *flags]) == 2
-    assert "--plugins=my_sets fails when imported: AttributeError" in capsys.readouterr().err
+    assert "--plugins=my_sets: AttributeError" in capsys.readouterr().err
 
 
 def test_help(capsys):

@@ -168,8 +168,7 @@ def test_standard_output_on_a_full_disk(tmp_path, capsys):
     with open("/dev/full", "w") as full, contextlib.redirect_stdout(full):
         assert run(tmp_path, tmp_path / "runs") == 2
     assert capsys.readouterr().err == (
-        "error: cannot write to standard output: No space left on device; free disk space, or "
-        "redirect it elsewhere\n"
+        "error: standard output: No space left on device; free disk space, or redirect it\n"
     )
 
 

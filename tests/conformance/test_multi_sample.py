@@ -194,11 +194,11 @@ def test_an_evaluation_reports_the_bound_of_training(name, settings, chains, at_
 
 def test_numbers_of_samples_that_cannot_be_used():
     model = tiny_model(1)
-    with pytest.raises(RebarError, match=r"VIMCO compares .* n_samples=1; give n_samples=2"):
+    with pytest.raises(RebarError, match=r"n_samples=1: .* VIMCO; set n_samples=2"):
         estimate(follower("SBNVIMCO", model, 2), model, 1)
-    with pytest.raises(RebarError, match=r"in pairs, given n_samples=3; give n_samples=4"):
+    with pytest.raises(RebarError, match=r"n_samples=3: .* LocalDisARM; set n_samples=4"):
         estimate(follower("SBNLocalDisARM", model, 2), model, 3)
-    with pytest.raises(RebarError, match=r"'shared' or 'independent', given: 'other'"):
+    with pytest.raises(RebarError, match="continuation='other': choose from shared, independent"):
         LocalDisARM(continuation="other")
     model = tiny_model(2)
     noise = draw(LocalDisARM(), model, noise_keys(5, 0), 2, 3, tf.float64)

@@ -156,7 +156,7 @@ def mean_over_all_outcomes(estimator, model, rows, n_samples=1):
     states = enumeration.all_states(model.n_units, tf.float64)
     every = tuple(tf.repeat(s, rows, axis=0) for s in states)
     n_states = states[0].shape[0]
-    log_q = tf.add_n(list(model.rollout(tensor(x), samplers.given(every), n_states).log_q))
+    log_q = tf.add_n(list(model.rollout(tensor(x), samplers.fixed(every), n_states).log_q))
     log_q = np.reshape(log_q, [n_states, rows])
     estimate = tf.function(
         lambda uniforms: (

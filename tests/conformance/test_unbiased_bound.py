@@ -156,7 +156,7 @@ def mean_over_all_outcomes(estimator, model, n_samples, examples):
     states = enumeration.all_states(model.n_units, tf.float64)
     n_states = states[0].shape[0]
     every = tuple(tf.repeat(s, examples, axis=0) for s in states)
-    log_q = tf.add_n(list(model.rollout(tensor(x), samplers.given(every), n_states).log_q))
+    log_q = tf.add_n(list(model.rollout(tensor(x), samplers.fixed(every), n_states).log_q))
     log_q = np.reshape(log_q, [n_states, examples])
     outcomes = np.array(list(itertools.product(range(n_states), repeat=rows)))
     weights = np.exp(log_q[outcomes, np.tile(range(examples), n_samples)].sum(axis=1))

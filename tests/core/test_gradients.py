@@ -79,7 +79,7 @@ def test_samplers():
     assert hard(0, logits).numpy().tolist() == [[0, 1]]
     assert hard(1, logits).numpy().tolist() == [[1, 1]]
     np.testing.assert_allclose(samplers.mean()(0, logits), [[0.731059, 0.731059]], rtol=1e-6)
-    assert samplers.given(uniforms)(1, logits) is uniforms[1]
+    assert samplers.fixed(uniforms)(1, logits) is uniforms[1]
     z = tuple(tf.math.log(u) - tf.math.log1p(-u) for u in uniforms)
     below = (tf.constant([[1.0, 0.0]]),)
     relaxed = samplers.relaxed(z, 0.5, False, switch_layer=1, below=below)

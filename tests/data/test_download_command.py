@@ -60,13 +60,16 @@ def test_url_flags(small, tmp_path, flag, name):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--datasets=nist"], "unknown data sets nist; known: all, binarized_mnist, mnist,"),
-        (["--datasets=omni,all"], "omni is a task, type omniglot"),
-        (["--datasets="], "names no data set; known: all"),
+        (
+            ["--datasets=nist"],
+            "--datasets=nist: unknown nist; choose from all, binarized_mnist, mnist,",
+        ),
+        (["--datasets=omni,all"], "omni is a task, use omniglot"),
+        (["--datasets="], "--datasets=: unknown data set; choose from all"),
         (["--data-set=mnist"], "Unknown command line flag 'data-set'"),
         (["--timeout=0"], "flag --timeout=0"),
         (["--retries=-1"], "flag --retries=-1"),
-        (["mnist"], "cannot use 'mnist': give flags only"),
+        (["mnist"], "'mnist': unexpected"),
         (["--datasets=mnist", "--source=gopher://x"], "cannot fetch from 'gopher://x'"),
     ],
 )

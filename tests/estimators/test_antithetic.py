@@ -89,8 +89,8 @@ def test_the_continuation_matters_above_one_layer_only(family):
     for n_layer, same in [(1, True), (2, False)]:
         shared, independent = DisARM(), DisARM(continuation="independent")
         model, x, noise = problem(independent, n_layer, family, n_samples=20)
-        found = [e.estimate(model, x, noise).gradients for e in (shared, independent)]
-        differ = [not np.array_equal(a, b) for a, b in zip(*found, strict=True)]
+        results = [e.estimate(model, x, noise).gradients for e in (shared, independent)]
+        differ = [not np.array_equal(a, b) for a, b in zip(*results, strict=True)]
         assert any(differ) != same
 
 
@@ -120,8 +120,8 @@ def test_disarm_varies_no_more_than_arm_in_any_layer(layer, continuation):
         @tf.function(autograph=False)
         def one(row):
             changed = (*main[:layer], row[tf.newaxis], *main[layer + 1 :])
-            found = estimator.estimate(model, x, noise._replace(uniforms=changed)).gradients
-            of = {id(v): g for v, g in zip(model.trainable_variables, found, strict=True)}
+            results = estimator.estimate(model, x, noise._replace(uniforms=changed)).gradients
+            of = {id(v): g for v, g in zip(model.trainable_variables, results, strict=True)}
             return tf.concat([tf.reshape(of[id(v)], [-1]) for v in variables], axis=0)
 
         return np.stack([one(tf.constant(row)) for row in u])
@@ -154,7 +154,7 @@ def test_independent_continuations_need_branches():
 
 
 def test_an_unknown_continuation_is_refused():
-    with pytest.raises(RebarError, match="'shared' or 'independent', given: 'both'"):
+    with pytest.raises(RebarError, match="continuation='both': choose from shared, independent"):
         ARM(continuation="both")
 
 

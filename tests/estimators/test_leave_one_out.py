@@ -50,7 +50,7 @@ def test_two_samples_are_half_the_product_of_differences(n_layer):
 
 def test_one_sample_is_refused():
     model, x, noise = problem(1)
-    with pytest.raises(RebarError, match=r"n_samples=1; give n_samples=2 or more"):
+    with pytest.raises(RebarError, match=r"n_samples=1: .*set n_samples=2"):
         LeaveOneOut().estimate(model, x, noise)
 
 

@@ -113,8 +113,8 @@ def test_invalid_values_raise_or_give_nan(call, method, argument, jit):
     _, _, logits, _, valid, _ = chosen[0]
 
     def compute(value):
-        given = {argument: value} if argument != "logits" else {}
-        return call(method, value if argument == "logits" else tf.constant(logits), **given)
+        options = {argument: value} if argument != "logits" else {}
+        return call(method, value if argument == "logits" else tf.constant(logits), **options)
 
     unknown = tf.TensorSpec([None] * np.ndim(valid), tf.float32)
     if jit or call is not binary or argument != "noise":

@@ -1,4 +1,4 @@
-"""`rebar.straight_through`: layers for models, and estimates for functions, of one's own."""
+"""`rebar.straight_through`: layers, and estimates for custom functions."""
 
 import itertools
 
@@ -28,8 +28,8 @@ def options(name):
     return {"draws": 3} if name in DRAWN else {}
 
 
-def layer(name, logits=LOGITS, **given):
-    return LAYERS[name](logits, **({"seed": 0, "step": 0} | options(name) | given))
+def layer(name, logits=LOGITS, **arguments):
+    return LAYERS[name](logits, **({"seed": 0, "step": 0} | options(name) | arguments))
 
 
 def gradients(call, logits, g, g_probs):
@@ -71,8 +71,8 @@ def test_the_sample_is_the_same_for_all():
         temperatures = (
             [{}] if name == "reinmax_rk2" else [{"temperature": t} for t in (0.1, 1, 9.0)]
         )
-        for given in temperatures:
-            np.testing.assert_array_equal(layer(name, **given).z, reference)
+        for arguments in temperatures:
+            np.testing.assert_array_equal(layer(name, **arguments).z, reference)
     for other in ({"seed": 1}, {"step": 1}, {"seed": (0, 1)}):
         assert np.any(layer("reinmax", **other).z != reference)
 
@@ -95,10 +95,10 @@ def test_modes_and_shapes(name, dtype, shape):
     unknown = tf.TensorSpec([None, *shape[1:]] if len(shape) > 1 else shape, dtype)
     signature = [unknown] * 3 + [tf.TensorSpec([], tf.int32)]
     tolerance = 3e-6 if dtype == tf.float32 else 1e-13
-    for given in ({"input_signature": signature}, {"jit_compile": True}):
-        z_made, made = tf.function(call, autograph=False, **given)(start, g, g_probs, step)
-        np.testing.assert_array_equal(z_made, z)
-        np.testing.assert_allclose(made, eager, atol=tolerance * (1 + np.max(np.abs(eager))))
+    for arguments in ({"input_signature": signature}, {"jit_compile": True}):
+        z_graph, in_graph = tf.function(call, autograph=False, **arguments)(start, g, g_probs, step)
+        np.testing.assert_array_equal(z_graph, z)
+        np.testing.assert_allclose(in_graph, eager, atol=tolerance * (1 + np.max(np.abs(eager))))
     _, by_z = gradients(lambda x: layer(name, x, step=7), start, g, 0)
     probs = tf.nn.softmax(start)
     added = softmax_product(probs, g_probs)
@@ -106,24 +106,24 @@ def test_modes_and_shapes(name, dtype, shape):
     assert np.max(np.abs(added)) > 1e-3
 
 
-def test_noise_given():
-    """Uniforms of one's own; the draws, and for stgs the fresh Gumbels, are told apart."""
+def test_custom_noise():
+    """Samples, draws and, for stgs, fresh Gumbels use separate uniforms."""
     u, v, w = uniforms(5, 3, 4), uniforms(7, 5, 3, 4, position=1), uniforms(5, 3, 4, position=2)
     g, logits = tf.constant(RANDOM.normal(size=(5, 3, 4))), tf.constant(LOGITS)
 
-    def found(name, **given):
-        return gradients(lambda x: LAYERS[name](x, noise=u, **given), logits, g, 0)
+    def compute(name, **arguments):
+        return gradients(lambda x: LAYERS[name](x, noise=u, **arguments), logits, g, 0)
 
     expected = np.eye(4)[np.argmax(LOGITS - np.log(-np.log(u)), -1)]
-    np.testing.assert_array_equal(found("st")[0], expected)
-    by_k = {k: found("gumbel_rao", draws_noise=v[:k])[1] for k in (1, 6, 7)}
+    np.testing.assert_array_equal(compute("st")[0], expected)
+    by_k = {k: compute("gumbel_rao", draws_noise=v[:k])[1] for k in (1, 6, 7)}
     np.testing.assert_allclose(
-        7 * by_k[7], 6 * by_k[6] + found("gumbel_rao", draws_noise=v[6:], draws=1)[1], atol=1e-12
+        7 * by_k[7], 6 * by_k[6] + compute("gumbel_rao", draws_noise=v[6:], draws=1)[1], atol=1e-12
     )
     assert np.max(np.abs(by_k[1] - by_k[7])) > 1e-3
     stgs = {"draws_noise": v, "form": "stgs"}
-    one, other = (found("reinmax_cv", fresh_noise=n, **stgs)[1] for n in (u, w))
-    assert np.max(np.abs(one - other)) > 1e-3
+    first, second = (compute("reinmax_cv", fresh_noise=n, **stgs)[1] for n in (u, w))
+    assert np.max(np.abs(first - second)) > 1e-3
 
 
 def test_temperature_may_be_a_tensor_or_a_variable():
@@ -138,78 +138,76 @@ def test_temperature_may_be_a_tensor_or_a_variable():
 
 
 MISTAKES = {
-    r"temperature must be above 0 and finite, given: 0": {"temperature": 0},
-    r"temperature must be above 0 and finite, given: -1.5": {"temperature": -1.5},
-    r"temperature must be above 0 and finite, given: nan": {"temperature": float("nan")},
-    r"temperature must be a scalar, given: \[3\]": {"temperature": np.ones(3)},
-    r"logits must be float32 or float64, given: int64; type tf.cast": {
-        "logits": np.zeros((2, 3), np.int64)
-    },
-    r"logits must be \[..., C\].*at least 2, given: \[5, 1\]": {"logits": np.zeros((5, 1))},
-    r"logits must be \[..., C\].*given: \[\]": {"logits": 0.5},
-    "no noise to draw samples with; give seed=0, step=i": {"step": None},
-    "give noise, or seed and step, not both": {"noise": np.full((5, 3, 4), 0.5)},
-    r"noise must be uniforms of shape \[5, 3, 4\].*given: \[4\]": {
+    "temperature=0: ": {"temperature": 0},
+    "temperature=-1.5: ": {"temperature": -1.5},
+    "temperature=nan: ": {"temperature": float("nan")},
+    r"temperature of shape \[3\]: .*scalar": {"temperature": np.ones(3)},
+    "logits of type int64: .*tf.cast": {"logits": np.zeros((2, 3), np.int64)},
+    r"logits of shape \[5, 1\]: .*\[..., C\]": {"logits": np.zeros((5, 1))},
+    r"logits of shape \[\]: .*\[..., C\]": {"logits": 0.5},
+    "seed and step: missing; pass seed=0, step=i": {"step": None},
+    "noise, seed and step: ": {"noise": np.full((5, 3, 4), 0.5)},
+    r"noise of shape \[4\]: .*\[5, 3, 4\]": {
         "noise": np.full(4, 0.5),
         "seed": None,
         "step": None,
     },
-    "seed -1 must be an integer from 0": {"seed": -1},
-    "seed 'x' must be an integer from 0": {"seed": "x"},
-    "step must be an integer, given: float32 of shape": {"step": 0.5},
-    r"step must be an integer, given: int64 of shape \(2,\)": {"step": np.arange(2)},
-    "temperature must be real numbers, given: string": {"temperature": "x"},
-    "logits must be a number or an array of numbers, given: None": {"logits": None},
+    "seed=-1: ": {"seed": -1},
+    "seed='x': ": {"seed": "x"},
+    "step of type float32 and shape": {"step": 0.5},
+    r"step of type int64 and shape \(2,\)": {"step": np.arange(2)},
+    "temperature of type string: ": {"temperature": "x"},
+    "logits=None: ": {"logits": None},
 }
 
 
 @pytest.mark.parametrize("message", MISTAKES)
-def test_mistakes_are_explained(message):
+def test_errors(message):
     with pytest.raises(RebarError, match=message):
         layer("reinmax", **MISTAKES[message])
 
 
 NO_SEED = {"noise": np.full((5, 3, 4), 0.5), "seed": None, "step": None}
 MISTAKES_OF_SOME = {
-    "draws must be an integer from 1, given: 0": ("reinmax_rao", {"draws": 0}),
-    "draws must be an integer from 1, given: 2.5": ("gumbel_rao", {"draws": 2.5}),
-    r"with noise given, draws_noise is needed, too: uniforms of shape \[3, 5, 3, 4\]": (
+    "draws=0: ": ("reinmax_rao", {"draws": 0}),
+    "draws=2.5: ": ("gumbel_rao", {"draws": 2.5}),
+    r"draws_noise: missing; .*\[3, 5, 3, 4\]": (
         "gumbel_rao",
         NO_SEED,
     ),
-    r"draws_noise must be uniforms of shape \[2, 5, 3, 4\].*given: \[5, 3, 4\]": (
+    r"draws_noise of shape \[5, 3, 4\]: .*\[2, 5, 3, 4\]": (
         "gumbel_rao",
         {"draws_noise": np.full((5, 3, 4), 0.5), "draws": 2},
     ),
-    r"with noise given, fresh_noise is needed, too": (
+    "fresh_noise: missing": (
         "reinmax_cv",
         {"form": "stgs", "draws_noise": np.full((3, 5, 3, 4), 0.5), **NO_SEED},
     ),
-    r"draws_noise must be uniforms of shape \[3, 5, 3, 4\].*given: \[\]": (
+    r"draws_noise of shape \[\]: .*\[3, 5, 3, 4\]": (
         "gumbel_rao",
         {"draws_noise": 0.5, **NO_SEED},
     ),
-    r"noise must be uniforms in \(0, 1\), given: a smallest of 0, a largest of 0": (
+    r"noise in \[0, 0\]: .*\(0, 1\)": (
         "reinmax",
         {"noise": np.zeros((5, 3, 4)), "seed": None, "step": None},
     ),
-    "draws_noise must be real numbers, given: string": (
+    "draws_noise of type string: ": (
         "gumbel_rao",
         {"draws_noise": "x", **NO_SEED},
     ),
-    "unknown form 'paper'; known: released, stgs": ("reinmax_cv", {"form": "paper"}),
-    "unknown form 'stgs'; known: consistent, released": ("reinmax_rk2", {"form": "stgs"}),
-    "gap must be above 0 and finite, given: 0": ("gst", {"gap": 0}),
-    "beta must be finite, given: inf": ("reinmax_rk2", {"beta": float("inf")}),
-    r"scale must be a scalar, given: \[2\]": ("reinmax_cv", {"scale": [1.0, 2.0]}),
+    "form='paper': choose from released, stgs": ("reinmax_cv", {"form": "paper"}),
+    "form='stgs': choose from consistent, released": ("reinmax_rk2", {"form": "stgs"}),
+    "gap=0: ": ("gst", {"gap": 0}),
+    "beta=inf: ": ("reinmax_rk2", {"beta": float("inf")}),
+    r"scale of shape \[2\]: .*scalar": ("reinmax_cv", {"scale": [1.0, 2.0]}),
 }
 
 
 @pytest.mark.parametrize("message", MISTAKES_OF_SOME)
-def test_mistakes_with_options_are_explained(message):
-    name, given = MISTAKES_OF_SOME[message]
+def test_errors_of_options(message):
+    name, arguments = MISTAKES_OF_SOME[message]
     with pytest.raises(RebarError, match=message):
-        layer(name, **given)
+        layer(name, **arguments)
 
 
 # Estimates for a user-defined function.
@@ -297,31 +295,31 @@ def test_loo_with_more_samples_varies_less():
 def test_value_carries_the_variables_of_f():
     w = tf.Variable(1.5, dtype=tf.float64)
     for name in METHODS:
-        given = {} if name == "exact" else {"seed": 0, "step": 0} | options(name)
+        arguments = {} if name == "exact" else {"seed": 0, "step": 0} | options(name)
         with tf.GradientTape() as tape:
-            estimate = categorical_estimate(name, lambda z: w * quadratic(z), FEW, **given)
+            estimate = categorical_estimate(name, lambda z: w * quadratic(z), FEW, **arguments)
             value = tf.reduce_sum(estimate.value)
         np.testing.assert_allclose(tape.gradient(value, w), value / w, rtol=1e-12)
 
 
-def test_mistakes_with_functions_are_explained(monkeypatch):
+def test_errors_of_functions(monkeypatch):
     seeds = {"seed": 0, "step": 0}
     for message, call in {
         "unknown method 'disarm'.*available: exact, reinforce, loo, st": ("disarm", quadratic, FEW),
-        r"reinmax has no option 'draws'; it takes: temperature; ": ("reinmax", quadratic, FEW),
-        r"f must return one number per row, shape \[2\]": ("loo", lambda z: z[:, 0], FEW),
-        r"logits must be \[B, ..., C\] .*given: \[4\]": ("loo", quadratic, FEW[0, 0]),
-        r"f has no derivative with respect to its samples.*only: reinforce, loo": (
+        "draws: unknown option of reinmax; .*: temperature; ": ("reinmax", quadratic, FEW),
+        r"f of shape \[2, 4\]: .* shape \[2\]": ("loo", lambda z: z[:, 0], FEW),
+        r"logits of shape \[4\]: .*\[B, ..., C\]": ("loo", quadratic, FEW[0, 0]),
+        "f has no derivative .*reinforce, loo": (
             "st",
             lambda z: tf.stop_gradient(quadratic(z)),
             FEW,
         ),
     }.items():
-        given = seeds | ({"draws": 1} if "draws" in message else {})
+        arguments = seeds | ({"draws": 1} if "draws" in message else {})
         with pytest.raises(RebarError, match=message):
-            categorical_estimate(*call, **given)
-    with pytest.raises(RebarError, match="n_samples must be an integer from 2, given: 1"):
+            categorical_estimate(*call, **arguments)
+    with pytest.raises(RebarError, match=r"n_samples=1: .*at least 2"):
         categorical_estimate("loo", quadratic, FEW, n_samples=1, **seeds)
     monkeypatch.setattr(categorical, "MAX_CODES", 15)
-    with pytest.raises(RebarError, match=r"exact would go through 4\^2 codes; it goes to 15"):
+    with pytest.raises(RebarError, match=r"exact: 4\^2 codes are more than 15"):
         categorical_estimate("exact", quadratic, FEW)

@@ -264,7 +264,7 @@ def test_learning_descends_the_squares(method, own_v):
         assert slope != 0
 
 
-def test_a_network_of_keras_layers_and_one_of_the_users_own():
+def test_a_network_of_keras_layers_and_a_custom_one():
     dense = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
     for network in (lambda z: dense(z)[:, 0], lambda z: tf.reduce_sum(tf.sin(z), axis=1)):
         logits = tf.constant(LOGITS, tf.float32)
@@ -275,7 +275,7 @@ def test_a_network_of_keras_layers_and_one_of_the_users_own():
         assert np.max(np.abs(relax.gradient - rebar_.gradient)) > 0.01
 
 
-def test_a_free_form_starts_as_nothing():
+def test_a_free_form_is_initially_zero():
     relax = rebar.estimate_gradient("relax", f, LOGITS, seed=0, step=0, **settings("relax"))
     concrete = rebar.estimate_gradient("rebar", f, LOGITS, seed=0, step=0, muprop_relaxation=False)
     np.testing.assert_allclose(relax.gradient, concrete.gradient, rtol=1e-12)

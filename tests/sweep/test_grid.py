@@ -54,7 +54,7 @@ def test_points_are_checked_together():
     assert "5 problems" in message
     assert message.count("SBNFoo' ") + message.count("model='SBNFoo'") == 2
     assert message.count("n_layer=0: must be at least 1") == 3
-    assert "give n_samples=2 or more" in message
+    assert "set n_samples=2" in message
 
 
 def test_points_on_top_of_a_preset():
