@@ -24,7 +24,7 @@ from rebar.hparams.presets import PRESETS, parse_hparams
 from rebar.runs import environment
 from rebar.runs.lock import check_run
 
-_MOST_DRAWS = 1_000_000
+_MAX_DRAWS = 1_000_000
 _SETTINGS = (
     *("training_steps", "epochs", "eval_freq", "eval_samples", "variance_freq", "variance_draws"),
     *("save_seconds", "seed", "working_dir", "data_dir", "preset", "jit", "threads", "cores"),
@@ -47,85 +47,45 @@ def define_flags() -> flags.FlagValues:
     values = frame.flag_values()
     define = frame.definer(values)
 
-    define(
-        "multi_string",
-        "hparams",
-        "",
-        "name=value pairs, see below; later strings override earlier ones.",
-    )
-    define(
-        "string",
-        "preset",
-        None,
-        "hparams of a published protocol, see below; --hparams override them.",
-        allow_overwrite=False,
-    )
+    def integer(name, default, text, lower=0, upper=None):
+        define("integer", name, default, text, lower_bound=lower, upper_bound=upper)
+
+    text = "name=value pairs, see below; later strings override earlier ones."
+    define("multi_string", "hparams", "", text)
+    text = "hparams of a published protocol, see below; --hparams override them."
+    define("string", "preset", None, text, allow_overwrite=False)
     define("string", "working_dir", "/tmp/rebar", "Parent of the folders of runs.")
     define("string", "data_dir", "data", "Folder of the data sets.")
-    define(
-        "integer", "eval_freq", 20, "Epochs between evaluations; 0 disables them.", lower_bound=0
-    )
-    define(
-        "integer",
-        "eval_samples",
-        100,
-        "Samples of the evaluated bound.",
-        lower_bound=1,
-        upper_bound=_MOST_DRAWS,
-    )
+    integer("eval_freq", 20, "Epochs between evaluations; 0 disables them.")
+    integer("eval_samples", 100, "Samples of the evaluated bound.", 1, _MAX_DRAWS)
     define("boolean", "draw", False, "Draw samples and test images at each evaluation.")
-    define(
-        "integer",
+    integer(
         "variance_freq",
         0,
         "Epochs between measurements of the conditional variance, at fixed parameters and images; "
         "0 disables them.",
-        lower_bound=0,
     )
-    define(
-        "integer",
-        "variance_draws",
-        100,
-        "Noise draws per variance measurement.",
-        lower_bound=4,
-        upper_bound=_MOST_DRAWS,
-    )
-    define("integer", "seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
-    define("integer", "training_steps", 2_000_000, "Total number of steps.", lower_bound=1)
-    define("integer", "epochs", 0, "Total number of epochs; 0 sets no limit.", lower_bound=0)
-    define(
-        "integer",
-        "threads",
-        0,
-        "Intra-op threads; 0 chooses from the step size.",
-        lower_bound=0,
-        upper_bound=1024,
-    )
-    define("integer", "cores", 0, "Maximum number of cores; 0 uses all.", lower_bound=0)
+    integer("variance_draws", 100, "Noise draws per variance measurement.", 4, _MAX_DRAWS)
+    integer("seed", 0, "Seed of all randomness.", 0, 2**32 - 1)
+    integer("training_steps", 2_000_000, "Total number of steps.", 1)
+    integer("epochs", 0, "Total number of epochs; 0 sets no limit.")
+    integer("threads", 0, "Intra-op threads; 0 chooses from the step size.", 0, 1024)
+    integer("cores", 0, "Maximum number of cores; 0 uses all.")
     define("boolean", "download", True, "Download missing data sets.")
     values["download"].parser = _YesNo()
-    define(
-        "string", "source", None, "Folder or base URL of missing data sets, instead of the mirrors."
-    )
+    text = "Folder or base URL of missing data sets, instead of the mirrors."
+    define("string", "source", None, text)
     define("float", "save_seconds", 300.0, "Seconds between checkpoints.", lower_bound=0.0)
     define("list", "keep_epochs", "", "Epochs whose checkpoints are kept, e.g. 1,5,25.")
     define("list", "plugins", "", frame.PLUGINS)
-    define(
-        "enum",
-        "log_format",
-        "auto",
+    text = (
         "Printed lines: those of 2017, a table, or only a summary; auto is 2017, on a terminal at "
-        "most one epoch per second.",
-        enum_values=["auto", "2017", "table", "quiet"],
+        "most one epoch per second."
     )
-    define(
-        "enum",
-        "jit",
-        "auto",
-        "Compile steps with XLA; auto chooses by estimator.",
-        enum_values=["auto", "on", "off"],
-        case_sensitive=False,
-    )
+    define("enum", "log_format", "auto", text, enum_values=["auto", "2017", "table", "quiet"])
+    text = "Compile steps with XLA; auto chooses by estimator."
+    modes = ["auto", "on", "off"]
+    define("enum", "jit", "auto", text, enum_values=modes, case_sensitive=False)
     return values
 
 

@@ -2,22 +2,21 @@
 
 With logits l [..., C], pi = softmax(l), the one-hot sample D, the upstream gradient g = dL/dz at
 z = D, and J(p) g = p (g - <p, g>), each kernel (logits, one_hot, g, noise, options) -> [..., C] is
-a surrogate for the gradient w.r.t. l, from one evaluation of L and its gradient. Each sampler
-(logits, gumbels, noise, options) -> z equals D and has the kernel as its backward pass. "Exact for
-linear L" means unbiased for L that is linear in each latent variable given the others.
+a surrogate for the gradient w.r.t. l, from one evaluation of L and its gradient.
+`differentiable_sample` returns D with a kernel as its backward pass. "Exact for linear L" means
+unbiased for L that is linear in each latent variable given the others.
 
-    kernel                   published as  its sampler, after logits and gumbels
-    straight_through         ST            straight_through_sample(temperature)
-    straight_through_gumbel  ST-GS         straight_through_gumbel_sample(temperature)
-    gumbel_rao               GR-K          gumbel_rao_sample(exponentials, temperature)
-    gapped_straight_through  GST           gapped_straight_through_sample(temperature, gap)
-    reinmax                  ReinMax       reinmax_sample(temperature)
-    reinmax_rao              ReinMax-Rao   reinmax_rao_sample(exponentials, temperature)
-    reinmax_cv               ReinMax-CV    reinmax_cv_sample(exponentials, temperature, scale, form,
-                                                             fresh_gumbels)
-    reinmax_rk2              ReinMax-RK2   reinmax_rk2_sample(beta, form)
+    kernel                   published as
+    straight_through         ST
+    straight_through_gumbel  ST-GS
+    gumbel_rao               GR-K
+    gapped_straight_through  GST
+    reinmax                  ReinMax
+    reinmax_rao              ReinMax-Rao
+    reinmax_cv               ReinMax-CV
+    reinmax_rk2              ReinMax-RK2
 
-    logits, gumbels, one_hot, g, fresh_gumbels    [..., C]
+    logits, gumbels, one_hot, g    [..., C]
     exponentials    [K, ..., C] ~ Exp(1), K draws, or `FromWords` or `FromUniforms` for many draws
     temperature (1), gap (1), scale (1), beta (1/2)   numbers, or tensors without a gradient
 
@@ -178,81 +177,16 @@ def reinforce(logits, one_hot, f):
 
 
 def differentiable_sample(
-    logits: tf.Tensor, gumbels: tf.Tensor, kernel: Callable, *arguments: Any
+    kernel: Callable, logits: tf.Tensor, gumbels: tf.Tensor, *arguments: Any, **options: Any
 ) -> tf.Tensor:
-    """z [..., C] equal to D, with the gradient kernel(logits, one_hot, g, *arguments)."""
+    """D [..., C] with the gradient kernel(logits, one_hot, g, *arguments, **options)."""
 
     @tf.custom_gradient
     def sample(logits):
         one_hot = categorical.hard_sample(logits, gumbels)
-        return tf.identity(one_hot), lambda g: kernel(logits, one_hot, g, *arguments)
+        return tf.identity(one_hot), lambda g: kernel(logits, one_hot, g, *arguments, **options)
 
     return sample(logits)
-
-
-def straight_through_sample(
-    logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any = 1
-) -> tf.Tensor:
-    """z [..., C] with the gradient `straight_through`."""
-    return differentiable_sample(logits, gumbels, straight_through, temperature)
-
-
-def straight_through_gumbel_sample(
-    logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any = 1
-) -> tf.Tensor:
-    """z [..., C] with the gradient `straight_through_gumbel`."""
-    return differentiable_sample(logits, gumbels, straight_through_gumbel, gumbels, temperature)
-
-
-def gumbel_rao_sample(
-    logits: tf.Tensor, gumbels: tf.Tensor, exponentials: tf.Tensor, temperature: Any = 1
-) -> tf.Tensor:
-    """z [..., C] with the gradient `gumbel_rao`; exponentials [K, ..., C]."""
-    return differentiable_sample(logits, gumbels, gumbel_rao, exponentials, temperature)
-
-
-def gapped_straight_through_sample(
-    logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any = 1, gap: Any = 1
-) -> tf.Tensor:
-    """z [..., C] with the gradient `gapped_straight_through`."""
-    return differentiable_sample(logits, gumbels, gapped_straight_through, temperature, gap)
-
-
-def reinmax_sample(logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any = 1) -> tf.Tensor:
-    """z [..., C] with the gradient `reinmax`."""
-    return differentiable_sample(logits, gumbels, reinmax, temperature)
-
-
-def reinmax_rao_sample(
-    logits: tf.Tensor, gumbels: tf.Tensor, exponentials: tf.Tensor, temperature: Any = 1
-) -> tf.Tensor:
-    """z [..., C] with the gradient `reinmax_rao`; exponentials [K, ..., C]."""
-    return differentiable_sample(logits, gumbels, reinmax_rao, exponentials, temperature)
-
-
-def reinmax_cv_sample(
-    logits: tf.Tensor,
-    gumbels: tf.Tensor,
-    exponentials: tf.Tensor,
-    temperature: Any = 1,
-    scale: Any = 1,
-    form: str = "released",
-    fresh_gumbels: tf.Tensor | None = None,
-) -> tf.Tensor:
-    """z [..., C] with the gradient `reinmax_cv`; exponentials [K, ..., C].
-
-    form="stgs" also needs fresh_gumbels [..., C], independent of gumbels.
-    """
-    second = fresh_gumbels if form == "stgs" else gumbels
-    noise = (exponentials, second)
-    return differentiable_sample(logits, gumbels, reinmax_cv, *noise, temperature, scale, form)
-
-
-def reinmax_rk2_sample(
-    logits: tf.Tensor, gumbels: tf.Tensor, beta: Any = 0.5, form: str = "consistent"
-) -> tf.Tensor:
-    """z [..., C] with the gradient `reinmax_rk2`."""
-    return differentiable_sample(logits, gumbels, reinmax_rk2, beta, form)
 
 
 def _mean_over_draws(log_pi, one_hot, g, draws, temperature):

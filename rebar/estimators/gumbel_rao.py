@@ -42,6 +42,7 @@ class GumbelRao(Averaged):
     """CatGumbelRao: s above."""
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
-        return straight_through.gumbel_rao_sample(
-            logits, gumbels, self.exponentials(logits, noise), self.temperature
+        e = self.exponentials(logits, noise)
+        return straight_through.differentiable_sample(
+            straight_through.gumbel_rao, logits, gumbels, e, self.temperature
         )

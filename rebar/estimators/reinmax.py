@@ -29,6 +29,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import categorical, straight_through
+from rebar.core.straight_through import differentiable_sample
 from rebar.estimators.gumbel_rao import Averaged
 from rebar.estimators.straight_through import SampledThrough, Tempered, checked_form
 from rebar.types import Noise
@@ -38,16 +39,16 @@ class ReinMax(Tempered):
     """CatReinMax: temperature T."""
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
-        return straight_through.reinmax_sample(logits, gumbels, self.temperature)
+        kernel = straight_through.reinmax
+        return differentiable_sample(kernel, logits, gumbels, self.temperature)
 
 
 class ReinMaxRao(Averaged):
     """CatReinMaxRao: temperature T and mc_samples K of R."""
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
-        return straight_through.reinmax_rao_sample(
-            logits, gumbels, self.exponentials(logits, noise), self.temperature
-        )
+        kernel, e = straight_through.reinmax_rao, self.exponentials(logits, noise)
+        return differentiable_sample(kernel, logits, gumbels, e, self.temperature)
 
 
 class ReinMaxCV(Averaged):
@@ -59,18 +60,14 @@ class ReinMaxCV(Averaged):
         self.cv_form = checked_form(cv_form, "released", "stgs")
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
-        fresh = None
+        second = gumbels
         if self.cv_form == "stgs":
             key = noise_module.further_key(noise, 1)
-            fresh = categorical.gumbels(noise_module.uniforms(key, logits.shape, logits.dtype))
-        return straight_through.reinmax_cv_sample(
-            logits,
-            gumbels,
-            self.exponentials(logits, noise),
-            self.temperature,
-            self.cv_scale,
-            self.cv_form,
-            fresh,
+            second = categorical.gumbels(noise_module.uniforms(key, logits.shape, logits.dtype))
+        noises = self.exponentials(logits, noise), second
+        options = self.temperature, self.cv_scale, self.cv_form
+        return differentiable_sample(
+            straight_through.reinmax_cv, logits, gumbels, *noises, *options
         )
 
 
@@ -83,4 +80,5 @@ class ReinMaxRK2(SampledThrough):
         self.rk2_form = checked_form(rk2_form, "consistent", "released")
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
-        return straight_through.reinmax_rk2_sample(logits, gumbels, self.rk2_beta, self.rk2_form)
+        kernel = straight_through.reinmax_rk2
+        return differentiable_sample(kernel, logits, gumbels, self.rk2_beta, self.rk2_form)

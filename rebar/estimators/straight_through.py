@@ -24,6 +24,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar.core import gradients, straight_through
+from rebar.core.straight_through import differentiable_sample
 from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
@@ -80,14 +81,16 @@ class StraightThrough(Tempered):
     """CatST: temperature T."""
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
-        return straight_through.straight_through_sample(logits, gumbels, self.temperature)
+        kernel = straight_through.straight_through
+        return differentiable_sample(kernel, logits, gumbels, self.temperature)
 
 
 class StraightThroughGumbel(Tempered):
     """CatGumbelST: temperature T."""
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
-        return straight_through.straight_through_gumbel_sample(logits, gumbels, self.temperature)
+        kernel = straight_through.straight_through_gumbel
+        return differentiable_sample(kernel, logits, gumbels, gumbels, self.temperature)
 
 
 class GappedStraightThrough(Tempered):
@@ -98,9 +101,8 @@ class GappedStraightThrough(Tempered):
         self.gst_gap = gst_gap
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
-        return straight_through.gapped_straight_through_sample(
-            logits, gumbels, self.temperature, self.gst_gap
-        )
+        kernel = straight_through.gapped_straight_through
+        return differentiable_sample(kernel, logits, gumbels, self.temperature, self.gst_gap)
 
 
 def checked_form(form: str, *allowed: str) -> str:

@@ -1,1 +1,1 @@
-"""Gradients of E f for an objective of one's own: a function call, without models or training."""
+"""Gradients of E f for user-defined functions, without models or training."""

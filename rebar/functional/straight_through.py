@@ -76,7 +76,7 @@ def st(
 ) -> Sample:
     """Straight-through. Bengio et al. 2013 (arXiv 1308.3432)."""
     call = _Call(logits, temperature, noise, seed, step)
-    return call.sample(straight_through.straight_through_sample)
+    return call.sample(straight_through.straight_through)
 
 
 def st_gumbel(
@@ -84,7 +84,7 @@ def st_gumbel(
 ) -> Sample:
     """Straight-through Gumbel-softmax. Jang et al. 2017 (arXiv 1611.01144)."""
     call = _Call(logits, temperature, noise, seed, step)
-    return call.sample(straight_through.straight_through_gumbel_sample)
+    return call.sample(straight_through.straight_through_gumbel, call.gumbels)
 
 
 def gumbel_rao(
@@ -99,7 +99,7 @@ def gumbel_rao(
 ) -> Sample:
     """Gumbel-Rao: straight-through Gumbel-softmax with less variance. Paulus et al. 2021."""
     call = _Call(logits, temperature, noise, seed, step)
-    return call.sample(straight_through.gumbel_rao_sample, call.exponentials(draws, draws_noise))
+    return call.sample(straight_through.gumbel_rao, call.exponentials(draws, draws_noise))
 
 
 def gst(
@@ -114,7 +114,7 @@ def gst(
     """Gapped straight-through; gap > 0. Fan et al. 2022 (arXiv 2206.07235)."""
     call = _Call(logits, temperature, noise, seed, step)
     return call.sample(
-        straight_through.gapped_straight_through_sample, gap=call.number(gap, "gap", above_0=True)
+        straight_through.gapped_straight_through, gap=call.number(gap, "gap", above_0=True)
     )
 
 
@@ -123,7 +123,7 @@ def reinmax(
 ) -> Sample:
     """ReinMax. Liu et al. 2023 (arXiv 2304.08612)."""
     call = _Call(logits, temperature, noise, seed, step)
-    return call.sample(straight_through.reinmax_sample)
+    return call.sample(straight_through.reinmax)
 
 
 def reinmax_rao(
@@ -138,7 +138,7 @@ def reinmax_rao(
 ) -> Sample:
     """ReinMax-Rao. Wang & Bui 2026 (arXiv 2603.08257)."""
     call = _Call(logits, temperature, noise, seed, step)
-    return call.sample(straight_through.reinmax_rao_sample, call.exponentials(draws, draws_noise))
+    return call.sample(straight_through.reinmax_rao, call.exponentials(draws, draws_noise))
 
 
 def reinmax_cv(
@@ -163,14 +163,11 @@ def reinmax_cv(
       fresh_noise: form="stgs": uniforms shaped like the logits, required with noise.
     """
     call = _Call(logits, temperature, noise, seed, step)
-    options = {
-        "scale": call.number(scale, "scale"),
-        "form": form_of(form, FORMS["reinmax_cv"]),
-    }
-    if form == "stgs":
-        options["fresh_gumbels"] = categorical.gumbels(call.source.fresh(fresh_noise))
+    options = {"scale": call.number(scale, "scale"), "form": form_of(form, FORMS["reinmax_cv"])}
+    fresh = call.source.fresh(fresh_noise) if form == "stgs" else None
+    second = call.gumbels if fresh is None else categorical.gumbels(fresh)
     exponentials = call.exponentials(draws, draws_noise)
-    return call.sample(straight_through.reinmax_cv_sample, exponentials, **options)
+    return call.sample(straight_through.reinmax_cv, exponentials, second, **options)
 
 
 def reinmax_rk2(
@@ -191,7 +188,7 @@ def reinmax_rk2(
     """
     call = _Call(logits, 1.0, noise, seed, step)
     return call.sample(
-        straight_through.reinmax_rk2_sample,
+        straight_through.reinmax_rk2,
         beta=call.number(beta, "beta"),
         form=form_of(form, FORMS["reinmax_rk2"]),
     )
@@ -224,6 +221,7 @@ class _Call:
         require_numbers(self.logits, self._validity)
         self.temperature = self.number(temperature, "temperature", above_0=True)
         self.source = NoiseSource(self.logits, noise, seed, step, self._validity)
+        self.gumbels = categorical.gumbels(self.source.samples())
 
     def number(self, value, name, above_0=False):
         """Return an option that is one number."""
@@ -236,13 +234,13 @@ class _Call:
             draws = shape[0] if len(shape) else _PUBLISHED_DRAWS
         return self.source.draws(count_of(draws, "draws", 1), draws_noise)
 
-    def sample(self, sampler, *noise, **options):
-        """Return Sample(z, probs) of a sampler of `rebar.core.straight_through`."""
-        if sampler is not straight_through.reinmax_rk2_sample:
+    def sample(self, kernel, *noise, **options):
+        """Return Sample(z, probs) with the gradient of a kernel."""
+        if kernel is not straight_through.reinmax_rk2:
             options["temperature"] = self.temperature
-        gumbels = categorical.gumbels(self.source.samples())
         logits = self._validity.apply(self.logits)
-        return Sample(sampler(logits, gumbels, *noise, **options), tf.nn.softmax(logits))
+        z = straight_through.differentiable_sample(kernel, logits, self.gumbels, *noise, **options)
+        return Sample(z, tf.nn.softmax(logits))
 
 
 __all__ = [

@@ -35,7 +35,7 @@ WEIGHTS = {
     ("2017", 3, False): (126, 1.4),
 }
 """(family, n_layer, nonlinear) -> seed and scale of the weights. Most random weights leave some
-tensor with next to no gradient, beside which no bias could be seen; with these none is small."""
+tensor with next to no gradient, so that no bias would be visible; with these none is small."""
 
 
 @pytest.fixture
@@ -153,5 +153,5 @@ def flat(tensors) -> np.ndarray:
 
 
 def tensor(x, dtype=tf.float64) -> tf.Tensor:
-    """A constant of the given type."""
+    """A constant of a type."""
     return tf.constant(x, dtype)

@@ -20,9 +20,9 @@ SEED = 6
 def model(monkeypatch, prior="learned", seed=SEED):
     """A CategoricalVAE with narrow layers and random weights, in the dtype of Keras' policy."""
     monkeypatch.setattr(categorical_vae, "HIDDEN", HIDDEN)
-    made = CategoricalVAE(N_CATEGORIES, N_LATENTS, np.linspace(0.2, 0.7, N_INPUT), prior)
-    randomize(made.trainable_variables, seed, 1.0)
-    return made
+    vae = CategoricalVAE(N_CATEGORIES, N_LATENTS, np.linspace(0.2, 0.7, N_INPUT), prior)
+    randomize(vae.trainable_variables, seed, 1.0)
+    return vae
 
 
 def hparams(name, **changes) -> HParams:
@@ -32,10 +32,10 @@ def hparams(name, **changes) -> HParams:
 
 
 def estimator(name, model, **changes):
-    """The registered estimator, set up."""
-    made = registry.make_estimator(name, hparams(name, **changes))
-    made.setup(model)
-    return made
+    """Return the registered estimator after setup."""
+    estimator = registry.make_estimator(name, hparams(name, **changes))
+    estimator.setup(model)
+    return estimator
 
 
 class Polynomial:
@@ -84,7 +84,7 @@ class Polynomial:
         return Rollout(f, f, (log_q,), (logits,), (z,))
 
 
-def mean_over_samples(made, model) -> np.ndarray:
+def mean_over_samples(estimator, model) -> np.ndarray:
     """E g over all samples of a `Polynomial`, of an estimator without further noise: [L, C]."""
     x = tensor([[1.0]])
     codes = np.stack(np.unravel_index(range(N_CATEGORIES**N_LATENTS), [N_CATEGORIES] * N_LATENTS))
@@ -93,5 +93,5 @@ def mean_over_samples(made, model) -> np.ndarray:
         one_hot = np.eye(N_CATEGORIES)[code]
         q = np.exp(np.sum(one_hot * tf.nn.log_softmax(model.logits)))
         draws = noise.Noise((tensor(one_hot.reshape(1, -1)),), 1, key=noise.key(0, "further", 0))
-        total = total + q * made.estimate(model, x, draws).gradients[0].numpy()
+        total = total + q * estimator.estimate(model, x, draws).gradients[0].numpy()
     return total

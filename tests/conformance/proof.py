@@ -35,7 +35,7 @@ def problems():
     """(name, family, layers, estimator, model) of all that are unbiased."""
     for name in registry.names("binary"):
         if registry.entry(name).tracks:
-            continue  # what it follows stands in a row of its own
+            continue  # the estimator that it follows has a separate row
         for family in FAMILIES:
             for n_layer in LAYERS:
                 model = tiny_model(n_layer, family)
@@ -57,12 +57,12 @@ def prove(times: float, only: str = "", say=print) -> tuple[list[str], bool]:
             continue
         started = time.monotonic()
         n_samples = samples_of(name, least=monte_carlo.SAMPLES)
-        found = monte_carlo.check(estimator, model, n_samples, batches)
-        passed &= not found.biased
+        check = monte_carlo.check(estimator, model, n_samples, batches)
+        passed &= not check.biased
         lines.append(
-            f"| {name} | {family} | {n_layer} | {batches * monte_carlo.ROWS} | {found.z:.2f}"
-            f"{' **biased** at ' + found.worst if found.biased else ''} | {found.critical:.2f} | "
-            f"{max(found.detectable.values()):.2%} | {time.monotonic() - started:.0f} |"
+            f"| {name} | {family} | {n_layer} | {batches * monte_carlo.ROWS} | {check.z:.2f}"
+            f"{' **biased** at ' + check.worst if check.biased else ''} | {check.critical:.2f} | "
+            f"{max(check.detectable.values()):.2%} | {time.monotonic() - started:.0f} |"
         )
         say(lines[-1], flush=True)
     return lines, passed
@@ -74,11 +74,11 @@ def main(arguments=None) -> int:
     parser.add_argument("--times", type=float, default=10, help="draws, in those of the tests")
     parser.add_argument("--only", default="", help="estimators whose name has this in it")
     parser.add_argument("--output", type=Path, help="the table, as Markdown")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     keras.config.set_dtype_policy("float64")
-    lines, passed = prove(given.times, given.only)
-    if given.output:
-        write_file(given.output, ("\n".join(lines) + "\n").encode())
+    lines, passed = prove(options.times, options.only)
+    if options.output:
+        write_file(options.output, ("\n".join(lines) + "\n").encode())
     return 0 if passed else 1
 
 

@@ -1,4 +1,4 @@
-"""Models, training and estimators know of each other only what `rebar.types` says."""
+"""Models, training and estimators depend on each other through `rebar.types` only."""
 
 import ast
 import re
@@ -25,9 +25,9 @@ def estimator_names():
 
 
 def files(folder):
-    found = sorted((ROOT / folder).glob("*.py"))
-    assert found
-    return found
+    modules = sorted((ROOT / folder).glob("*.py"))
+    assert modules
+    return modules
 
 
 def imported(path):
@@ -58,18 +58,18 @@ def is_text(node):
 def test_no_estimator_is_named(folder):
     for path in files(folder):
         assert mentions(path, estimator_names()) == [], path.name
-        found = {m for m in imported(path) if m.startswith("rebar.estimators")}
-        found -= {
-            m for m in found if folder == "training" and m.startswith("rebar.estimators.base.")
+        modules = {m for m in imported(path) if m.startswith("rebar.estimators")}
+        modules -= {
+            m for m in modules if folder == "training" and m.startswith("rebar.estimators.base.")
         }
-        assert found == set(), path.name
+        assert modules == set(), path.name
 
 
 def test_no_model_is_named_by_estimators():
     for path in files("estimators"):
         assert mentions(path, MODELS) == [], path.name
-        found = {m for m in imported(path) if m.startswith("rebar.models")}
-        assert found == set(), path.name
+        modules = {m for m in imported(path) if m.startswith("rebar.models")}
+        assert modules == set(), path.name
 
 
 def test_nothing_imports_what_lies_further_out():
@@ -97,7 +97,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def test_everything_but_figures_works_without_optional_packages():
-    """Keras imports matplotlib where it finds it, so both are made impossible to import."""
+    """Keras imports matplotlib if available, so both imports are disabled."""
     program = """
 import sys
 sys.modules["matplotlib"] = sys.modules["tensorflow_probability"] = None

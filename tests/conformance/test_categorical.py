@@ -28,7 +28,7 @@ UNBIASED = {"CatReinforce", "CatLOO", "CatExact", "CatTrackGradVariances"}
 """The last as it follows LOO here."""
 
 MORE_CHECKS = 60
-"""Checks of the binary estimators beside those of `PROBLEMS`."""
+"""Checks of the binary estimators in addition to those of `PROBLEMS`."""
 
 
 @pytest.fixture
@@ -180,8 +180,8 @@ def test_a_run_comes_back_from_its_checkpoint(tmp_path):
         "prior": "learned",
     }
     learner, data, folder = train(tmp_path, "digits_grey", 2, model="CatReinMax", **settings)
-    found = rebar.load_model(folder)
-    assert found.step == 2
-    for before, after in zip(learner.model.variables, found.model.variables, strict=True):
+    loaded = rebar.load_model(folder)
+    assert loaded.step == 2
+    for before, after in zip(learner.model.variables, loaded.model.variables, strict=True):
         np.testing.assert_array_equal(before, after)
-    np.testing.assert_array_equal(learner.model(data.test[:3]), found.model(data.test[:3]))
+    np.testing.assert_array_equal(learner.model(data.test[:3]), loaded.model(data.test[:3]))

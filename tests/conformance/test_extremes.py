@@ -1,6 +1,6 @@
 """Extreme numbers, as they are trained with (float32): estimates stay finite.
 
-Logits are those of q and of the pixels; 1e4 is some thousand nats an image. The gradient of f is
+Logits are those of q and of the pixels; 1e4 is some thousand nats per image. The gradient of f is
 large there, but its squares must fit into a float32.
 """
 

@@ -102,7 +102,7 @@ SAMPLERS_RELAXED = samplers.relaxed
 
 
 def test_faults_are_caught(monkeypatch):
-    """What the comparison with the formulas must tell from RELAX."""
+    """Faults that the comparison with the formulas must detect."""
     assert min(errors(*problem(1, cls=ForgetsTheDirectPath))) > 1e-3
     true = bernoulli.coupling_derivative
     for factor in (0, -1):

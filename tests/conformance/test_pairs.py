@@ -1,7 +1,7 @@
 """Antithetic pairs: every way to continue them is unbiased, and wrong chains are caught.
 
 See `monte_carlo` for seed, number of draws, false-fail rate and what can be detected. A DisARM that
-does not leave out the units whose pair agrees has the right mean: no comparison of means can find
+does not omit the units whose pair agrees has the right mean: no comparison of means can find
 it, but tests/estimators/test_golden_disarm.py does.
 """
 
@@ -29,7 +29,7 @@ CONTINUATIONS = [
         for continuation in ("shared", "independent")
     ),
 ]
-"""(class, continuation, family, n_layer) beside the defaults up to three layers."""
+"""(class, continuation, family, n_layer) in addition to the defaults up to three layers."""
 
 
 @pytest.mark.parametrize(("cls", "continuation", "family", "n_layer"), CONTINUATIONS)
@@ -60,12 +60,12 @@ def own_lower_layers(u, layer, i):
 
 
 def flipped_noise_again(u, layer, i):
-    """Goes on with 1 - u of the layer where it parts."""
+    """Continue with 1 - u of the layer where the pair separates."""
     return u[i] if i < layer else 1 - u[layer]
 
 
 def own_noise_again(u, layer, i):
-    """Goes on with u of the layer where it parts."""
+    """Continue with u of the layer where the pair separates."""
     return 1 - u[i] if i == layer else u[min(i, layer)]
 
 

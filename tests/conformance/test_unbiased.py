@@ -1,4 +1,4 @@
-"""Every registered estimator has the mean it says: that of enumeration, or another one.
+"""Every registered estimator has the declared mean: that of enumeration, or another one.
 
 See `monte_carlo` for seed, number of draws, false-fail rate and what can be detected.
 """
@@ -60,7 +60,7 @@ def test_registered_estimators_are_unbiased_or_say_that_they_are_not(
     model = tiny_model(n_layer, family, nonlinear)
     changes = {}
     if registry.entry(name).tracks:
-        # It must follow the one that it is told to, not the biased one beside it.
+        # It must follow the selected estimator, not the biased one.
         changes = {"track": ("Gumbel", "MuProp"), "follow": "MuProp"}
     estimator = registered(name, model, **changes)
     if estimator.unbiased:

@@ -56,10 +56,10 @@ CASES = [
             "SBNNVIL" if i % 2 and not nonlinear else "SBN",
             2,
             {"multi_sample": True},
-            *rest,
+            *remaining,
             nonlinear,
         )
-        for i, (*rest, nonlinear) in enumerate(PROBLEMS)
+        for i, (*remaining, nonlinear) in enumerate(PROBLEMS)
     ),
     ("SBN", 3, {"multi_sample": True}, "unconditional", 2, False),
 ]

@@ -1,4 +1,4 @@
-"""What the tests of the straight-through kernels share: every kernel, and exact expectations."""
+"""Cases of the straight-through kernels, and exact expectations."""
 
 import itertools
 
@@ -30,7 +30,7 @@ WITH_TEMPERATURE = {
     "reinmax_rao": ("exponentials",),
     "reinmax_cv": ("exponentials", "gumbels"),
 }
-"""Kernel -> the noise that it takes after logits, one_hot and g."""
+"""Kernel -> its noise arguments after logits, one_hot and g."""
 
 VARIANTS = {
     **{name: (name, {}) for name in WITH_TEMPERATURE},
@@ -42,13 +42,13 @@ VARIANTS = {
 
 
 def gradient(variant, logits, one_hot, g, gumbels, exponentials, temperature=None):
-    """What a variant's kernel returns; at T = 1 if no temperature is given."""
+    """Return a variant's kernel, by default at T = 1."""
     name, options = VARIANTS[variant]
     noises = {"gumbels": gumbels, "exponentials": exponentials}
-    given = [noises[n] for n in WITH_TEMPERATURE.get(name, ())]
+    arguments = [noises[n] for n in WITH_TEMPERATURE.get(name, ())]
     if temperature is not None and name in WITH_TEMPERATURE:
         options = options | {"temperature": temperature}
-    return getattr(straight_through, name)(logits, one_hot, g, *given, **options)
+    return getattr(straight_through, name)(logits, one_hot, g, *arguments, **options)
 
 
 def samples(shape):
@@ -92,5 +92,5 @@ def expectation(kernel, f, logits):
     """The mean of kernel(logits, one_hot, g) over all codes; for kernels without noise."""
     codes = samples(f.shape)
     tiled = tf.constant(np.broadcast_to(logits, codes.shape))
-    found = kernel(tiled, tf.constant(codes), tf.constant(f.gradient(codes)))
-    return np.einsum("r,rlc->lc", probabilities(logits, codes), found)
+    result = kernel(tiled, tf.constant(codes), tf.constant(f.gradient(codes)))
+    return np.einsum("r,rlc->lc", probabilities(logits, codes), result)

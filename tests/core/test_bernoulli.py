@@ -20,7 +20,7 @@ def grid(dtype=tf.float64):
 def test_log_prob_against_long_double(dtype, tolerance):
     """Each unit alone, for b = 0, 1 and a relaxed value, up to logits of 80 (float64: 700).
 
-    A sum's terms may cancel: errors count beside |b l| and softplus, not their difference.
+    A sum's terms may cancel: errors are relative to |b l| and softplus, not their difference.
     """
     top = 80 if dtype == np.float32 else 700
     logits = np.concatenate([[0, 1e-8, -1e-8], np.linspace(-top, top, 4001)]).astype(dtype)
@@ -112,7 +112,7 @@ def test_coupling_derivative_is_that_of_the_coupled_noise():
 
 
 def test_coupled_noise_keeps_the_sample():
-    """v lies on the side of the threshold where b is what it was, also after the logits move."""
+    """v is on the side of the threshold with the same b, also after a change of the logits."""
     logits, u = grid()
     b = tf.cast(u > tf.sigmoid(-logits), tf.float64)
     for w in (0.01, 0.5, 0.99):

@@ -39,8 +39,8 @@ def test_halves_of_words(jit):
     """All 65536 values of each half, once: uniform, apart, and the moments of -log u."""
     values = np.arange(2**16, dtype=np.uint32)
     words = tf.constant(values << 16 | np.random.default_rng(0).permutation(values))
-    made = tf.function(lambda w: categorical.halves(w, tf.float32), jit_compile=jit)
-    for half in made(words):
+    compiled = tf.function(lambda w: categorical.halves(w, tf.float32), jit_compile=jit)
+    for half in compiled(words):
         assert half.dtype == tf.float32
         np.testing.assert_array_equal(np.sort(half), (values + 0.5) / 2**16)
         e = np.float64(categorical.exponentials(half))
@@ -70,8 +70,8 @@ def test_log_prob_and_score():
 def test_kl():
     prior = RANDOM.normal(size=(2, 5))
     q, log_q, log_p = softmax(LOGITS, -1), log_softmax(LOGITS, -1), log_softmax(prior, -1)
-    found = categorical.kl_to(tf.constant(LOGITS), tf.constant(prior))
-    np.testing.assert_allclose(found, np.sum(q * (log_q - log_p), -1), rtol=1e-13)
+    result = categorical.kl_to(tf.constant(LOGITS), tf.constant(prior))
+    np.testing.assert_allclose(result, np.sum(q * (log_q - log_p), -1), rtol=1e-13)
     uniform = categorical.kl_to(tf.constant(LOGITS), tf.zeros(5, tf.float64))
     np.testing.assert_allclose(uniform, np.sum(q * log_q, -1) + np.log(5), rtol=1e-13)
 
@@ -117,9 +117,11 @@ def test_conditional_logits_are_the_formula():
     w, mask, noise_ = np.exp(logits), one_hot.numpy() == 1, e.numpy()
     e_d = np.sum(noise_ * one_hot, -1, keepdims=True) / w.sum(-1, keepdims=True)
     expected = -np.log(np.where(mask, e_d, noise_ / w + e_d))
-    found = categorical.conditional_logits(logits, one_hot, e)
-    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
-    np.testing.assert_array_equal(np.argmax(found, -1), np.broadcast_to(mask.argmax(-1), (7, 6, 4)))
+    result = categorical.conditional_logits(logits, one_hot, e)
+    np.testing.assert_allclose(result, expected, rtol=1e-13, atol=1e-13)
+    np.testing.assert_array_equal(
+        np.argmax(result, -1), np.broadcast_to(mask.argmax(-1), (7, 6, 4))
+    )
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -129,8 +131,8 @@ def test_conditional_weights_are_their_softmax(scale, temperature):
     c = categorical.conditional_logits(logits, one_hot, e).numpy()
     log_pi = tf.nn.log_softmax(logits)
     weights = categorical.conditional_weights(log_pi, one_hot, e, temperature).numpy()
-    found = weights / weights.sum(-1, keepdims=True)
-    np.testing.assert_allclose(found, softmax(c / temperature, -1), rtol=1e-9, atol=1e-14)
+    result = weights / weights.sum(-1, keepdims=True)
+    np.testing.assert_allclose(result, softmax(c / temperature, -1), rtol=1e-9, atol=1e-14)
     if temperature == 1:
         tensor = tf.constant(1, tf.float64)
         same = categorical.conditional_weights(log_pi, one_hot, e, tensor)
@@ -141,15 +143,15 @@ def test_conditional_weights_are_their_softmax(scale, temperature):
 @pytest.mark.parametrize("scale", [1, 30, 1e4])
 def test_conditional_weights_in_float32(scale, temperature):
     logits, one_hot, e = conditional_problem(scale, tf.float32)
-    found, exact = (
+    result, exact = (
         categorical.conditional_weights(
             tf.nn.log_softmax(tf.cast(logits, t)), tf.cast(one_hot, t), tf.cast(e, t), temperature
         ).numpy()
         for t in (tf.float32, tf.float64)
     )
-    assert np.all((found >= 0) & (found <= 1.001))
+    assert np.all((result >= 0) & (result <= 1.001))
     # The exponent carries the rounding of a logarithm of size up to 20, over T.
-    np.testing.assert_allclose(found, exact, atol=2e-5 + 2e-6 / temperature)
+    np.testing.assert_allclose(result, exact, atol=2e-5 + 2e-6 / temperature)
 
 
 def test_the_noise_given_the_sample_has_the_law_of_the_noise():

@@ -58,9 +58,9 @@ def test_closed_forms_of_pairs(logit):
         (arm, D**2 * (2 / 3 * (1 / 8 - (1 / 2 - q) ** 3) - q**2 * most**2)),
         (disarm, D**2 * q * most**2 * (1 / 2 - q)),
     ):
-        mean, found = moments(estimates, weights)
+        mean, result = moments(estimates, weights)
         np.testing.assert_allclose(mean, D * p * p_off, **tolerance)
-        np.testing.assert_allclose(found, variance, **tolerance)
+        np.testing.assert_allclose(result, variance, **tolerance)
 
 
 @pytest.mark.parametrize("logit", LOGITS)
@@ -157,7 +157,7 @@ def test_bound_with_one_replaced(shape, dtype):
     random = np.random.default_rng(1)
     for offset in (0, 3000, -3000):
         f, replacement = (random.normal(scale=3, size=shape) + offset for _ in range(2))
-        found = logit_gradients.bound_with_one_replaced(
+        result = logit_gradients.bound_with_one_replaced(
             tf.constant(f.astype(dtype)), tf.constant(replacement.astype(dtype))
         )
         for k in range(shape[0]):
@@ -165,7 +165,7 @@ def test_bound_with_one_replaced(shape, dtype):
                 column = np.append(np.delete(f[:, example], k), replacement[k, example])
                 expected = np.logaddexp.reduce(column) - np.log(len(column))
                 tolerance = 2e-3 if dtype == np.float32 else 1e-11
-                assert float(found[k, example]) == pytest.approx(expected, rel=0, abs=tolerance)
+                assert float(result[k, example]) == pytest.approx(expected, rel=0, abs=tolerance)
 
 
 def test_mean_of_others():

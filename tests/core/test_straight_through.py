@@ -1,4 +1,4 @@
-"""What must hold for the straight-through kernels: exactness, moments, range, modes."""
+"""Properties of the straight-through kernels: exactness, moments, range, modes."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from rebar.noise import key
 from rebar.noise import words as random_words
 from tests.core.straight_through_cases import (
     VARIANTS,
+    WITH_TEMPERATURE,
     Polynomial,
     expectation,
     exponentials,
@@ -23,8 +24,8 @@ LOGITS = np.array([[0.3, -1.1, 0.8, 0.1], [1.5, -0.4, 0.0, -2.0]])
 LINEAR, QUADRATIC = Polynomial(SHAPE, quadratic=False), Polynomial(SHAPE)
 
 
-def relative(found, exact):
-    return np.max(np.abs(found - exact)) / np.max(np.abs(exact))
+def relative(result, exact):
+    return np.max(np.abs(result - exact)) / np.max(np.abs(exact))
 
 
 # Exact in the mean, by enumeration of all codes.
@@ -35,11 +36,11 @@ def test_exact_for_linear_f(beta):
     exact = LINEAR.exact(LOGITS)
     assert relative(expectation(straight_through.straight_through, LINEAR, LOGITS), exact) < 1e-12
 
-    def kernel(*given, form="consistent"):
-        return straight_through.reinmax_rk2(*given, beta, form)
+    def kernel(*arguments, form="consistent"):
+        return straight_through.reinmax_rk2(*arguments, beta, form)
 
     assert relative(expectation(kernel, LINEAR, LOGITS), exact) < 1e-12
-    released = expectation(lambda *given: kernel(*given, form="released"), LINEAR, LOGITS)
+    released = expectation(lambda *arguments: kernel(*arguments, form="released"), LINEAR, LOGITS)
     np.testing.assert_allclose(released, 2 * beta * exact, atol=1e-12)
 
 
@@ -50,21 +51,23 @@ def test_exact_for_quadratic_f():
 
 @pytest.mark.parametrize("name", ["straight_through", "gapped_straight_through"])
 def test_others_are_not(name):
-    found = expectation(getattr(straight_through, name), QUADRATIC, LOGITS)
-    assert relative(found, QUADRATIC.exact(LOGITS)) > 0.05
-    wrong = expectation(lambda *given: straight_through.reinmax(*given, 1.3), QUADRATIC, LOGITS)
+    result = expectation(getattr(straight_through, name), QUADRATIC, LOGITS)
+    assert relative(result, QUADRATIC.exact(LOGITS)) > 0.05
+    wrong = expectation(
+        lambda *arguments: straight_through.reinmax(*arguments, 1.3), QUADRATIC, LOGITS
+    )
     assert relative(wrong, QUADRATIC.exact(LOGITS)) > 0.02
 
 
 def test_reinforce_is_exact():
     codes = samples(SHAPE)
     values = tf.constant(QUADRATIC(codes))
-    found = expectation(
+    result = expectation(
         lambda logits, one_hot, _: straight_through.reinforce(logits, one_hot, values),
         QUADRATIC,
         LOGITS,
     )
-    assert relative(found, QUADRATIC.exact(LOGITS)) < 1e-12
+    assert relative(result, QUADRATIC.exact(LOGITS)) < 1e-12
 
 
 def problem(n=6, n_categories=4, scale=2.0, dtype=tf.float64):
@@ -154,15 +157,15 @@ def test_variance_of_rao():
     between = weights @ np.sum((means - weights @ means) ** 2, -1)
     assert within > 0.3 * between
     for k in (1, 4):
-        found = total_variance(exponentials(k, N, 1, 4, position=5))
-        np.testing.assert_allclose(found, between + within / k, rtol=0.03)
+        result = total_variance(exponentials(k, N, 1, 4, position=5))
+        np.testing.assert_allclose(result, between + within / k, rtol=0.03)
     shared = tf.repeat(exponentials(1, N, 1, 4, position=5), 4, axis=0)
     assert total_variance(shared) > 1.1 * (between + within / 4)
 
 
 @pytest.mark.parametrize("latent", [0, 1])
 def test_what_the_control_variate_does(latent):
-    """As the docstring says; logits 1 have a category with seven tenths of the mass."""
+    """Variances of both forms; a category of logits 1 has seven tenths of the mass."""
     logits, one_hot, g, noise = drawn(LOGITS[latent : latent + 1])
     e, fresh = exponentials(20, N, 1, 4, position=6), gumbels(N, 1, 4, position=7)
     plain = straight_through.reinmax(logits, one_hot, g).numpy()[:, 0]
@@ -187,11 +190,11 @@ def test_sums_to_zero(variant, n_categories):
     for dtype, least in ((tf.float64, 1e-14), (tf.float32, 1e-5)):
         for temperature in (0.1, 1, 2.5):
             logits, one_hot, g, noise, e = problem(2, n_categories, dtype=dtype)
-            found = gradient(variant, logits, one_hot, g, noise, e, temperature)
-            assert found.dtype == dtype
-            sums = np.abs(np.sum(found, -1))
-            assert np.all(sums <= least * (1 + np.max(np.abs(found)))), (dtype, temperature)
-            assert np.max(np.abs(found)) > 1e-4
+            result = gradient(variant, logits, one_hot, g, noise, e, temperature)
+            assert result.dtype == dtype
+            sums = np.abs(np.sum(result, -1))
+            assert np.all(sums <= least * (1 + np.max(np.abs(result)))), (dtype, temperature)
+            assert np.max(np.abs(result)) > 1e-4
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -203,10 +206,10 @@ def test_saturated_logits(variant):
             logits = tf.clip_by_value(logits, -1e4, 1e4)
             one_hot = tf.broadcast_to(tf.eye(6, dtype=dtype)[:, None], logits.shape)
             for temperature in (1e-3, 0.5, 1, 2, 1e3):
-                found = gradient(variant, logits, one_hot, g, noise, e, temperature).numpy()
-                assert np.all(np.isfinite(found)), (dtype, scale, temperature)
+                result = gradient(variant, logits, one_hot, g, noise, e, temperature).numpy()
+                assert np.all(np.isfinite(result)), (dtype, scale, temperature)
                 bound = 20 * np.max(np.abs(g)) * max(1, 1 / temperature)
-                assert np.max(np.abs(found)) < bound
+                assert np.max(np.abs(result)) < bound
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -215,29 +218,29 @@ def test_float32_is_float64(variant):
         low = problem(scale=scale, dtype=tf.float32)
         high = [tf.cast(value, tf.float64) for value in low]
         for temperature in (0.7, 1):
-            found, exact = (gradient(variant, *p, temperature).numpy() for p in (low, high))
+            result, exact = (gradient(variant, *p, temperature).numpy() for p in (low, high))
             # g - <p, g> has the rounding of g.
             atol = 1e-6 * np.max(np.abs(low[2])) / temperature
-            np.testing.assert_allclose(found, exact, rtol=1e-4, atol=atol)
+            np.testing.assert_allclose(result, exact, rtol=1e-4, atol=atol)
 
 
 def call_at(variant, temperature):
-    return lambda *given: gradient(variant, *given, temperature)
+    return lambda *arguments: gradient(variant, *arguments, temperature)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_compiled(variant):
     """jit, function and eager; a temperature that is a tensor; a batch of unknown size."""
-    given = problem()
+    arguments = problem()
     tensors = [
         tf.TensorSpec([*([5] if value.shape.rank == 4 else []), None, 3, 4], value.dtype)
-        for value in given
+        for value in arguments
     ]
     for temperature in (0.7, tf.constant(0.7, tf.float64)):
-        eager = gradient(variant, *given, temperature)
+        eager = gradient(variant, *arguments, temperature)
         for options in ({}, {"input_signature": tensors}, {"jit_compile": True}):
-            made = tf.function(call_at(variant, temperature), autograph=False, **options)
-            np.testing.assert_allclose(made(*given), eager, rtol=1e-11, atol=1e-13)
+            compiled = tf.function(call_at(variant, temperature), autograph=False, **options)
+            np.testing.assert_allclose(compiled(*arguments), eager, rtol=1e-11, atol=1e-13)
 
 
 def test_chunks_of_a_batch_of_unknown_size():
@@ -245,9 +248,9 @@ def test_chunks_of_a_batch_of_unknown_size():
     e = exponentials(23, *logits.shape)
     shape = [None, *logits.shape[1:]]
     signature = [tf.TensorSpec(shape, tf.float64)] * 3 + [tf.TensorSpec([23, *shape], tf.float64)]
-    made = tf.function(straight_through.gumbel_rao, input_signature=signature, autograph=False)
+    compiled = tf.function(straight_through.gumbel_rao, input_signature=signature, autograph=False)
     eager = straight_through.gumbel_rao(logits, one_hot, g, e)
-    np.testing.assert_allclose(made(logits, one_hot, g, e), eager, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(compiled(logits, one_hot, g, e), eager, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 12])
@@ -265,22 +268,19 @@ def test_draws_from_words(count, elements, monkeypatch):
         draws = straight_through.FromWords(words, count)
         return straight_through.reinmax_rao(logits, one_hot, g, draws, 0.7)
 
-    for made in (call, tf.function(call), tf.function(call, jit_compile=True)):
-        np.testing.assert_allclose(made(words), expected, atol=2e-6)
+    for compiled in (call, tf.function(call), tf.function(call, jit_compile=True)):
+        np.testing.assert_allclose(compiled(words), expected, atol=2e-6)
 
 
 def test_the_temperature_changes_no_sample():
     logits, one_hot, _, noise, e = problem(n=200)
     for temperature in (1e-3, 0.5, 1, 1e3):
-        for z in (
-            straight_through.straight_through_sample(logits, noise, temperature),
-            straight_through.straight_through_gumbel_sample(logits, noise, temperature),
-            straight_through.gumbel_rao_sample(
-                logits, noise, exponentials(2, 200, 3, 4), temperature
-            ),
-            straight_through.gapped_straight_through_sample(logits, noise, temperature),
-            straight_through.reinmax_sample(logits, noise, temperature),
-            straight_through.reinmax_rao_sample(logits, noise, e, temperature),
-            straight_through.reinmax_cv_sample(logits, noise, e, temperature),
-        ):
+        for kernel, noises in WITH_TEMPERATURE.items():
+            z = straight_through.differentiable_sample(
+                getattr(straight_through, kernel),
+                logits,
+                noise,
+                *({"gumbels": noise, "exponentials": e}[n] for n in noises),
+                temperature=temperature,
+            )
             np.testing.assert_array_equal(z, one_hot)

@@ -134,7 +134,7 @@ def test_disarm_varies_no_more_than_arm_in_any_layer(layer, continuation):
 
 @pytest.mark.parametrize("cls", [ARM, DisARM])
 @pytest.mark.parametrize("n_layer", [1, 3])
-def test_evaluations_are_the_rollouts_that_are_made(n_layer, cls, monkeypatch):
+def test_evaluations_count_rollouts(n_layer, cls, monkeypatch):
     model, x, noise = problem(cls(), n_layer)
     rollout, count = type(model).rollout, []
     monkeypatch.setattr(type(model), "rollout", lambda *a, **k: count.append(1) or rollout(*a, **k))
@@ -176,7 +176,7 @@ def test_saturated_posteriors_have_no_gradient(cls, dtype):
 
 @pytest.mark.parametrize("cls", [ARM, DisARM])
 def test_evaluation(cls):
-    """A hundred samples an image, no metrics; the bound lies above the ELBO."""
+    """A hundred samples per image, no metrics; the bound is above the ELBO."""
     model = tiny_model(2)
     values = Evaluator(model, cls())(images(BATCH), n_samples=100)
     assert list(values) == ["bound", "elbo"]

@@ -59,11 +59,11 @@ def test_three_steps(stem):
     learner = golden.learner()
     rate = golden.hparams.learning_rate
     step = tf.function(learner.step, autograph=False)
-    for taken in (1, 2, 3):
+    for n_steps in (1, 2, 3):
         step(golden.x(), golden.noise(1))
-        if taken == 2:
+        if n_steps == 2:
             continue
-        at = f"ns1/after{taken}"
+        at = f"ns1/after{n_steps}"
         for variables, names, optimizer, scale, factor in (
             (
                 learner.model.trainable_variables,
@@ -83,7 +83,7 @@ def test_three_steps(stem):
             slots = {v.path: v for v in optimizer.variables} if optimizer else {}
             for v, name in zip(variables, names, strict=True):
                 difference = np.abs(v.numpy() - golden.value(at, name))
-                assert np.max(difference) < 0.02 * scale * taken, name
+                assert np.max(difference) < 0.02 * scale * n_steps, name
                 path = v.path.replace("/", "_")
                 for kind, suffix, relative, power in (
                     ("momentum", "/Adam", 5e-3, 1),
@@ -93,19 +93,19 @@ def test_three_steps(stem):
                     recorded = golden.value(at, name, suffix)
                     error = np.max(np.abs(slot.numpy() / factor**power - recorded))
                     # Rounding differences of the first steps grow in the later ones.
-                    allowed = relative * (1 if taken == 1 else 6) * np.max(np.abs(recorded))
-                    assert error <= allowed + 1e-12, f"{kind} {name} after {taken}"
+                    allowed = relative * (1 if n_steps == 1 else 6) * np.max(np.abs(recorded))
+                    assert error <= allowed + 1e-12, f"{kind} {name} after {n_steps}"
         variances, _ = learner.moments.values()
         order = learner.labels or [""]
         for label in order:
             prefix = f"{at}/ema/{METHODS[label]}" if label else f"{at}/ema"
             first = np.concatenate([np.ravel(v.numpy()) for v in learner.moments.first(label)])
             second = np.mean(golden[f"{prefix}/second_moment"])
-            close(first, golden[f"{prefix}/first_moment"], 5e-3 * taken, f"first moment {label}")
-            close(learner.moments.second[label], second, 2e-3 * taken, f"second moment {label}")
+            close(first, golden[f"{prefix}/first_moment"], 5e-3 * n_steps, f"first moment {label}")
+            close(learner.moments.second[label], second, 2e-3 * n_steps, f"second moment {label}")
         close(
             [variances[k] for k in order],
-            np.atleast_1d(golden[f"ns1/after{taken}_grad_variance"]),
+            np.atleast_1d(golden[f"ns1/after{n_steps}_grad_variance"]),
             2e-3,
             "variance",
         )
@@ -130,7 +130,7 @@ def test_multi_sample_bound(stem, samples):
 
 
 def test_a_planted_fault_is_caught():
-    """The comparison tells the unbiased coupling from that of 2017."""
+    """The comparison distinguishes the unbiased coupling from that of 2017."""
     golden = Golden("SBNRebar_sbn_L2_lin_quad_mr")
     learner = golden.learner(coupling="switch")
     estimate = learner.estimator.estimate(learner.model, golden.x(), golden.noise(1))

@@ -38,7 +38,7 @@ def model():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float64")
     mean = np.zeros(X.shape[1])
-    made = SigmoidBeliefNetwork((UNITS,), mean)
+    network = SigmoidBeliefNetwork((UNITS,), mean)
     assert not TINY["demean"]
     values = [
         TINY["prior_logits"],
@@ -47,9 +47,9 @@ def model():
         TINY["W_dec"] / 2,
         TINY["b_dec"] + TINY["W_dec"].sum(axis=0) / 2 - output_bias(mean),
     ]
-    for variable, value in zip(made.trainable_variables, values, strict=True):
+    for variable, value in zip(network.trainable_variables, values, strict=True):
         variable.assign(value)
-    yield made
+    yield network
     keras.config.set_dtype_policy(policy)
 
 
@@ -61,8 +61,8 @@ def encoder_gradients(estimator, model, noise):
     """dW and db of the loss, summed over the batch."""
     estimate = estimator.estimate(model, X, noise)
     batch = X.shape[0]
-    found = {id(v): g for v, g in zip(model.trainable_variables, estimate.gradients, strict=True)}
-    return [batch * found[id(v)] for v in model.inference_variables]
+    result = {id(v): g for v, g in zip(model.trainable_variables, estimate.gradients, strict=True)}
+    return [batch * result[id(v)] for v in model.inference_variables]
 
 
 @pytest.mark.parametrize(("name", "cls"), [("arm", ARM), ("disarm", DisARM)])
@@ -112,8 +112,8 @@ def test_leave_one_out(model):
 
 def test_reinforce():
     b, f = tf.constant(TINY["reinforce_b"]), tf.constant(TINY["reinforce_f"])
-    found = logit_gradients.reinforce(f, b, tf.constant(TINY["logits"]))
-    close(found, TINY["reinforce_grad"])
+    result = logit_gradients.reinforce(f, b, tf.constant(TINY["logits"]))
+    close(result, TINY["reinforce_grad"])
 
 
 # Exact means and variances, by integration over the noise.
@@ -143,12 +143,12 @@ def estimates(f, logits):
 
 def assert_moments(f, logits, gradient, variances):
     """The mean is the gradient for each, the variance the recorded one."""
-    found = estimates(f, logits)
-    for name, (values, weights) in found.items():
+    result = estimates(f, logits)
+    for name, (values, weights) in result.items():
         mean, variance = moments(values, weights)
         np.testing.assert_allclose(mean, gradient, rtol=1e-9, atol=1e-12, err_msg=name)
         np.testing.assert_allclose(variance, variances[name], rtol=1e-9, atol=1e-15, err_msg=name)
-    assert np.all(moments(*found["disarm"])[1] <= moments(*found["arm"])[1])
+    assert np.all(moments(*result["disarm"])[1] <= moments(*result["arm"])[1])
 
 
 def recorded_f(example):

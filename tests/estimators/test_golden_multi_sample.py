@@ -105,7 +105,7 @@ def moments(estimator, model, example, outcomes, weights, n_samples):
     """Mean and variance [H] of the ascent direction of one example's logits, over all outcomes.
 
     Args:
-      outcomes: [n, rows, H] uniforms that stand for all others with the same samples.
+      outcomes: [n, rows, H] uniforms that represent all others with the same samples.
       weights: [n] their probabilities.
     """
     x = tensor(GOLDEN["x"][[example]])

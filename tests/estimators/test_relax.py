@@ -44,7 +44,7 @@ def test_the_network():
 
 @pytest.mark.parametrize("n_layer", [1, 2])
 def test_what_it_learns_lowers_the_variance(n_layer):
-    """The model stays as it is; V = mean g^2 over ROWS rows of one image, 200 draws."""
+    """The model is fixed; V = mean g^2 over ROWS rows of one image, 200 draws."""
     model = tiny_model(n_layer)
     estimator = RELAX(temperature=0.5, hidden=20)
     estimator.setup(model)

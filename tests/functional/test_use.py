@@ -36,8 +36,8 @@ def test_the_same_in_every_mode(method, dtype, jit):
     logits, options = tf.constant(LOGITS, dtype), settings(method, dtype)
 
     def estimate(logits, step):
-        found = rebar.estimate_gradient(method, f, logits, seed=3, step=step, **options)
-        return found.gradient, found.value
+        result = rebar.estimate_gradient(method, f, logits, seed=3, step=step, **options)
+        return result.gradient, result.value
 
     eager = estimate(logits, 7)
     compiled = tf.function(estimate, jit_compile=jit, autograph=False)(logits, tf.constant(7))
@@ -179,8 +179,8 @@ def test_training_an_encoder_and_a_decoder():
     expected = -tf.matmul(x, estimate.gradient, transpose_a=True) / 5
     np.testing.assert_allclose(by_weights, expected, rtol=1e-12)
     # The pair's mean: b - means, averaged over both members and the rows.
-    found = rebar.estimate_gradient("disarm", lambda b: b[:, 0], logits, seed=0, step=0)
-    by_hand = -2 * (np.mean(found.value) - means[0])
+    result = rebar.estimate_gradient("disarm", lambda b: b[:, 0], logits, seed=0, step=0)
+    by_hand = -2 * (np.mean(result.value) - means[0])
     np.testing.assert_allclose(by_means[0], by_hand, rtol=1e-12)
 
 

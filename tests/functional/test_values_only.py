@@ -82,12 +82,12 @@ def test_a_fault_is_seen(monkeypatch):
 def test_one_unit(method, target):
     """f = (b - p0)^2 at 17 logits, against the goldens."""
     p0 = TOY["d1_p0"][target]
-    found = [
+    result = [
         np.concatenate(moments(method, lambda b: (b[:, 0] - p0) ** 2, [logit]))
         for logit in TOY["d1_phi"]
     ]
     expected = [TOY["d1_grad"][target], TOY[f"d1_var_{method}"][target]]
-    np.testing.assert_allclose(np.transpose(found), expected, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(np.transpose(result), expected, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("logit", [-4.0, -0.3, 0.0, 1.0])
@@ -103,9 +103,9 @@ def test_one_unit_in_closed_form(logit):
         "arm": arm,
     }
     for method, variance in closed.items():
-        mean, found = moments(method, f, [logit])
+        mean, result = moments(method, f, [logit])
         np.testing.assert_allclose(mean, d * p * (1 - p), rtol=1e-10)
-        np.testing.assert_allclose(found, d**2 * variance, rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(result, d**2 * variance, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("method", GRIDS)
