@@ -177,7 +177,6 @@ def modules(tmp_path, monkeypatch, own_registry):
 def test_a_plugin_that_is_not_there(refused, modules):
     message = refused("--plugins=my_absent")
     assert "--plugins=my_absent: No module named 'my_absent'" in message
-    assert "give the name of a Python module" in message
 
 
 @pytest.mark.parametrize(
@@ -185,14 +184,14 @@ def test_a_plugin_that_is_not_there(refused, modules):
     [
         ("x = (\n", r"SyntaxError: '(' was never closed (my_wrong.py, line 1)"),
         ("\n1 / 0\n", "ZeroDivisionError: division by zero ("),
-        ("import rebar\nrebar.register('SBN', 'a:B')\n", "model 'SBN' (label 'SBN') is registered"),
+        ("import rebar\nrebar.register('SBN', 'a:B')\n", "model 'SBN' (label 'SBN'): registered"),
         ("import my_absent\n", "No module named 'my_absent'"),
     ],
 )
 def test_a_plugin_that_fails(refused, modules, text, message):
     (modules / "my_wrong.py").write_text(text)
     error = refused("--plugins=my_wrong")
-    assert error.startswith("--plugins=my_wrong ")
+    assert error.startswith("--plugins=my_wrong: ")
     assert message in error
     if "ZeroDivision" in message:
         assert f"({modules / 'my_wrong.py'}:2)" in error
