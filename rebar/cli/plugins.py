@@ -37,5 +37,5 @@ def import_plugins(names: Iterable[str]) -> None:
             last = traceback.extract_tb(error.__traceback__)[-1]
             place = "" if isinstance(error, SyntaxError) else f" ({last.filename}:{last.lineno})"
             raise RebarError(
-                f"--plugins={name}: {type(error).__name__} in its import: {error}{place}"
+                f"--plugins={name}: {type(error).__name__}: {error}{place}; fix the module"
             ) from error
