@@ -98,13 +98,9 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
     for key in sorted(figures, key=str):
         members = figures[key]
         first = members[0]
-        comparison = Comparison(
-            _slug(first),
-            _title(first) + ", 2017 code" * all(run.origin == "2017" for run in members),
-            first.label if first.tracked else None,
-            [],
-            [],
-        )
+        title = _title(first) + ", 2017 code" * all(run.origin == "2017" for run in members)
+        follow = first.label if first.tracked else None
+        comparison = Comparison(_slug(first), title, follow, [], [])
         for group in _grouped(members, lambda run: (run.label, *run.settings.items())).values():
             kept = _without_copies(group, comparison.notes)
             comparison.lines += _lines(kept, members, comparison.notes)

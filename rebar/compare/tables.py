@@ -138,7 +138,12 @@ def _row(comparison, line, reference, part):
     }
 
 
-def to_markdown(comparisons, table: pd.DataFrame, drawn: list[str], problems: list[str]) -> str:
+def to_markdown(
+    comparisons: Sequence[Comparison],
+    table: pd.DataFrame,
+    drawn: Sequence[str],
+    problems: Sequence[str],
+) -> str:
     """compare.md: for each comparison its figure, table and notes.
 
     Args:

@@ -167,6 +167,18 @@ def test_tracked_methods_are_in_the_panels_of_variances_only(tmp_path):
     assert [text.get_text() for text in legend.get_texts()] == ["NVIL", "DisARM"]
 
 
+def test_a_panel_without_common_steps_is_empty(tmp_path):
+    for seed in range(2):
+        more = ({"test": -9.0} if step % 200 == 100 * seed else {} for step in (100, 200))
+        write_run(
+            tmp_path,
+            seed=seed,
+            records=[record(s, **m) for s, m in zip((100, 200), more, strict=True)],
+        )
+    _, made, _ = drawn(tmp_path, panels=["elbo", "test"])
+    assert [len(place.lines[0].get_xdata()) for place in made.axes] == [2, 0]
+
+
 def test_files(runs):
     figure = drawn(runs)[1]
     assert figures.render(figure, "png").startswith(b"\x89PNG")

@@ -159,6 +159,13 @@ def test_output_without_hyperparameters():
     assert (run.hparams, run.label) == ({}, "old.log")
 
 
+def test_output_with_a_prefix_per_line_is_explained(tmp_path):
+    lines = (DICT_2017 + LOG_2017).splitlines()
+    (tmp_path / "a.log").write_text("".join(f"[1,0]<stdout>:{line}\n" for line in lines))
+    with pytest.raises(RebarError, match=r"no line of a run in it.*without a prefix"):
+        read([str(tmp_path / "a.log")])
+
+
 def ours(seed, elbo, step=55, model="SBNDisARM"):
     measured = {
         "total": 0.5,
