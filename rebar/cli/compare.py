@@ -119,9 +119,8 @@ def _write(path, content):
     try:
         write_file(path, content)
     except RebarError as error:
-        raise RebarError(
-            f"cannot write {path}: {error.__cause__}; give another --output"
-        ) from error
+        message = f"cannot write {path}: {error.__cause__}; give another --output"
+        raise RebarError(message) from error
 
 
 if __name__ == "__main__":

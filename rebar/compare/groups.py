@@ -4,8 +4,7 @@
                   its own, since its variances are all on the trajectory of the estimator followed
     line          runs of one estimator with the same settings and data, over seeds
 
-The runs of a line differ in seed and trial. Anything else that differs makes another line and is
-part of its name.
+The runs of a line differ in seed and trial; anything else makes another line, named after it.
 """
 
 import collections
