@@ -8,10 +8,12 @@ contain several runs, and a resumed run prints its dict again.
 import ast
 import codecs
 import glob
+import gzip
 import json
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,10 @@ def _folder(folder: Path) -> Run:
 def _file(path: Path) -> list[Run]:
     """Runs from captured output. Raises RebarError or OSError."""
     content = path.read_bytes()
+    try:
+        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    except (EOFError, zlib.error) as error:
+        raise RebarError(f"damaged gzip file: {error}") from None
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     runs = parse(content.decode("utf-16" if utf16 else "utf-8-sig", "replace"), str(path))
     if not runs:

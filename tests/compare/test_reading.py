@@ -1,5 +1,6 @@
 """Folders, globs and captured output, whole and broken."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -157,6 +158,20 @@ def test_truncated_output(length):
 def test_output_without_hyperparameters():
     (run,) = parse(LOG_2017, "old.log")
     assert (run.hparams, run.label) == ({}, "old.log")
+
+
+def test_output_as_tools_leave_it(tmp_path):
+    text = DICT_2017 + LOG_2017
+    contents = {"plain": text.encode(), "utf16": text.encode("utf-16"), "windows": None}
+    contents["windows"] = b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
+    contents["gzip"] = gzip.compress(contents["plain"])
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        ((run,), _) = read([str(tmp_path / name)])
+        assert run.values.step.unique().tolist() == [2084, 4168], name
+    (tmp_path / "torn.gz").write_bytes(contents["gzip"][:-9])
+    with pytest.raises(RebarError, match="damaged gzip file"):
+        read([str(tmp_path / "torn.gz")])
 
 
 def test_output_with_a_prefix_per_line_is_explained(tmp_path):
