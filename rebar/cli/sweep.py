@@ -10,6 +10,7 @@ Examples:
 runs are skipped.
 """  # noqa: E501
 
+import functools
 import shlex
 import sys
 from pathlib import Path
@@ -22,12 +23,12 @@ from rebar.data import ensure
 from rebar.errors import RebarError
 from rebar.hparams.presets import as_typed, preset
 from rebar.runs.environment import cores
+from rebar.runs.files import write_json
 from rebar.runs.lock import FolderLock
 from rebar.sweep import cluster, grid, manifest, pool
-from rebar.sweep.job import plan
-from rebar.sweep.report import Report, say
+from rebar.sweep.job import Report, plan, say
 
-_OWN = {"hparams": "--hparams", "seed": "--seeds", "working_dir": "--sweep_dir", "help": "--help"}
+_OWN = {"hparams": "hparams", "seed": "seeds", "working_dir": "sweep_dir", "help": "help"}
 _SETTINGS = ("eval_freq", "eval_samples", "variance_freq", "variance_draws", "jit")
 
 
@@ -39,9 +40,8 @@ def define_flags() -> flags.FlagValues:
     define("list", "seeds", "0", "Seeds of each point, e.g. 0,1,2.")
     define("string", "sweep_dir", None, "Folder of the sweep, in which its runs are stored.")
     define("integer", "workers", 0, "Simultaneous runs; 0 uses one per core.", lower_bound=0)
-    engines = ["pool", *cluster.ENGINES]
     help_text = "pool: on this machine; slurm: through submitit; local: submitit without a cluster."
-    define("enum", "engine", "pool", help_text, enum_values=engines)
+    define("enum", "engine", "pool", help_text, enum_values=cluster.ENGINES)
     help_text = "For submitit, e.g. partition=gpu,timeout_min=240,mem_gb=4,cpus_per_task=2."
     define("multi_string", "engine_options", [], help_text)
     define("boolean", "wait", True, "Wait for the jobs of a cluster and report how they end.")
@@ -53,11 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status, see frame.run."""
     argv = argv or sys.argv
     end = argv.index("--") if "--" in argv else len(argv)
-
-    def sweep(values, arguments) -> int:
-        frame.no_arguments(arguments, "flags only, those of the train command after --")
-        return _sweep(values, argv[end + 1 :], shlex.join(["rebar-sweep", *argv[1:]]))
-
+    command = shlex.join(["rebar-sweep", *argv[1:]])
+    sweep = functools.partial(_sweep, train_flags=argv[end + 1 :], command=command)
     return frame.run(define_flags, sweep, argv[:end], __doc__, hint=_hint)
 
 
@@ -67,8 +64,9 @@ def _hint(name: str) -> str:
     return f"; --{name} is a flag of the train command: give it after --" if known else ""
 
 
-def _sweep(values, train_flags: list[str], command: str) -> int:
+def _sweep(values, arguments, train_flags: list[str], command: str) -> int:
     """Check everything, then start what is not finished; returns the exit status."""
+    frame.no_arguments(arguments, "flags only, those of the train command after --")
     if not values.sweep_dir:
         raise RebarError("give the folder of the sweep, e.g. --sweep_dir=sweeps/digits")
     local = values.engine == "pool"
@@ -78,24 +76,22 @@ def _sweep(values, train_flags: list[str], command: str) -> int:
     options = cluster.parse_options(values.engine_options)
     if values.workers:
         options["array_parallelism"] = values.workers
-    of_runs = _parse_train_flags(train_flags)
+    run = _parse_train_flags(train_flags)
     seeds = grid.seeds(values.seeds)
+    base = [] if run.preset is None else [preset(run.preset)]
     try:
-        base = [] if of_runs.preset is None else [preset(of_runs.preset)]
         points = grid.points(values.hparams, base)
     except RebarError as error:
-        raise RebarError(as_typed(str(error), of_runs.preset)) from None
+        raise RebarError(as_typed(str(error), run.preset)) from None
     workers = min(values.workers or cores(), len(points) * len(seeds))
     limit = max(1, cores() // workers) if local else options.get("cpus_per_task")
-    limited = of_runs["threads"].present or of_runs["cores"].present or not limit
-    flags_of_runs = train_flags if limited else [*train_flags, f"--cores={limit}"]
-    jobs = plan(points, seeds, sweep_dir, flags_of_runs)
-    before = manifest.read(sweep_dir) or {"jobs": {}, "settings": None}
-    recorded = {name: of_runs[name] for name in _SETTINGS}
-    settings = {name: flag.value for name, flag in recorded.items() if flag.value != flag.default}
-    if before["settings"] is not None:
-        manifest.check_settings(before["settings"], settings, sweep_dir)
-    report = Report(jobs, of_runs.training_steps, of_runs.epochs)
+    typed = run["threads"].present or run["cores"].present
+    limits = [f"--cores={limit}"] if limit and not typed else []
+    jobs = plan(points, seeds, sweep_dir, [*train_flags, *limits])
+    settings = {n: run[n].value for n in _SETTINGS if run[n].value != run[n].default}
+    before = manifest.read(sweep_dir) or {"jobs": {}, "settings": settings}
+    manifest.check_settings(before["settings"], settings, sweep_dir)
+    report = Report(jobs, run.training_steps, run.epochs)
     todo = report.unfinished()
     if values.dry_run:
         say(report.counts())
@@ -105,35 +101,30 @@ def _sweep(values, train_flags: list[str], command: str) -> int:
 
     def write():
         content = {"command": command, "settings": settings, "jobs": before["jobs"]}
-        manifest.write(sweep_dir, content | {"runs": [job.record() for job in jobs]})
+        content |= {"format": manifest.FORMAT, "runs": [job.record() for job in jobs]}
+        write_json(sweep_dir / manifest.NAME, content)
 
     held = f"another sweep works in {sweep_dir}; wait for it, or choose another --sweep_dir"
     lock = FolderLock(sweep_dir, held, "--sweep_dir")
     received = None
     try:
-        folder = sweep_dir / "logs" / "submitit"
-        engine = None if local else cluster.Cluster(values.engine, options, folder)
+        engine = None if local else cluster.Cluster(values.engine, options, sweep_dir)
         write()
         say(f"{report.counts()}; manifest: {sweep_dir / manifest.NAME}")
         # Before the jobs start, so that no two jobs download one data set.
         for task, dynamic in {(job.hparams.task, job.hparams.dynamic_b) for job in todo}:
-            ensure(
-                task,
-                of_runs.data_dir,
-                source=of_runs.source,
-                allow_download=of_runs.download,
-                log=train.print_unusual,
-                dynamic=dynamic,
-            )
+            log = train.print_unusual
+            ensure(task, run.data_dir, run.source, None, run.download, log, dynamic=dynamic)
         if todo and engine is None:
-            say(f"{workers} at a time" + f", each with --cores={limit}" * (not limited))
+            say(", each with ".join([f"{workers} at a time", *limits]))
             received = pool.run_all(todo, workers, report.start, report.end)
         elif todo:
             ids = engine.submit(todo, before["jobs"])
             write()
             for number, job in ids.items():
                 report.line(job, f"is job {number}")
-            received = engine.follow(ids, report.end) if values.wait else None
+            if values.wait:
+                engine.follow(ids, report.end)
     finally:
         lock.close()
     complete = report.total()
@@ -150,9 +141,7 @@ def _parse_train_flags(words: list[str]):
         raise RebarError(f"cannot use {' '.join(rest)!r} after --: give flags of the train command")
     for name, own in _OWN.items():
         if values[name].present:
-            raise RebarError(f"--{name} cannot come after --: it follows from the sweep's {own}")
-    if values.preset is not None:
-        preset(values.preset)
+            raise RebarError(f"--{name} cannot come after --: it follows from the sweep's --{own}")
     import_plugins(values.plugins)
     return values
 

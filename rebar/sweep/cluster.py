@@ -1,8 +1,4 @@
-"""Jobs on a cluster through submitit: Slurm, or submitit's local executor to try the same path.
-
-When a job's time ends, or it is preempted, the run saves, the job is requeued, and the same command
-resumes later.
-"""
+"""Jobs through submitit: on Slurm, or with its local executor to try that without a cluster."""
 
 import contextlib
 import json
@@ -17,20 +13,17 @@ from typing import Any
 
 from rebar.errors import RebarError
 from rebar.sweep import pool
-from rebar.sweep.job import Job
-from rebar.sweep.report import describe
-from rebar.training.interrupt import Interrupt
+from rebar.sweep.job import Job, describe
 
-ENGINES = ("slurm", "local")
+ENGINES = ("pool", "slurm", "local")
 _SHARED = ("name", "timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "stderr_to_stdout")
-_DEFAULTS = {"timeout_min": 240, "name": "rebar"}
-_MOST_TIMEOUTS = 1000
+_DEFAULTS = {"timeout_min": 240, "name": "rebar", "max_num_timeout": 1000}
 _GRACE_SECONDS = 600.0
 _POLL_SECONDS = {"slurm": 10.0, "local": 0.2}
 
 
 class RunJob:
-    """Body of a cluster's job: one run as a subprocess, its output in its log."""
+    """Body of a cluster's job: one run, which saves and is requeued when the job's time ends."""
 
     def __init__(self, command: Sequence[str], log: Path):
         self._command, self._log = command, log
@@ -41,8 +34,7 @@ class RunJob:
         self._child = pool.start(self._command, self._log)
         status = self._child.wait()
         if status == 128 + signal.SIGTERM:
-            # The cluster sent SIGTERM to all processes of the job, so the run has saved. The
-            # cluster now ends the job for good, or requeues it.
+            # From the cluster, which now ends or requeues the job.
             time.sleep(_GRACE_SECONDS)
         if status:
             raise RuntimeError(f"{describe(status)}; see {self._log}")
@@ -54,40 +46,34 @@ class RunJob:
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(self._child.pid, signal.SIGTERM)
-                # This runs in a signal handler during `self._child.wait()`, which holds a lock:
-                # a second `wait` would never return.
+                # This interrupts `self._child.wait()`, which holds a lock against a second `wait`.
                 os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(RunJob(self._command, self._log))
 
 
 class Cluster:
-    """One of ENGINES with its options; `folder` holds submitit's own files.
+    """Slurm or submitit's local executor; submitit's own files are in SWEEP_DIR/logs/submitit."""
 
-    Raises RebarError if submitit or the cluster is missing, or an option is invalid.
-    """
-
-    def __init__(self, engine: str, options: Mapping[str, Any], folder: Path):
+    def __init__(self, engine: str, options: Mapping[str, Any], sweep_dir: Path):
         self._engine = engine
         self._local: dict[str, Any] = {}
         settings = {**_DEFAULTS, **options}
-        most = settings.pop("max_num_timeout", _MOST_TIMEOUTS)
+        most = settings.pop("max_num_timeout")
         named = {n if n in _SHARED else f"slurm_{n}": value for n, value in settings.items()}
         try:
             import submitit
 
+            folder = sweep_dir / "logs" / "submitit"
             self._executor = submitit.AutoExecutor(folder, engine, slurm_max_num_timeout=most)
             self._executor.update_parameters(**named)
         except ImportError:
-            install = 'pip install "rebar-gradients[cluster]"'
-            raise RebarError(f"--engine={engine}: submitit is missing; type {install}") from None
+            hint = 'submitit is missing; type pip install "rebar-gradients[cluster]"'
+            raise RebarError(f"--engine={engine}: {hint}") from None
         except Exception as error:  # submitit raises many types
             raise RebarError(f"--engine={engine} cannot be used: {error}") from error
 
     def submit(self, jobs: Sequence[Job], queued: dict[str, dict]) -> dict[str, Job]:
-        """Queue the jobs that the cluster does not have yet, as one array; return id -> job.
-
-        `queued` has and gets, for each folder of a run, the engine and the id.
-        """
+        """Queue jobs that are not `queued` (name -> engine, id) as one array; return id -> job."""
         known = {name: one["id"] for name, one in queued.items() if one["engine"] == self._engine}
         alive = self._alive(set(known.values()))
         new = [job for job in jobs if known.get(job.folder.name) not in alive]
@@ -111,39 +97,29 @@ class Cluster:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         return ids & set(answer.stdout.split()) if answer.returncode == 0 else set(ids)
 
-    def follow(self, ids: Mapping[str, Job], on_end: Callable[[Job], None]) -> int | None:
-        """Wait for the jobs; return the number of a signal that ended the waiting, or None."""
-        left, gone = set(ids), set()
-        with Interrupt() as interrupt:
-            while left and not interrupt.requested:
-                missing = left - self._alive(left)
-                # Missing twice: a shared file system may show the last records of a job late.
-                for i in missing & gone:
-                    on_end(ids[i])
-                left, gone = left - gone, missing
-                end = time.monotonic() + _POLL_SECONDS[self._engine]
-                while left and time.monotonic() < end and not interrupt.requested:
-                    time.sleep(0.1)
-        return interrupt.requested
+    def follow(self, ids: Mapping[str, Job], on_end: Callable[[Job], None]) -> None:
+        """Wait until the cluster has none of the jobs; they continue if this is interrupted."""
+        left = set(ids)
+        while left:
+            ended = left - self._alive(left)
+            # Also the time that a shared file system may need to show the last records of a job.
+            time.sleep(_POLL_SECONDS[self._engine])
+            for i in ended:
+                on_end(ids[i])
+            left -= ended
 
 
 def parse_options(strings: Sequence[str]) -> dict[str, Any]:
-    """Read "partition=gpu,timeout_min=60"; values that are JSON numbers or booleans become such.
-
-    Raises RebarError if a clause is malformed, or asks for several processes per run.
-    """
+    """Read "partition=gpu,timeout_min=60"; JSON numbers and booleans become such."""
     options: dict[str, Any] = {}
     for clause in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", ",".join(strings)):
         name, equals, text = clause.strip().partition("=")
-        problem = ""
-        if not equals or not re.fullmatch(r"[a-z]\w*", name):
-            problem = f"malformed {clause!r}; write e.g. partition=gpu,timeout_min=60"
-        elif name in ("nodes", "tasks_per_node", "ntasks_per_node"):
-            problem = f"{name} is unsupported, each run is one process; remove it"
-        if problem:
-            raise RebarError(f"--engine_options: {problem}")
-        try:
+        if not equals or not re.fullmatch(r"(?!(nodes|n?tasks_per_node)$)[a-z]\w*", name):
+            raise RebarError(
+                f"--engine_options: malformed or unsupported {clause!r}; write e.g. "
+                "partition=gpu,timeout_min=60, and remove options for several processes per run"
+            )
+        options[name] = text
+        with contextlib.suppress(ValueError):
             options[name] = json.loads(text.lower())
-        except ValueError:
-            options[name] = text
     return options

@@ -1,11 +1,9 @@
 """Sets of values in --hparams strings, and the points that they span.
 
-    "task=digits,model={SBNDisARM,SBNRelax},learning_rate={0.001,0.0003}"       four points
-    "task=digits,model={SBNReinforceLOO;n_samples=2,SBNRelax}"                  two points
+    "model={SBNReinforceLOO;n_samples=2,SBNRelax},n_layer={1,2}"    four points
 
-Braces are replaced by each of their alternatives in turn, as in a shell. Commas separate the
-alternatives, except within [...]; a semicolon stands for a comma within one, so that settings which
-belong together can change together.
+Braces stand for each of their alternatives in turn, as in a shell. Commas separate alternatives,
+except within [...]; a semicolon stands for a comma within an alternative.
 """
 
 import itertools
@@ -27,17 +25,16 @@ def expand(strings: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _sets(string: str) -> list[list[str]]:
-    """Return alternatives of the parts of a string; text outside of sets has one."""
+    """Return the alternatives of the parts of a string; text outside of sets has one."""
     parts = [[part] for part in _SET.split(string)]
-    if re.search(r"[{}]", "".join(part for (part,) in parts[::2])):
+    literal = "".join(itertools.chain(*parts[::2]))
+    for part in parts[1::2]:
+        part[:] = [word.strip().replace(";", ",") for word in _SEPARATOR.split(part[0][1:-1])]
+    if re.search(r"[{}]", literal) or not all(map(all, parts[1::2])):
         raise RebarError(
-            f"{string!r}: an unmatched brace, or a set within a set; write name={{value,value}}"
+            f"{string!r}: an unmatched brace, a set within a set, or an empty alternative; write "
+            "name={value,value}"
         )
-    for i in range(1, len(parts), 2):
-        (part,) = parts[i]
-        parts[i] = [word.strip().replace(";", ",") for word in _SEPARATOR.split(part[1:-1])]
-        if not all(parts[i]):
-            raise RebarError(f"{part} in {string!r}: an empty alternative; write {{A,B}}")
     return parts
 
 
@@ -63,9 +60,7 @@ def _refuse_split(strings: Sequence[str]) -> None:
 def points(strings: Sequence[str], base: Sequence[str] = ()) -> dict[HParams, tuple[str, ...]]:
     """Return the checked points of a grid, hyperparameters -> --hparams strings without sets.
 
-    `base` are strings that come first (a preset).
-
-    Raises RebarError for the problems of all points, and for points that are equal.
+    `base` are strings that come first (a preset). Raises RebarError with all problems.
     """
     _refuse_split(strings)
     unique: dict[HParams, tuple[str, ...]] = {}
@@ -77,18 +72,11 @@ def points(strings: Sequence[str], base: Sequence[str] = ()) -> dict[HParams, tu
             problems.append(str(error))
             continue
         if hparams in unique:
-            texts = [" ".join(f'"{s}"' for s in x) for x in (expanded, unique[hparams])]
-            problems.append(
-                f"{texts[0]} and {texts[1]} are the same hyperparameters; remove a repeated value, "
-                "or the later string that overrides a set"
-            )
+            same = " and ".join(str(list(strings)) for strings in (expanded, unique[hparams]))
+            problems.append(f"{same} are the same hyperparameters; remove one")
         unique.setdefault(hparams, expanded)
-    problems = list(dict.fromkeys(problems))
-    if len(problems) > 1:
-        bullets = "".join(f"\n- {problem}" for problem in problems)
-        problems = [f"this sweep cannot be started, {len(problems)} problems:{bullets}"]
     if problems:
-        raise RebarError(problems[0])
+        raise RebarError("\n".join(dict.fromkeys(problems)))
     return unique
 
 

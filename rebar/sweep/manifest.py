@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from rebar.errors import RebarError
-from rebar.runs.files import write_json
 
 NAME = "manifest.json"
-_FORMAT = 1
+FORMAT = 1
 
 
 def read(sweep_dir: Path) -> dict[str, Any] | None:
@@ -19,7 +18,7 @@ def read(sweep_dir: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_bytes())
         texts = [run["folder"] for run in content["runs"]]
         texts += [job[name] for job in content["jobs"].values() for name in ("engine", "id")]
-        valid = content["format"] == _FORMAT and isinstance(content["settings"], dict)
+        valid = content["format"] == FORMAT and isinstance(content["settings"], dict)
         if not valid or not all(isinstance(text, str) for text in texts):
             raise ValueError("another format")
     except FileNotFoundError:
@@ -32,24 +31,11 @@ def read(sweep_dir: Path) -> dict[str, Any] | None:
     return content
 
 
-def write(sweep_dir: Path, content: Mapping[str, Any]) -> None:
-    """Write the manifest atomically.
-
-    `content` has "runs" (`Job.record`), "settings" (flags of the train command that change what
-    runs record), "jobs" (folder of a run -> engine and id of its job on a cluster) and more.
-    """
-    write_json(sweep_dir / NAME, {"format": _FORMAT, **content})
-
-
 def check_settings(old: Mapping[str, Any], settings: Mapping[str, Any], sweep_dir: Path) -> None:
     """Raise RebarError if runs of this folder were started with the old, other settings."""
-    changes = [
-        f"--{name} was {old.get(name, 'the default')}, is {settings.get(name, 'the default')}"
-        for name in sorted({*old, *settings})
-        if old.get(name) != settings.get(name)
-    ]
-    if changes and any(sweep_dir.glob("*/metrics.jsonl")):
+    flags = [" ".join(f"--{n}={v}" for n, v in x.items()) or "defaults" for x in (old, settings)]
+    if old != settings and any(sweep_dir.glob("*/metrics.jsonl")):
         raise RebarError(
-            f"{sweep_dir}: its runs were started with other flags ({', '.join(changes)}) and could "
-            "not be compared with new ones; give the old flags, or choose another --sweep_dir"
+            f"{sweep_dir}: its runs were started with {flags[0]}, not {flags[1]}, and could not be "
+            "compared with new ones; give the old flags, or choose another --sweep_dir"
         )

@@ -45,11 +45,10 @@ def run_all(
     """Run jobs in order, at most `workers` at a time; return the number of a signal, or None.
 
     The first signal (see `Interrupt`) is passed on to the running jobs, which save and exit, and no
-    further job starts. A Ctrl-C after that kills them. `on_end` gets the exit status, negative for
-    the signal that killed the job.
+    other job starts. A Ctrl-C after that kills them. `on_end` gets the exit status as of `Popen`.
     """
     waiting = list(jobs)
-    running: list[tuple[Job, subprocess.Popen]] = []
+    running: dict[subprocess.Popen, Job] = {}
     with Interrupt() as interrupt:
         passed_on = False
         try:
@@ -57,23 +56,21 @@ def run_all(
                 while waiting and len(running) < workers and not interrupt.requested:
                     job = waiting.pop(0)
                     on_start(job)
-                    running.append((job, start(job.command, job.log)))
+                    running[start(job.command, job.log)] = job
                 if interrupt.requested and not passed_on:
                     passed_on = True
-                    for _, child in running:
+                    for child in running:
                         child.send_signal(interrupt.requested)
-                for job, child in list(running):
-                    if child.poll() is not None:
-                        running.remove((job, child))
-                        on_end(job, child.returncode)
+                for child in [child for child in running if child.poll() is not None]:
+                    on_end(running.pop(child), child.returncode)
                 time.sleep(_POLL_SECONDS if running else 0)
         except KeyboardInterrupt:
-            for _, child in running:
+            for child in running:
                 child.kill()
         finally:
             # After an error, such as a full disk: the jobs save and exit.
-            for _, child in running:
+            for child in running:
                 child.terminate()
-            for _, child in running:
+            for child in running:
                 child.wait()
     return interrupt.requested

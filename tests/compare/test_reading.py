@@ -96,8 +96,8 @@ def test_a_broken_run_is_left_out_and_named(tmp_path, name):
 def test_runs_of_a_sweep_are_in_the_order_of_its_manifest(tmp_path):
     points = grid.points(["task=digits,model={SBNRelax,SBNARM}"])
     names = [job.folder.name for job in job.plan(points, [1, 0], tmp_path, [])]
-    content = {"settings": {}, "jobs": {}, "runs": [{"folder": name} for name in names]}
-    manifest.write(tmp_path, content)
+    content = {"format": 1, "settings": {}, "jobs": {}, "runs": [{"folder": n} for n in names]}
+    (tmp_path / manifest.NAME).write_text(json.dumps(content))
     for name in reversed(names):
         write_run(tmp_path, name=name)
     found, _ = read([str(tmp_path)])

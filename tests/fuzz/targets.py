@@ -16,6 +16,7 @@ from rebar.compare.groups import comparisons
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
 from rebar.runs import records
+from rebar.runs.files import write_json
 from rebar.sweep import grid, manifest
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
@@ -135,7 +136,7 @@ def sweep_manifest(data: bytes) -> None:
         if refused:
             assert "another --sweep_dir" in refused
             return
-        manifest.write(root, before | {"runs": []})
+        write_json(root / manifest.NAME, before | {"runs": []})
         assert manifest.read(root)["runs"] == []
 
 

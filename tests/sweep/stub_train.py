@@ -23,6 +23,11 @@ TRAIN = (sys.executable, __file__)
 """Replaces `rebar.sweep.job.TRAIN`."""
 
 
+def tail(log: Path) -> list[str]:
+    """The lines of a log, [] without one."""
+    return log.read_text().splitlines() if log.exists() else []
+
+
 def main() -> int:
     values = define_flags()
     values(sys.argv)

@@ -13,7 +13,7 @@ import pytest
 
 from rebar.errors import RebarError
 from rebar.sweep import cluster
-from rebar.sweep.report import tail
+from tests.sweep.stub_train import tail
 
 HAS_SUBMITIT = importlib.util.find_spec("submitit") is not None
 needs_submitit = pytest.mark.skipif(
@@ -77,10 +77,10 @@ def test_options(strings, options):
 @pytest.mark.parametrize(
     ("string", "message"),
     [
-        ("partition", "malformed 'partition'"),
-        ("--time=5", "malformed '--time=5'"),
-        ("nodes=2", "nodes is unsupported"),
-        ("tasks_per_node=2", "tasks_per_node is unsupported"),
+        ("partition", "unsupported 'partition'"),
+        ("--time=5", "unsupported '--time=5'"),
+        ("nodes=2", "unsupported 'nodes=2'"),
+        ("tasks_per_node=2", "unsupported 'tasks_per_node=2'"),
     ],
 )
 def test_bad_options(string, message):
@@ -103,7 +103,7 @@ def test_options_that_submitit_refuses(tmp_path):
 
 @needs_submitit
 def test_jobs_run_and_fail(tmp_path):
-    there = cluster.Cluster("local", {}, tmp_path / "submitit")
+    there = cluster.Cluster("local", {}, tmp_path)
     good, bad = job("good", "print('well')", tmp_path), job("bad", "raise SystemExit(3)", tmp_path)
     queued = {}
     ids = there.submit([good, bad], queued)
@@ -112,10 +112,10 @@ def test_jobs_run_and_fail(tmp_path):
         zip(["good", "bad"], ids, strict=True)
     )
     ended = []
-    assert there.follow(ids, ended.append) is None
+    there.follow(ids, ended.append)
     assert sorted(ended) == [bad, good]
     assert tail(good.log) == ["well"]
-    (error,) = (tmp_path / "submitit").glob(f"{queued['bad']['id']}_*_log.err")
+    (error,) = (tmp_path / "logs" / "submitit").glob(f"{queued['bad']['id']}_*_log.err")
     assert "exit status 3" in error.read_text()
 
 
@@ -123,12 +123,12 @@ def test_jobs_run_and_fail(tmp_path):
 def test_before_the_time_ends_the_run_saves_and_resumes_later(tmp_path):
     """The cluster's SIGUSR2: the job has the run save, and is started again."""
     one = job("one", CODE, tmp_path, str(tmp_path / "one.log"))
-    there = cluster.Cluster("local", {}, tmp_path / "submitit")
+    there = cluster.Cluster("local", {}, tmp_path)
     ids = there.submit([one], {})
     wait_for(lambda: tail(one.log) == ["start"])
     (process_id,) = _tasks(int(*ids))
     os.kill(process_id, signal.SIGUSR2)
-    assert there.follow(ids, lambda job: None) is None
+    there.follow(ids, lambda job: None)
     assert tail(one.log) == ["start", "saved", "start", "done"]
 
 
@@ -149,18 +149,20 @@ def test_a_run_that_fails_does_not_wait(tmp_path):
 
 @needs_submitit
 def test_a_signal_ends_the_waiting_not_the_jobs(tmp_path):
-    one = job(
-        "one", "import time; print('start', flush=True); time.sleep(2); print('done')", tmp_path
-    )
-    there = cluster.Cluster("local", {}, tmp_path / "submitit")
+    code = "import time; print('start', flush=True); time.sleep(2); print('done')"
+    one = job("one", code, tmp_path)
+    there = cluster.Cluster("local", {}, tmp_path)
     queued = {}
     ids = there.submit([one], queued)
-    killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -TERM {os.getpid()}"])
-    assert there.follow(ids, lambda job: None) == signal.SIGTERM
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -INT {os.getpid()}"])
+    with pytest.raises(KeyboardInterrupt):
+        there.follow(ids, lambda job: None)
+    signal.signal(signal.SIGINT, previous)
     killer.wait()
     assert there.submit([one], queued) == ids
     wait_for(lambda: tail(one.log)[-1:] == ["done"])
-    assert there.follow(ids, lambda job: None) is None
+    there.follow(ids, lambda job: None)
     assert tail(one.log) == ["start", "done"]
 
 

@@ -51,7 +51,6 @@ def test_points_are_checked_together():
     with pytest.raises(RebarError) as error:
         grid.points(["model={SBNARM,SBNFoo,SBNReinforceLOO},n_layer={1,0}"])
     message = str(error.value)
-    assert "5 problems" in message
     assert message.count("SBNFoo' ") + message.count("model='SBNFoo'") == 2
     assert message.count("n_layer=0: must be at least 1") == 3
     assert "set n_samples=2" in message

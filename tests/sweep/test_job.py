@@ -8,7 +8,7 @@ from rebar.hparams import HParams, run_name
 from rebar.runs import checkpoint
 from rebar.runs.records import MetricsFile
 from rebar.sweep import grid
-from rebar.sweep.job import Job, State, plan
+from rebar.sweep.job import TRAIN, Job, State, plan
 
 HPARAMS = HParams.parse("task=digits,model=SBNARM")
 FOUR = (2_000_000, 4)
@@ -41,7 +41,7 @@ def test_plan(tmp_path):
         "model=SBNReinforceLOO n_samples=2 seed=5",
         "model=SBNARM n_samples=1 seed=5",
     ]
-    assert list(jobs[3].arguments) == [
+    assert list(jobs[3].command[len(TRAIN) :]) == [
         "--hparams=task=digits,model=SBNARM,track=[NVIL,REBAR],follow=NVIL",
         "--hparams=n_layer=2",
         "--seed=5",

@@ -3,15 +3,15 @@
 import pytest
 
 from rebar.errors import RebarError
+from rebar.runs.files import write_json
 from rebar.sweep import manifest
-
-CONTENT = {"settings": {"eval_freq": 5}, "jobs": {}, "runs": [{"folder": "run"}]}
 
 
 def test_written_and_read(tmp_path):
     assert manifest.read(tmp_path) is None
-    manifest.write(tmp_path, CONTENT)
-    assert manifest.read(tmp_path) == {"format": 1, **CONTENT}
+    content = {"format": 1, "settings": {"eval_freq": 5}, "jobs": {}, "runs": [{"folder": "run"}]}
+    write_json(tmp_path / "manifest.json", content)
+    assert manifest.read(tmp_path) == content
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,6 @@ def test_other_settings(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").touch()
     manifest.check_settings(old, {"jit": "off", "eval_freq": 5}, tmp_path)
-    message = "--eval_freq was 5, is 1, --jit was off, is the default"
+    message = "started with --eval_freq=5 --jit=off, not --eval_freq=1"
     with pytest.raises(RebarError, match=message):
         manifest.check_settings(old, {"eval_freq": 1}, tmp_path)

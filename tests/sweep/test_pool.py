@@ -12,7 +12,8 @@ import pytest
 
 from rebar.errors import RebarError
 from rebar.sweep import pool
-from rebar.sweep.report import describe, tail
+from rebar.sweep.job import describe
+from tests.sweep.stub_train import tail
 
 # Says when it begins and ends; on the first SIGTERM or SIGINT it "saves" and ends with 128 + n.
 CODE = """
@@ -179,10 +180,3 @@ def test_a_log_that_cannot_be_written(tmp_path):
 )
 def test_describe(status, words):
     assert describe(status) == words
-
-
-def test_tail_of_a_long_or_missing_log(tmp_path):
-    log = tmp_path / "one.log"
-    assert tail(log) == []
-    log.write_text("".join(f"line {n}\n\n" for n in range(1000)))
-    assert tail(log) == [f"line {n}" for n in range(988, 1000)]
