@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens while they are written."""
+"""Atomic writes: a file is complete or absent, whatever happens meanwhile."""
 
 import json
 import os
@@ -13,9 +13,9 @@ _TEMPORARY = ".tmp"
 
 
 def write_file(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name beside it, synced, then renamed.
+    """Write a file atomically: under a temporary name in its folder, synced, then renamed.
 
-    Its folder is made if missing.
+    The folder is created if missing.
 
     Raises:
       RebarError: it cannot be written (names path and reason); what was there before is intact.
@@ -24,7 +24,6 @@ def write_file(path: str | os.PathLike, content: bytes) -> None:
     temporary = path.with_name(f"{path.name}{_TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(path, len(content))
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
@@ -40,24 +39,11 @@ def write_file(path: str | os.PathLike, content: bytes) -> None:
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Remove what a killed process was writing when it was killed, as far as that is possible."""
+    """Remove incomplete files of a killed process, as far as that is possible."""
     for folder in folders:
         for path in folder.glob(f"*{_TEMPORARY}"):
             with suppress(OSError):
                 path.unlink()
-
-
-def _check_room(path: Path, size: int) -> None:
-    """Raises RebarError if the file system has less than `size` bytes free."""
-    found = os.statvfs(path.parent)
-    blocks = found.f_bavail if os.geteuid() else found.f_bfree
-    free = blocks * found.f_frsize
-    # Some network file systems do not know their size.
-    if found.f_blocks and free < size:
-        raise RebarError(
-            f"cannot write {path}: it takes {size:,} bytes, but {free:,} are free there; make "
-            "room, or choose another --working_dir"
-        )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -71,15 +57,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> RebarError:
-    """What a user is told when a file of a run cannot be written."""
+    """Return the error for a file of a run that cannot be written."""
     return RebarError(
-        f"cannot write {path}: {error.strerror or error}; make room or give the rights to write "
-        "there, or choose another --working_dir"
+        f"cannot write {path}: {error.strerror or error}; free disk space or fix the permissions, "
+        "or choose another --working_dir"
     )
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Write strict, indented JSON, whole or not at all.
+    """Write strict, indented JSON atomically.
 
     Raises:
       RebarError: it cannot be written; names path and reason.

@@ -1,11 +1,14 @@
 """Printed lines of a run: the log lines of 2017, a table, or nothing but a summary."""
 
+import contextlib
 import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import tqdm
 
 from rebar.runs import records
 
@@ -27,18 +30,31 @@ class Printer:
         self._lines = log_format in ("auto", "2017")
         self._table = log_format == "table"
         self._throttle = log_format == "auto" and sys.stdout.isatty()
-        self._progress = records.Progress(total, initial)
+        self._bar = tqdm.tqdm(
+            total=total,
+            initial=initial,
+            unit="step",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+        )
         self._titled = False
         self._printed_at = -math.inf
         self._last: dict[str, Any] = {}
 
     def advance(self, steps: int) -> None:
         """Move the progress bar."""
-        self._progress.update(steps)
+        self._bar.update(steps)
 
     def message(self, text: str) -> None:
-        """Print a line in every format."""
-        self._progress.print(text)
+        """Print a line in every format, at once.
+
+        Nothing happens where nobody reads it any more: the run ends by SIGPIPE (`Interrupt`).
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._bar.write(text, file=sys.stdout)
+            sys.stdout.flush()
 
     def epoch(
         self, step: int, metrics: Mapping[str, float], log_variance: Any, important: bool
@@ -110,4 +126,4 @@ class Printer:
 
     def close(self) -> None:
         """Remove the progress bar."""
-        self._progress.close()
+        self._bar.close()

@@ -1,4 +1,4 @@
-"""Records of a run: printed lines, metrics.jsonl, and a progress bar.
+"""Records of a run: printed lines and metrics.jsonl.
 
 The printed lines are those of the 2017 script, so that one reader serves both:
 
@@ -15,7 +15,6 @@ Measured conditional variances follow on one line per estimator.
 """
 
 import ast
-import contextlib
 import json
 import math
 import os
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from rebar.errors import RebarError
 from rebar.runs.files import cannot_write, write_file
@@ -158,8 +156,7 @@ def _log_variance_at(text: str, position: int) -> float | dict[str, float] | Non
 class MetricsFile:
     """metrics.jsonl: one strict JSON object per line, each on disk before `append` returns.
 
-    Non-finite numbers become null and are listed by name under "nonfinite"; dots join nested names:
-    "log_variance.NVIL", "values.0".
+    Non-finite numbers become null.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -172,13 +169,7 @@ class MetricsFile:
         Raises:
           RebarError: it cannot be written; names path and reason.
         """
-        nonfinite: list[str] = []
-        plain = {"step": int(record["step"])}
-        for name, value in record.items():
-            if name != "step":
-                plain[name] = _plain(value, name, nonfinite)
-        if nonfinite:
-            plain["nonfinite"] = nonfinite
+        plain = {"step": None, **_plain(record)} | {"step": int(record["step"])}
         line = json.dumps(plain, allow_nan=False) + "\n"
         try:
             with open(self.path, "ab") as file:
@@ -236,56 +227,14 @@ def _refuse(constant: str):
     raise ValueError(constant)
 
 
-def _plain(value: Any, name: str, nonfinite: list[str]) -> Any:
-    """Convert a value for JSON; append the names of non-finite numbers to `nonfinite`."""
+def _plain(value: Any) -> Any:
+    """Convert a value for JSON; non-finite numbers become None."""
     if hasattr(value, "numpy"):
         value = value.numpy()
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, f"{name}.{k}", nonfinite) for k, v in value.items()}
+        return {str(name): _plain(element) for name, element in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, f"{name}.{k}", nonfinite) for k, v in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        nonfinite.append(name)
-        return None
-    return value
-
-
-class Progress:
-    """A bar with rate and time left on standard error, if that is a terminal; else nothing."""
-
-    def __init__(self, total: int, initial: int = 0, unit: str = "step"):
-        """Args: total, initial: units in all and done already; unit: their name."""
-        self._bar = tqdm.tqdm(
-            total=total,
-            initial=initial,
-            unit=unit,
-            file=sys.stderr,
-            dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        )
-
-    def update(self, units: int) -> None:
-        """Move on by some units."""
-        self._bar.update(units)
-
-    def print(self, text: str) -> None:
-        """Print to standard output, at once, without tearing the bar.
-
-        Nothing happens where nobody reads it any more: the run ends by SIGPIPE (`Interrupt`).
-        """
-        with contextlib.suppress(BrokenPipeError):
-            self._bar.write(text, file=sys.stdout)
-            sys.stdout.flush()
-
-    def close(self) -> None:
-        """Remove the bar."""
-        self._bar.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.close()
+        return [_plain(element) for element in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

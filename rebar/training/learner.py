@@ -21,7 +21,7 @@ CONTROL_RATE = 10
 
 RESERVED = {
     *("bound", "elbo", "epoch", "estimator_variance", "eval_samples", "finite", "log_variance"),
-    *("log_variance_q", "nonfinite", "seconds", "step", "test", "test_elbo", "valid"),
+    *("log_variance_q", "seconds", "step", "test", "test_elbo", "valid"),
     *("valid_elbo", "variance_draws"),
 }
 """Invalid names of an estimator's metrics: those of other records of a run."""

@@ -1,5 +1,6 @@
 """Formats of the log, and how often an epoch is printed on a terminal."""
 
+import io
 import sys
 
 import pytest
@@ -74,3 +75,32 @@ def test_table(capsys):
 
 def test_quiet(capsys):
     assert printed("quiet", capsys) == SUMMARY
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_bar_is_drawn_on_a_terminal_and_lines_are_printed_above_it(monkeypatch):
+    terminal, output = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", output)
+    lines = Printer("2017", 100, initial=40)
+    lines.advance(10)
+    before = terminal.getvalue()
+    lines.message("Step 50: [1.]")
+    # The bar's line is wiped for the text and drawn again below it.
+    assert terminal.getvalue()[len(before) :].startswith("\r ")
+    assert "50/100" in terminal.getvalue()[len(before) :]
+    assert "step/s" in terminal.getvalue()
+    lines.close()
+    assert output.getvalue() == "Step 50: [1.]\n"
+
+
+def test_without_a_terminal_there_is_no_bar(capsys):
+    lines = Printer("2017", 100, 0)
+    lines.advance(10)
+    lines.message("Step 10: [1.]")
+    lines.close()
+    assert capsys.readouterr() == ("Step 10: [1.]\n", "")

@@ -1,10 +1,8 @@
 """Printed lines (ours and the 2017 script's), metrics.jsonl, progress."""
 
-import io
 import json
 import math
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from hypothesis import strategies as st
 from rebar.errors import RebarError
 from rebar.runs.records import (
     MetricsFile,
-    Progress,
     format_eval,
     format_log_variance,
     format_step,
@@ -195,7 +192,6 @@ def test_metrics_are_strict_json_and_name_what_is_not_finite(tmp_path):
             "values": [None, 2.0],
             "log_variance": {"NVIL": None, "REBAR": 0.5},
             "note": None,
-            "nonfinite": ["temperature", "values.0", "log_variance.NVIL"],
         },
         {"step": 6, "elbo": -1.25},
     ]
@@ -259,32 +255,3 @@ def test_metrics_that_cannot_be_written_say_why(tmp_path):
         metrics.append({"step": 1})
     with pytest.raises(RebarError, match="cannot read"):
         MetricsFile(tmp_path).read()
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_draws_on_a_terminal_and_prints_between(monkeypatch):
-    terminal, output = Terminal(), io.StringIO()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr(sys, "stdout", output)
-    with Progress(100, initial=40) as progress:
-        progress.update(10)
-        before = terminal.getvalue()
-        progress.print("Step 50: [1.]")
-        # The bar's line is wiped for the text and drawn again below it.
-        assert terminal.getvalue()[len(before) :].startswith("\r ")
-        assert "50/100" in terminal.getvalue()[len(before) :]
-        assert "step/s" in terminal.getvalue()
-    assert output.getvalue() == "Step 50: [1.]\n"
-
-
-def test_progress_without_a_terminal_only_prints(capsys):
-    with Progress(100) as progress:
-        progress.update(10)
-        progress.print("Step 10: [1.]")
-    captured = capsys.readouterr()
-    assert captured.out == "Step 10: [1.]\n"
-    assert captured.err == ""
