@@ -34,9 +34,7 @@ class Dataset:
       description: which data and which binarization, in words.
       dynamic: whether training images are to be binarized anew whenever they are used.
 
-    Raises:
-      RebarError: images, mean or shape do not fit together, or pixels are not in [0, 1]; names the
-        values seen.
+    Raises RebarError if images, mean and shape do not fit together, or pixels are not in [0, 1].
     """
 
     name: str
@@ -78,9 +76,6 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
         and test images are binarized once, by the same draws, in both modes. For sbn and sp, most
         of the fixed validation images are binarizations of training images, as in 2017: compare
         test bounds.
-
-    Raises:
-      RebarError: an unknown task; a missing or damaged file, with the command that fetches it.
     """
     if task not in TASKS:
         raise RebarError(
@@ -196,9 +191,7 @@ def _shuffled_digits() -> np.ndarray:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise RebarError(
-            "the tasks digits and sp_digits need scikit-learn; type: pip install scikit-learn"
-        ) from None
+        raise RebarError("the digits need scikit-learn; type: pip install scikit-learn") from None
     images = load_digits().images
     order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(images))
     return _unit_interval(images[order], white=16)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -27,14 +28,10 @@ class UnreadableFile(BadFile):
 
 
 class Found(NamedTuple):
-    """A usable file.
+    """A usable file: its uncompressed content, and the result of its check in words.
 
-    Attributes:
-      path: where it is.
-      content: its uncompressed bytes; of `.amat` text with other white space, the published text.
-      check: result of the check in words.
-      published: whether it has the content that its publishers serve.
-      zipped: whether the file is a gzip, whatever its name.
+    `published` is whether the content is the published one; `.amat` text with other white space is
+    replaced by it. `zipped` is whether the file is a gzip, whatever its name.
     """
 
     path: Path
@@ -52,12 +49,7 @@ def digest(algorithm: str, content: bytes) -> str:
 
 
 def examine(file: SourceFile, path: Path) -> Found:
-    """Read a plain or gzipped file and verify its checksum.
-
-    Raises:
-      BadFile: it cannot be read (UnreadableFile), or is neither the published file nor another one
-        that may replace it.
-    """
+    """Read a plain or gzipped file and verify its checksum. Raises BadFile or UnreadableFile."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -77,10 +69,7 @@ def examine(file: SourceFile, path: Path) -> Found:
         parse(file, content)
         check = f"well-formed, but its {algorithm} differs from the published file's"
         return Found(path, content, check, False, zipped)
-    size = f"{len(content)} bytes instead of {file.content_bytes}, " * (
-        len(content) != file.content_bytes
-    )
-    raise BadFile(f"is not the published file: {size}wrong {algorithm}")
+    raise BadFile(f"is not the published file: {len(content)} bytes with another {algorithm}")
 
 
 def _published_text(file: SourceFile, content: bytes) -> bytes:
@@ -89,7 +78,7 @@ def _published_text(file: SourceFile, content: bytes) -> bytes:
         return b""
     characters = np.frombuffer(content, np.uint8)
     values = characters[characters > ord(" ")]
-    if values.size != file.content_bytes // 2:
+    if values.size != math.prod(file.shape):
         return b""
     text = np.full([*file.shape, 2], ord(" "), np.uint8)
     text[..., 0] = values.reshape(file.shape)
@@ -98,24 +87,18 @@ def _published_text(file: SourceFile, content: bytes) -> bytes:
 
 
 def find(file: SourceFile, folders: Sequence[Path]) -> tuple[Found | None, dict[Path, BadFile]]:
-    """Look for a usable copy of a file, gzipped or not.
+    """Return the first usable copy of a file, gzipped or not, and the unusable ones before it.
 
-    Args:
-      file: what to look for.
-      folders: where, the file's own folder first. Unusable files of another name or in another
-        folder are passed over: they may belong to another data set.
-
-    Returns:
-      The first usable copy (None without one), and the unusable ones with the reasons.
+    The first folder is the file's own. Unusable files of another name or in another folder are
+    passed over: they may belong to another data set.
     """
     unusable = {}
     for folder in folders:
         for name in (*file.names, *file.other_names):
             path = folder / name
-            if not os.path.isfile(path):
-                continue
             try:
-                return examine(file, path), unusable
+                if os.path.isfile(path):
+                    return examine(file, path), unusable
             except BadFile as error:
                 if folder == folders[0] and name in file.names:
                     unusable[path] = error
@@ -123,14 +106,10 @@ def find(file: SourceFile, folders: Sequence[Path]) -> tuple[Found | None, dict[
 
 
 def parse(file: SourceFile, content: bytes) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """The arrays inside the content of a file that `examine` accepted.
+    """Return the arrays inside the content of a file that `examine` accepted.
 
-    Returns:
-      amat: uint8 [n, D] of 0 and 1. idx: uint8 [n, h, w] or [n]. mat: `data` [D, n] and
-      `testdata` [D, m], floating point in [0, 1].
-
-    Raises:
-      BadFile: a "mat" file has other contents than it should have.
+    amat: uint8 [n, D] of 0 and 1. idx: uint8 [n, h, w] or [n]. mat: `data` [D, n] and `testdata`
+    [D, m], floating point in [0, 1]. Raises BadFile if a "mat" file has other contents.
     """
     if file.layout == "amat":  # one digit and one separator per value
         return np.frombuffer(content, np.uint8)[::2].reshape(file.shape) - np.uint8(ord("0"))

@@ -8,16 +8,9 @@ from rebar.errors import RebarError
 
 
 def images_of(value: Any, name: str, n_pixels: int | None = None) -> np.ndarray:
-    """Images as an array [n, D] of numbers in [0, 1].
+    """Return an array-like as images [n, D] of numbers in [0, 1], D = `n_pixels` if given.
 
-    Args:
-      value: array-like, or a tensor.
-      name: what the user calls it, for the error.
-      n_pixels: D, where it is known.
-
-    Raises:
-      RebarError: not an array of real numbers, another shape, values that are not in [0, 1] or not
-        finite; names the values seen and how to rescale them.
+    Raises RebarError with `name`, the values or shape seen, and how to convert them.
     """
     try:
         images = np.asarray(value)

@@ -1,12 +1,6 @@
-"""Catalogue of data sets: their files, mirrors and checksums.
-
-A checksum is "algorithm:hexadecimal digest" of the *uncompressed* content, so that a mirror that
-compresses anew is accepted. `chardata.mat` has the git blob SHA-1 of the repository that publishes
-it, all other files a SHA-256.
-"""
+"""Catalogue of data sets: their files, mirrors and checksums of the uncompressed content."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,15 +30,6 @@ class SourceFile:
     other_content_allowed: bool = False
 
     @property
-    def content_bytes(self) -> int | None:
-        """Exact size of the uncompressed content in bytes; None if unknown."""
-        if self.layout == "amat":
-            return 2 * math.prod(self.shape)
-        if self.layout == "idx":
-            return 4 + 4 * len(self.shape) + math.prod(self.shape)
-        return None
-
-    @property
     def names(self) -> tuple[str, str]:
         """The file names to look for, the published one first."""
         zipped = self.name + ".gz"
@@ -53,10 +38,8 @@ class SourceFile:
     @property
     def other_names(self) -> tuple[str, ...]:
         """Names under which other collections have the same content."""
-        if self.layout != "idx":
-            return ()
         dotted = self.name.replace("-idx", ".idx")
-        return (dotted, f"{dotted}.gz")
+        return () if dotted == self.name else (dotted, f"{dotted}.gz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +47,7 @@ class DataSet:
     """A data set: files that belong together in DATA_DIR/NAME.
 
     Attributes:
-      name: the folder's name and what `--datasets` accepts.
-      title: common name.
+      name, title: the folder's name and what `--datasets` accepts; its common name.
       files: file role ("train", "train_images", ...) -> SourceFile; empty: nothing to download.
       mirrors: base URLs, best first.
       url_flag: flag of the download command that replaces `mirrors`; "" where there is none.
@@ -82,22 +64,17 @@ class DataSet:
     notice: str = ""
 
     def folders(self, data_dir: Path) -> list[Path]:
-        """Where the files may be: DATA_DIR/NAME, then as other collections lay them out.
-
-        torchvision has MNIST/raw and FashionMNIST/raw.
-        """
+        """Where the files may be: DATA_DIR/NAME, then as in torchvision and elsewhere."""
         title = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}.get(self.name)
         other = [data_dir / title / "raw", data_dir / title] if title else []
         return [data_dir / self.name, data_dir / self.name / "raw", *other, data_dir]
 
 
 class Task(NamedTuple):
-    """What `task=...` in an --hparams string stands for.
+    """Value of task=... in an --hparams string: a data set and its use.
 
-    Attributes:
-      data_set: the data set that it uses.
-      conditional: whether the lower half of an image is predicted from its upper half.
-      gray: whether images stay grayscale instead of being binarized.
+    `conditional` predicts the lower half of an image from its upper half; `gray` keeps images
+    grayscale instead of binarizing them.
     """
 
     data_set: str
@@ -119,21 +96,21 @@ TASKS: dict[str, Task] = {
 
 
 def task_title(task: str, dynamic: bool = False) -> str:
-    """Common name of a task's data set, such as "Binarized MNIST".
-
-    Args:
-      task: one of TASKS.
-      dynamic: whether images are binarized anew at each use.
-    """
+    """Common name of a task's data set, such as "Binarized MNIST"."""
     name, conditional, gray = TASKS[task]
     kind = "Grayscale" if gray else "Dynamically binarized" if dynamic else "Binarized"
     half = ", lower half given upper half" if conditional else ""
     return f"{kind} {DATA_SETS[name].title}{half}"
 
 
-def _amat(part: str, rows: int, sha256: str) -> SourceFile:
-    name = f"binarized_mnist_{part}.amat"
-    return SourceFile(name, "amat", (rows, _PIXELS), f"sha256:{sha256}", published_gz=False)
+def _amat(**sha256: str) -> dict[str, SourceFile]:
+    """The three files of binarized MNIST; role -> SHA-256."""
+    files = {}
+    for role, digest in sha256.items():
+        shape = (50000 if role == "train" else 10000, _PIXELS)
+        name = f"binarized_mnist_{role}.amat"
+        files[role] = SourceFile(name, "amat", shape, f"sha256:{digest}", published_gz=False)
+    return files
 
 
 def _idx(**sha256: str) -> dict[str, SourceFile]:
@@ -152,17 +129,11 @@ DATA_SETS: dict[str, DataSet] = {
     "binarized_mnist": DataSet(
         name="binarized_mnist",
         title="MNIST",
-        files={
-            "train": _amat(
-                "train", 50000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"
-            ),
-            "valid": _amat(
-                "valid", 10000, "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"
-            ),
-            "test": _amat(
-                "test", 10000, "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"
-            ),
-        },
+        files=_amat(
+            train="ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+            valid="1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+            test="e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+        ),
         mirrors=("http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",),
         url_flag="mnist_binarized_url",
     ),
@@ -221,28 +192,21 @@ DATA_SETS: dict[str, DataSet] = {
 
 
 def needed(name: str, dynamic: bool = False) -> list[tuple[DataSet, tuple[SourceFile, ...]]]:
-    """The files that a data set or a task needs.
+    """Return all files of a data set, or those that `load` reads for a task.
 
-    Args:
-      name: a data set (all of its files) or a task (the files that `load` reads for it).
-      dynamic: for a task, whether grayscale training images are needed.
-
-    Raises:
-      RebarError: `name` is neither.
+    Raises RebarError if `name` is neither.
     """
     if name not in TASKS and name not in DATA_SETS:
         raise RebarError(
             f"unknown data set {name!r}; known data sets: {', '.join(DATA_SETS)}; "
             f"known tasks: {', '.join(TASKS)}{did_you_mean(name, [*DATA_SETS, *TASKS])}"
         )
+    data_set = DATA_SETS[name if name in DATA_SETS else TASKS[name].data_set]
+    files = dict(data_set.files)
     if name in DATA_SETS:
-        return [(DATA_SETS[name], tuple(DATA_SETS[name].files.values()))]
-    data_set = DATA_SETS[TASKS[name].data_set]
-    if data_set.name != "binarized_mnist":
-        roles = [role for role in data_set.files if not role.endswith("_labels")]
-        return [(data_set, tuple(data_set.files[role] for role in roles))]
-    if not dynamic:
-        return [(data_set, tuple(data_set.files.values()))]
-    gray = DATA_SETS["mnist"]
-    evaluation = tuple(data_set.files[role] for role in ("valid", "test"))
-    return [(data_set, evaluation), (gray, (gray.files["train_images"],))]
+        return [(data_set, tuple(files.values()))]
+    if data_set.name == "binarized_mnist" and dynamic:
+        gray = DATA_SETS["mnist"]
+        return [(data_set, (files["valid"], files["test"])), (gray, (gray.files["train_images"],))]
+    images = tuple(file for role, file in files.items() if not role.endswith("_labels"))
+    return [(data_set, images)]

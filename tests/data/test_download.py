@@ -122,7 +122,7 @@ def test_a_transfer_that_breaks_off(one_file, server, get, tmp_path, fault):
     if fault == "truncate":
         assert content_of(get()[0]) == one_file  # the second attempt
     else:
-        with pytest.raises(RebarError, match=r"no connection \(ReadTimeoutError\)"):
+        with pytest.raises(RebarError, match="no connection, or it stalled"):
             get()
         assert names_in(tmp_path / "mnist") == []
     assert time.monotonic() - begin < 5  # the server would hold the connection for 10 s
@@ -145,9 +145,7 @@ def test_offline_is_one_error_within_seconds(small, get, monkeypatch):
     assert time.monotonic() - begin < 10
 
 
-def test_an_interrupted_download_leaves_nothing_and_names_the_way_on(
-    one_file, get, lines, tmp_path, monkeypatch
-):
+def test_an_interrupted_download_leaves_nothing(one_file, get, lines, tmp_path, monkeypatch):
     def interrupted(origin, path, **options):
         path.write_bytes(one_file[:100])
         raise KeyboardInterrupt
@@ -155,7 +153,6 @@ def test_an_interrupted_download_leaves_nothing_and_names_the_way_on(
     monkeypatch.setattr(download, "_copy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         get()
-    assert "run the same command again" in lines[-1]
     assert names_in(tmp_path / "mnist") == []
     monkeypatch.undo()
 

@@ -70,7 +70,7 @@ def test_url_flags(small, tmp_path, flag, name):
         (["--timeout=0"], "flag --timeout=0"),
         (["--retries=-1"], "flag --retries=-1"),
         (["mnist"], "'mnist': unexpected"),
-        (["--datasets=mnist", "--source=gopher://x"], "cannot fetch from 'gopher://x'"),
+        (["--datasets=mnist", "--source=gopher://x"], "source 'gopher://x': must be"),
     ],
 )
 def test_mistakes_give_status_2_and_one_message(tmp_path, capsys, flags, message):

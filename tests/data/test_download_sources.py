@@ -57,10 +57,10 @@ def test_the_environment_variable_replaces_the_mirrors_but_not_the_argument(
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"source": "ftp://host/x"}, "cannot fetch from 'ftp://host/x'; give a folder"),
-        ({"source": "http:///x"}, "cannot fetch from"),
-        ({"source": "file://otherhost/x"}, "cannot fetch from"),
-        ({"source": "/no/such/folder"}, "source '/no/such/folder' is not a folder"),
+        ({"source": "ftp://host/x"}, "source 'ftp://host/x': must be a folder"),
+        ({"source": "http:///x"}, "must be a folder"),
+        ({"source": "file://otherhost/x"}, "must be a folder"),
+        ({"source": "/no/such/folder"}, "source '/no/such/folder': must be"),
         ({"urls": {"minst": "http://x"}}, "unknown data sets.*minst.*known: .*mnist"),
         ({"name": "minst"}, "unknown data set 'minst'; known data sets: binarized_mnist, mnist"),
     ],
