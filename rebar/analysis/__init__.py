@@ -1,1 +1,1 @@
-"""What is computed about estimators and runs, outside training."""
+"""Bias, variance and cost of estimators, and pictures of models."""

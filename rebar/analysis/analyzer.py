@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 from rebar import registry
 from rebar.analysis import bias_variance, references
-from rebar.analysis.meter import GROUPS, Meter, by_logits, by_weights
+from rebar.analysis.meter import Meter, by_logits, by_weights
 from rebar.core import enumeration
 from rebar.errors import RebarError
 
-LEAST_DRAWS = 2 * GROUPS
 EXACT = "Exact"
 
 
@@ -47,7 +46,7 @@ class Analyzer:
 
     Raises:
       RebarError: an unknown estimator, one for other latents or without a reference; "logits" of a
-        model that is not categorical; too few draws.
+        model that is not categorical.
     """
 
     def __init__(
@@ -66,11 +65,6 @@ class Analyzer:
         seed=0,
         jit=False,
     ):
-        if min(draws, reference_draws) < LEAST_DRAWS:
-            raise RebarError(
-                f"draws={draws}, reference_draws={reference_draws}: too few for standard errors; "
-                f"give {LEAST_DRAWS} or more"
-            )
         self._x = x
         self._by, self._draws, self._seed, self._jit = by, draws, seed, jit
         self._target = by_logits(model, x) if by == "logits" else by_weights(model)
@@ -117,7 +111,7 @@ class Analyzer:
           "n_samples", "evaluations" of f and "milliseconds" per estimate, and "seconds".
 
         Raises:
-          RebarError: too many states for an exact reference.
+          RebarError: too many states for an exact reference, or too few draws.
         """
         target = self._target
         if target.images:

@@ -138,8 +138,12 @@ class Meter:
           median over the groups, after one draw to warm up.
 
         Raises:
-          RebarError: no images.
+          RebarError: no images, or fewer than two draws per group.
         """
+        if n_draws < 2 * groups:
+            raise RebarError(
+                f"n_draws={n_draws}: too few for a standard error; give {2 * groups} or more"
+            )
         if not len(x):
             raise RebarError("no images: expected a batch; give x [B, D] with B >= 1")
         extra = 1 if c is None else 0

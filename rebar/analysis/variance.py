@@ -22,7 +22,6 @@ from rebar import noise
 from rebar.analysis.meter import GROUPS, Meter, Target, drawing, noise_keys, total
 from rebar.errors import RebarError
 
-LEAST_DRAWS = 4
 FIT_RATE = 0.01
 """Learning rate of Adam for control variates that are trained before a measurement."""
 
@@ -91,7 +90,7 @@ def estimator_variance(
       model: see `rebar.types.Model`.
       estimator: set up for the model.
       x: [B, D] in {0, 1}.
-      n_draws: number of estimates, at least LEAST_DRAWS.
+      n_draws: number of estimates, at least 4.
       seed: non-negative integer or several; more draws only append.
       n_samples: samples per example.
       jit: compile with XLA: takes seconds, then draws faster.
@@ -180,10 +179,6 @@ class VarianceMeter:
           position: non-negative integers, such as a step, on which the noise depends, too.
           groups: number of groups of draws, at least 2; fewer where not all had two draws.
         """
-        if n_draws < LEAST_DRAWS:
-            raise RebarError(
-                f"n_draws={n_draws}: too few for a standard error; give {LEAST_DRAWS} or more"
-            )
         x = tf.cast(x, self._model.compute_dtype)
         groups = max(2, min(groups, n_draws // 2))
         result, parts = {}, None

@@ -1,1 +1,1 @@
-"""Training: steps, moments, the loop over chunks of steps, evaluation, records, checkpoints."""
+"""Training: steps, optimizers, moments of gradients, evaluation, and the loop of a run."""

@@ -109,7 +109,7 @@ class Learner:
         return self.watched_step(x, noise)[:3]
 
     def watched_step(self, x: tf.Tensor, noise: Noise) -> tuple:
-        """As `step`, and the index into `watched` of the first number that is not finite, or 0."""
+        """Take a `step`; return also the index into `watched` of the first non-finite number."""
         estimate = checked_estimate(self.estimator, self.model, x, noise)
         if reserved := RESERVED & set(estimate.metrics):
             raise RebarError(

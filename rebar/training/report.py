@@ -5,53 +5,41 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from rebar.analysis.variance import VarianceMeter, fixed_batch
 from rebar.data.datasets import Dataset
 from rebar.runs import events, records
-from rebar.runs.images import Draw, Gallery
+from rebar.runs.images import Gallery
 from rebar.runs.printer import Printer
 from rebar.training.evaluate import Evaluator
 from rebar.training.learner import Learner
 from rebar.training.moments import OF_PART
-from rebar.training.schedule import Schedule
+from rebar.training.schedule import Options
 
 
 class Report:
-    """Measures, prints and writes the state of a run at the ends of its epochs.
-
-    Arguments are those of `Run`, and steps_per_epoch.
-    """
+    """Measures, prints and writes the state of a run at the ends of its epochs; see `Run`."""
 
     def __init__(
         self,
         learner: Learner,
         dataset: Dataset,
         folder: Path,
-        schedule: Schedule,
+        options: Options,
         steps_per_epoch: int,
-        *,
-        batch_size: int,
-        n_samples: int,
-        seed,
-        jit: bool,
-        label: str | None,
-        draw: Draw | None,
-        settings: Mapping[str, Any],
     ):
         self._learner = learner
         self._sets = {"Valid": dataset.valid, "Test": dataset.test}
         self._folder = folder
-        self._schedule = schedule
+        self._options = options
+        self._schedule = options.schedule
         self._steps_per_epoch = steps_per_epoch
-        self._seed = seed
-        self._settings = settings
-        self._evaluate = Evaluator(learner.model, learner.estimator, seed, jit)
-        self._meter = VarianceMeter(learner.model, learner.estimator, n_samples, jit, label)
-        self._batch = fixed_batch(dataset.train, batch_size, dataset.dynamic)
+        model, estimator, jit = learner.model, learner.estimator, options.jit
+        self._evaluate = Evaluator(model, estimator, options.seed, jit)
+        self._meter = VarianceMeter(model, estimator, options.n_samples, jit, options.label)
+        self._batch = fixed_batch(dataset.train, options.batch_size, dataset.dynamic)
         self._metrics = records.MetricsFile(folder / "metrics.jsonl")
-        self._gallery = Gallery(folder, draw)
+        self._gallery = Gallery(folder, options.draw)
 
     def truncate_after(self, step: int) -> str | None:
         """Drop records and pictures beyond the step of a checkpoint; return a note about it."""
@@ -72,8 +60,8 @@ class Report:
             contextlib.closing(events.Events(self._folder)) as self._events,
             contextlib.closing(Printer(self._schedule.log_format, last, step)) as self.printer,
         ):
-            if self._settings:
-                self._events.hparams(self._settings, self._folder.name)
+            if self._options.settings:
+                self._events.hparams(self._options.settings, self._folder.name)
             self.begin_epoch()
             yield
 
@@ -126,7 +114,7 @@ class Report:
     def _estimator_variance(self, step, scalars, alone):
         """Measure, print and return the conditional variances."""
         draws = self._schedule.variance_draws
-        measured = self._meter(self._batch, draws, self._seed, (step,))
+        measured = self._meter(self._batch, draws, self._options.seed, (step,))
         table = {label: values.record() for label, values in measured.items()}
         for label in sorted(table):
             self.printer.variance(step, label, table[label])

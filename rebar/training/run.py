@@ -13,9 +13,7 @@ import contextlib
 import signal
 import time
 import warnings
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,14 +21,15 @@ import numpy as np
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
 from rebar.runs import checkpoint, environment, files
-from rebar.runs.images import Draw
 from rebar.runs.lock import hold_run
 from rebar.training.blocks import Blocks
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.report import Report
-from rebar.training.schedule import DEFAULT, Schedule
+from rebar.training.schedule import Options, Schedule
 from rebar.types import capability
+
+__all__ = ["Run", "Schedule"]
 
 
 class Run:
@@ -41,63 +40,38 @@ class Run:
       dataset: training, validation and test images.
       folder: folder of the run, for checkpoints, metrics.jsonl, TensorBoard events and pictures.
       identity: JSON values that must equal those of a checkpoint (hparams, seed).
-      batch_size, n_samples, seed, jit: see `Blocks`.
-      schedule: see `Schedule`.
-      label: name of a single estimator in variance measurements.
-      say: prints a line that is not part of the log.
-      draw: draws pictures at evaluations without changing the model, see `runs.images`.
-      settings: values for TensorBoard's HPARAMS tab, if any.
+      **options: see `Options`.
 
     Raises:
       RebarError: the folder cannot be written, or its checkpoint is of another run.
     """
 
-    def __init__(
-        self,
-        learner: Learner,
-        dataset: Dataset,
-        folder,
-        identity: dict,
-        *,
-        batch_size: int,
-        n_samples: int = 1,
-        seed=0,
-        jit: bool = False,
-        schedule: Schedule = DEFAULT,
-        label: str | None = None,
-        say: Callable[[str], None] = print,
-        draw: Draw | None = None,
-        settings: Mapping[str, Any] = MappingProxyType({}),
-    ):
+    def __init__(self, learner: Learner, dataset: Dataset, folder, identity: dict, **options: Any):
         if dataset.grayscale and not capability(learner.model, "grayscale"):
             raise RebarError(
                 f"the images of {dataset.name!r} are grayscale: must be binary for "
                 f"{type(learner.model).__name__}; binarize them, e.g. images > 0.5, or give "
                 "Dataset(..., dynamic=True) to binarize training images at each use"
             )
+        settings = Options(**options)
         self._learner = learner
-        self._data = dataset
         self._folder = Path(folder)
         self._identity = identity
-        self._schedule = schedule
-        self._say = say
+        self._schedule = settings.schedule
+        self._say = settings.say
         self._blocks = Blocks(
-            learner, dataset.train, batch_size, n_samples, seed, jit, dataset.dynamic
-        )
-        self._environment = environment.versions() | environment.mode(jit) | environment.settings()
-        self._report = Report(
             learner,
-            dataset,
-            self._folder,
-            schedule,
-            self._blocks.steps_per_epoch,
-            batch_size=batch_size,
-            n_samples=n_samples,
-            seed=seed,
-            jit=jit,
-            label=label,
-            draw=draw,
-            settings=settings,
+            dataset.train,
+            settings.batch_size,
+            settings.n_samples,
+            settings.seed,
+            settings.jit,
+            dataset.dynamic,
+        )
+        mode = environment.mode(settings.jit)
+        self._environment = environment.versions() | mode | environment.settings()
+        self._report = Report(
+            learner, dataset, self._folder, settings, self._blocks.steps_per_epoch
         )
         self._epoch: list = []
         self._saved_at = time.monotonic()

@@ -1,6 +1,10 @@
-"""Training length, intervals of evaluations and checkpoints, and the format of the log."""
+"""Settings of a run: training length, intervals, log format, noise and outputs."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rebar.runs.images import Draw
 
 STEPS_2017 = 2_000_000
 
@@ -38,4 +42,25 @@ class Schedule:
         return min(self.training_steps, self.epochs * steps_per_epoch)
 
 
-DEFAULT = Schedule()
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Settings of a `Run`.
+
+    Attributes:
+      batch_size, n_samples, seed, jit: see `Blocks`.
+      schedule: see `Schedule`.
+      label: name of a single estimator in variance measurements.
+      say: prints a line that is not part of the log.
+      draw: draws pictures at evaluations without changing the model, see `runs.images`.
+      settings: values for TensorBoard's HPARAMS tab, if any.
+    """
+
+    batch_size: int
+    n_samples: int = 1
+    seed: Any = 0
+    jit: bool = False
+    schedule: Schedule = Schedule()
+    label: str | None = None
+    say: Callable[[str], None] = print
+    draw: Draw | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -166,8 +166,8 @@ def test_effective_images():
 
 
 def test_mistakes():
-    with pytest.raises(RebarError, match=r"draws=19.*give 20 or more"):
-        analyzer.Analyzer(None, None, None, draws=19)
+    with pytest.raises(RebarError, match=r"n_draws=19.*give 20 or more"):
+        Meter(TARGET, Noisy(OFFSET))(X, 19, 0)
     with pytest.raises(RebarError, match="no images"):
         Meter(TARGET, Noisy(OFFSET))(X[:0], 20, 0)
     model, x = tiny_model(7), tensor(images(3))
