@@ -53,11 +53,11 @@ def figure(records: list[dict], title: str = "") -> Figure:
                 axis.yaxis.set_minor_formatter(LogFormatter())
             if len(records) == 1:
                 axis.set_xticks([records[0]["epoch"]])
-        columns = min(2 * len(panels), len(lines))
+        rows = math.ceil(len(lines) / (2 * len(panels)))
         drawing.legend(
             *axes[0].get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=columns,
+            ncols=math.ceil(len(lines) / rows),
             frameon=False,
         )
         drawing.suptitle(title, fontsize=10, wrap=True)

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from rebar.analysis.bias_variance import SEEN
@@ -28,17 +27,6 @@ _GRADIENTS = {
     "weights": "-mean ELBO w.r.t. the weights of the inference network",
 }
 _CONTROLS = {"of the run": "as trained by the run", "initial": "at their initial values"}
-
-
-def plain(value):
-    """Convert a record for JSON, with null for non-finite numbers."""
-    if isinstance(value, dict):
-        return {name: plain(v) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value
 
 
 def table(record: dict) -> str:

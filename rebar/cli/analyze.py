@@ -101,6 +101,7 @@ def _analyze(values, arguments) -> None:
 
         from rebar.analysis import bias_figure, pictures, report
         from rebar.runs.files import write_json
+        from rebar.runs.records import plain
     if values.figure is not None:
         pictures.suffix(values.figure)
     if values.threads:
@@ -119,7 +120,7 @@ def _analyze(values, arguments) -> None:
                 variable.assign(value)
         epoch = subject.step / -(-len(data.train) // subject.hparams.batch_size)
         record = {**_about(subject, epoch), **analyzer()}
-        records.append(report.plain(record))
+        records.append(plain(record))
         write_json(output, {"analyses": records})
         if values.figure is not None:
             pictures.save(bias_figure.figure(records, _title(records[0])), values.figure)

@@ -169,8 +169,8 @@ class MetricsFile:
         Raises:
           RebarError: it cannot be written; names path and reason.
         """
-        plain = {"step": None, **_plain(record)} | {"step": int(record["step"])}
-        line = json.dumps(plain, allow_nan=False) + "\n"
+        values = {"step": None, **plain(record)} | {"step": int(record["step"])}
+        line = json.dumps(values, allow_nan=False) + "\n"
         try:
             with open(self.path, "ab") as file:
                 file.write(line.encode())
@@ -227,14 +227,14 @@ def _refuse(constant: str):
     raise ValueError(constant)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Convert a value for JSON; non-finite numbers become None."""
     if hasattr(value, "numpy"):
         value = value.numpy()
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(name): _plain(element) for name, element in value.items()}
+        return {str(name): plain(element) for name, element in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(element) for element in value]
+        return [plain(element) for element in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
