@@ -39,6 +39,8 @@ _RECORDED = (
     *("training_steps", "epochs", "eval_freq", "eval_samples"),
     *("variance_freq", "variance_draws"),
 )
+MAX_THREADS = 1024
+
 _LEAST = {"training_steps": 1, "eval_samples": 1, "variance_draws": 4}
 """Lower bounds of the integers that must not be 0."""
 
@@ -75,6 +77,15 @@ class Settings(Schedule):
             value, least = getattr(self, field.name), _LEAST.get(field.name, 0)
             if field.type is int and (type(value) is not int or value < least):
                 raise RebarError(f"{field.name}={value!r}: must be an integer, at least {least}")
+        if not isinstance(self.draw, bool):
+            raise RebarError(f"draw={self.draw!r}: must be True or False")
+        epochs = self.keep_epochs
+        if not isinstance(epochs, tuple | list) or any(type(e) is not int or e < 1 for e in epochs):
+            raise RebarError(f"keep_epochs={epochs!r}: must be integers from 1, e.g. (1, 5, 25)")
+        if not isinstance(self.save_seconds, int | float) or not self.save_seconds >= 0:
+            raise RebarError(f"save_seconds={self.save_seconds!r}: must be a number, at least 0")
+        if self.threads > MAX_THREADS:
+            raise RebarError(f"threads={self.threads}: must be at most {MAX_THREADS}")
         if self.jit not in ("auto", "on", "off"):
             raise RebarError(f'jit={self.jit!r}: must be "auto", "on" or "off"')
         if self.log_format not in FORMATS:

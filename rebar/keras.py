@@ -6,7 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar.functional.categorical import METHODS
+from rebar.core.validity import Validity
+from rebar.errors import RebarError
+from rebar.functional.arguments import require_numbers
+from rebar.functional.categorical import METHODS, logits_of
 from rebar.functional.method import choose
 from rebar.functional.straight_through import LAYERS
 
@@ -30,7 +33,8 @@ class StraightThrough(keras.layers.Layer):
     drawn in float32.
 
     Raises:
-      RebarError: an unknown method or an option that it does not take.
+      RebarError: an unknown method, an option that it does not take, an invalid kl_weight, or
+        logits that are NaN or not [B, ..., C].
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class StraightThrough(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         choose({name: METHODS[name] for name in LAYERS}, method, options or {})
+        if not isinstance(kl_weight, int | float) or not 0 <= kl_weight < np.inf:
+            raise RebarError(f"kl_weight={kl_weight!r}: must be a finite number, at least 0")
         self.method, self.seed, self.kl_weight = method, seed, kl_weight
         self.options = dict(options or {})
         # Raises for invalid options now, rather than in the first call.
@@ -60,6 +66,10 @@ class StraightThrough(keras.layers.Layer):
     def call(self, logits: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, ..., C] logits -> [B, ..., C] one-hot."""
         inputs = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
+        inputs = logits_of(inputs)
+        validity = Validity()
+        require_numbers(inputs, validity)
+        inputs = validity.apply(inputs)
         if self.kl_weight:
             log_ratio = tf.nn.log_softmax(inputs) + np.log(inputs.shape[-1])
             divergences = tf.nn.softmax(inputs) * log_ratio
@@ -71,6 +81,7 @@ class StraightThrough(keras.layers.Layer):
             z = LAYERS[self.method](inputs, **self.options, seed=self.seed, step=step).z
         else:
             z = tf.one_hot(tf.argmax(inputs, axis=-1), inputs.shape[-1], dtype=inputs.dtype)
+            z = validity.apply(z)
         return tf.cast(z, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

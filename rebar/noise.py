@@ -79,6 +79,8 @@ def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
 
 def fold_in(key: tf.Tensor, step: Any) -> tf.Tensor:
     """Derive the key [2] of a step, an integer or integer tensor, from a key [2]."""
+    if isinstance(step, int) and not -(2**31) <= step < 2**31:
+        raise RebarError(f"step={step}: must be below 2**31; use the rest as part of the seed")
     step = tf.convert_to_tensor(step)
     if not step.dtype.is_integer or step.shape.rank not in (0, None):
         raise RebarError(

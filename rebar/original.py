@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise, registry
-from rebar.data.images import images_of
+from rebar.data.images import check_binary, images_of
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.estimators.base import checked_estimate
@@ -22,6 +22,7 @@ from rebar.factory import make_learner
 from rebar.hparams import HParams
 from rebar.training.evaluate import Evaluator
 from rebar.training.moments import OF_PART
+from rebar.types import capability
 
 BLOCK = 100
 """Steps between rescalings of the moments' vectors."""
@@ -93,7 +94,10 @@ class SBN:
 
     def _arguments(self, x, n_samples):
         model = self.learner.model
+        n_samples = self.hparams.n_samples if n_samples is None else n_samples
         x = images_of(x, "x", model.n_input).astype(model.compute_dtype)
+        if not capability(model, "grayscale"):
+            check_binary(x, "x", self.model_name)
         if not len(x):
             raise RebarError(f"x of shape {list(x.shape)}: must be a batch of at least one image")
         if not isinstance(n_samples, int | np.integer) or n_samples < 1:
@@ -102,7 +106,7 @@ class SBN:
         keys = np.stack([noise.key(self._seed, stream, self.learner.steps) for stream in streams])
         return tf.constant(x), tf.constant(keys), int(n_samples)
 
-    def partial_fit(self, x, n_samples: int = 1):
+    def partial_fit(self, x, n_samples: int | None = None):
         """Run a training step on x [B, n_input] in {0, 1} with n_samples samples per example.
 
         Returns:
@@ -125,7 +129,7 @@ class SBN:
             values.get("temperature", self.hparams.temperature),
         )
 
-    def partial_grad(self, x, n_samples: int = 1):
+    def partial_grad(self, x, n_samples: int | None = None):
         """Return the gradient of `partial_fit` for this batch, without updating the weights.
 
         Returns:

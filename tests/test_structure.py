@@ -20,13 +20,14 @@ MAY_IMPORT = {
     "hparams": ["data.sources", "errors", "registry"],
     "runs": ["errors"],
     "functional": ["core", "errors", "noise"],
-    "keras": ["functional"],
+    "keras": ["core.validity", "errors", "functional"],
     "models": ["core", "errors", "noise", "types"],
     "estimators": ["core", "errors", "noise", "registry", "types"],
     "styles": [],
     "analysis": [
         *(
             "core",
+            "data.images",
             "errors",
             "estimators.base",
             "noise",
@@ -53,7 +54,7 @@ MAY_IMPORT = {
     "original": [
         *("data.images", "data.sources", "errors", "estimators.base", "factory", "hparams"),
         *("noise", "registry"),
-        *("training.evaluate", "training.moments"),
+        *("training.evaluate", "training.moments", "types"),
     ],
     "experiment": [
         *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams", "models"),

@@ -20,7 +20,9 @@ import tensorflow as tf
 
 from rebar import noise
 from rebar.analysis.meter import GROUPS, Meter, Target, drawing, noise_keys, total
+from rebar.data.images import check_binary, check_range
 from rebar.errors import RebarError
+from rebar.types import capability
 
 FIT_RATE = 0.01
 """Learning rate of Adam for control variates that are trained before a measurement."""
@@ -104,6 +106,9 @@ def estimator_variance(
     Raises:
       RebarError: no images, or n_draws, n_samples or fit_steps too small.
     """
+    check_range(np.asarray(x), "x")
+    if not capability(model, "grayscale"):
+        check_binary(np.asarray(x), "x", type(model).__name__)
     meter = VarianceMeter(model, estimator, n_samples, jit, label)
     if fit_steps is None:
         meter.warn_of_untrained()

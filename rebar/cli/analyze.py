@@ -70,6 +70,7 @@ def define_flags() -> flags.FlagValues:
         0,
         "Intra-op threads; 0 leaves the choice to TensorFlow.",
         lower_bound=0,
+        upper_bound=1024,
     )
     define("list", "plugins", "", frame.PLUGINS)
     return values

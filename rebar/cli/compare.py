@@ -11,6 +11,7 @@ Arguments are folders of runs, folders that contain these, globs, or files with 
 architecture, and compare.csv and compare.md for all of them, as docs/compare.md describes.
 """
 
+import os
 import re
 import sys
 import time
@@ -88,7 +89,7 @@ def _update(arguments, values, before, printed):
         return before
     comparisons = groups.comparisons(logs)
     table = tables.rows(comparisons, values.reference, values.part)
-    drawn, output = [], Path(values.output).expanduser()
+    drawn, output = [], Path(os.path.expanduser(values.output))
     for comparison in comparisons:
         figure = figures.draw(comparison, values.panels, values.x, values.part)
         if figure is not None:

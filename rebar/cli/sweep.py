@@ -11,6 +11,7 @@ runs are skipped.
 """  # noqa: E501
 
 import functools
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def _sweep(values, arguments, train_flags: list[str], command: str) -> int:
     local = values.engine == "pool"
     if local and values.engine_options:
         raise RebarError("--engine_options apply only to --engine=slurm; remove them")
-    sweep_dir = Path(values.sweep_dir).expanduser()
+    sweep_dir = Path(os.path.expanduser(values.sweep_dir))
     options = cluster.parse_options(values.engine_options)
     if values.workers:
         options["array_parallelism"] = values.workers

@@ -58,7 +58,7 @@ def read(arguments: Iterable[str]) -> tuple[list[Run], list[str]]:
 def _paths(arguments, problems) -> Iterator[Path]:
     """Run folders and files, in order."""
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = Path(os.path.expanduser(argument))
         paths = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not paths:
             problems.append(f"{argument}: no such file or folder")

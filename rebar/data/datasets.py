@@ -47,6 +47,10 @@ class Dataset:
     dynamic: bool = False
 
     def __post_init__(self):
+        if not isinstance(self.dynamic, bool):
+            raise RebarError(f"dynamic={self.dynamic!r}: must be True or False")
+        if any(not isinstance(n, int | np.integer) or n < 1 for n in self.image_shape):
+            raise RebarError(f"image_shape={self.image_shape!r}: must be two positive integers")
         pixels = int(np.prod(self.image_shape))
         for split in ("train", "valid", "test"):
             images_of(getattr(self, split), split, pixels)
@@ -86,7 +90,7 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
         raise RebarError(
             f"task {task!r} has grayscale images: they are not binarized; remove dynamic_b=true"
         )
-    read = functools.partial(_read, data_dir=Path(data_dir).expanduser())
+    read = functools.partial(_read, data_dir=Path(os.path.expanduser(data_dir)))
     if data_set.name == "binarized_mnist":
         train, valid, test, description = _binarized_mnist(read, data_set, dynamic)
     else:

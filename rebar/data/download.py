@@ -55,7 +55,7 @@ def ensure(
     if unknown := sorted(set(urls or {}) - set(DATA_SETS)):
         raise RebarError(f"urls for unknown data sets {unknown}; known: {', '.join(DATA_SETS)}")
     source = source if source is not None else os.environ.get("REBAR_DATA_SOURCE") or None
-    data_dir = Path(data_dir).expanduser()
+    data_dir = Path(os.path.expanduser(data_dir))
     paths = []
     for data_set, wanted in needed(name, dynamic):
         if not data_set.files:
@@ -109,7 +109,7 @@ def _origins(data_set: DataSet, file: SourceFile, chosen) -> Sequence[str | Path
             return [text]
         base = text.rstrip("/")
         return [f"{b}/{n}" for b in (base, f"{base}/{data_set.name}") for n in file.names]
-    folder = Path(text).expanduser()
+    folder = Path(os.path.expanduser(text))
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         folder = Path(urllib.request.url2pathname(parts.path))
     if folder.is_file() and folder.name in file.names:

@@ -43,6 +43,14 @@ def check_range(values: np.ndarray, name: str) -> None:
     raise RebarError(f"{name} has values from {low:g} to {high:g}: must be in [0, 1]; {fix}")
 
 
+def check_binary(images: np.ndarray, name: str, model: str) -> None:
+    """Raise RebarError if not all pixels are 0 or 1."""
+    if not is_binary(np.asarray(images)):
+        raise RebarError(
+            f"{name} is grayscale: must be binary for {model}; binarize it, e.g. {name} > 0.5"
+        )
+
+
 def is_binary(images: np.ndarray) -> bool:
     """Whether all pixels are 0 or 1."""
     if images.dtype.kind == "b":

@@ -142,6 +142,12 @@ def checked_estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: No
                     "order of the variables"
                 )
     require_rank(estimate.objective, 1, f"the objective that {name}.estimate() returned")
+    rows, batch = estimate.objective.shape[0], x.shape[0]
+    if rows is not None and batch and (rows < batch or rows % batch):
+        raise RebarError(
+            f"{name}.estimate() returned an objective of shape [{rows}] for {batch} examples: must "
+            "have one value per row, a multiple of that; return rollout.objective"
+        )
     checked_metrics(estimator, "estimate", estimate.metrics)
     return estimate
 

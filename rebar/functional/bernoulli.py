@@ -163,6 +163,9 @@ def problem(
             options[name] = arguments.option_of(
                 options[name], name, logits, validity, *shapes, above_0=name == "temperature"
             )
+    for name in ("muprop_relaxation", "differentiable"):
+        if not isinstance(options.get(name, True), bool | np.bool_):
+            raise RebarError(f"{name}={options[name]!r}: must be True or False")
     single = source.logits.shape.rank == 1
 
     def rows(u):

@@ -215,7 +215,7 @@ def run_name(hparams: HParams, seed: int) -> str:
 
 def run_folder(working_dir: str | os.PathLike, hparams: HParams, seed: int) -> Path:
     """Return the folder of a run."""
-    return Path(working_dir).expanduser() / run_name(hparams, seed)
+    return Path(os.path.expanduser(working_dir)) / run_name(hparams, seed)
 
 
 def _unknown(name: str) -> str:
