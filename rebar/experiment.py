@@ -264,6 +264,7 @@ def load_model(folder: str | os.PathLike) -> Trained:
             f"load_model({folder!r}): must be the folder of a run; use e.g. "
             'rebar.load_model("runs/SBNDisARM-digits-...")'
         )
+    folder = os.path.expanduser(folder)
     saved = checkpoint.latest(folder)
     if saved is None:
         raise RebarError(

@@ -71,6 +71,20 @@ def test_switches_of_methods_are_booleans(option):
         )
 
 
+def test_a_method_of_the_other_family_names_it():
+    for method, family, other in (
+        ("reinmax", "bernoulli", "categorical"),
+        ("disarm", "categorical", "bernoulli"),
+    ):
+        with pytest.raises(RebarError, match=f"use family='{other}'"):
+            rebar.estimate_gradient(method, len, LOGITS, family=family, seed=0, step=0)
+
+
+def test_models_take_images_as_they_are_loaded(sbn):
+    for images in (X.astype(np.uint8), X.astype(bool)):
+        np.testing.assert_array_equal(sbn.learner.model(images), sbn.learner.model(X))
+
+
 def test_a_step_must_fit():
     with pytest.raises(RebarError, match=r"must be below 2\*\*31"):
         rebar.straight_through.st(LOGITS, seed=0, step=2**32)

@@ -90,6 +90,12 @@ def estimate_gradient(
             f"available: {', '.join(_FAMILIES)}"
         )
     module = _FAMILIES[family]
+    others = [name for name, m in _FAMILIES.items() if name != family and method in [*m.METHODS]]
+    if others and method not in [*module.METHODS]:
+        raise RebarError(
+            f"{method!r} is a method for {others[0]} logits, given: family={family!r}; use "
+            f"family={others[0]!r}"
+        )
     chosen = choose(module.METHODS, method, options)
     options = chosen.defaults | {name: o for name, o in options.items() if o is not None}
     logits = module.logits_of(logits)

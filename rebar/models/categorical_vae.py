@@ -184,12 +184,12 @@ class CategoricalVAE(keras.Model):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Mean-field reconstruction: pixel probabilities [B, D] of x [B, D]."""
-        (logits,) = self.posterior_logits(tf.convert_to_tensor(x, self.compute_dtype), ())
+        (logits,) = self.posterior_logits(tf.cast(x, self.compute_dtype), ())
         return tf.sigmoid(self.decode(tf.nn.softmax(logits)))
 
     def reconstruct(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """Pixel probabilities [N, D] at posterior samples of x [B, D]."""
-        x = tf.convert_to_tensor(x, self.compute_dtype)
+        x = tf.cast(x, self.compute_dtype)
         rollout = self.rollout(x, self.hard_sampler(noise), noise.n_samples)
         return tf.sigmoid(self.decode(rollout.samples[0]))
 
@@ -202,7 +202,7 @@ class CategoricalVAE(keras.Model):
 
     def score(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The S-sample bound on log p(x) in nats: x [B, D] -> [B], S = noise.n_samples."""
-        x = tf.convert_to_tensor(x, self.compute_dtype)
+        x = tf.cast(x, self.compute_dtype)
         rollout = self.rollout(x, self.hard_sampler(noise), noise.n_samples)
         return bounds.multi_sample(bounds.split_samples(rollout.log_weight, noise.n_samples))
 

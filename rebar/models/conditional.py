@@ -138,6 +138,6 @@ class SingleLayerConditional(_HalvedImages):
         return self.reconstruct(x, noise)
 
     def _decode(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> tf.Tensor:
-        x = tf.convert_to_tensor(x, self.compute_dtype)
+        x = tf.cast(x, self.compute_dtype)
         samples, _ = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
         return tf.sigmoid(self.generator(samples[-1], layer=0))

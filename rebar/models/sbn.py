@@ -186,7 +186,7 @@ class SigmoidBeliefNetwork(keras.Model):
         return self._decode(x, samplers.hard(noise), noise.n_samples)
 
     def _decode(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> tf.Tensor:
-        x = tf.convert_to_tensor(x, self.compute_dtype)
+        x = tf.cast(x, self.compute_dtype)
         samples, _ = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
         return tf.sigmoid(self.generator(samples[0], layer=0))
 
@@ -198,7 +198,7 @@ class SigmoidBeliefNetwork(keras.Model):
           x: [B, D] images, for conditional models.
         """
         if x is not None:
-            x = tf.convert_to_tensor(x, self.compute_dtype)
+            x = tf.cast(x, self.compute_dtype)
         sampler = samplers.hard(noise)
         logits = self.prior_logits(x)
         logits = tf.tile(logits, [noise.uniforms[-1].shape[0] // logits.shape[0], 1])
@@ -209,7 +209,7 @@ class SigmoidBeliefNetwork(keras.Model):
 
     def score(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The S-sample bound on log p(x) in nats: x [B, D] -> [B], S = noise.n_samples."""
-        x = tf.convert_to_tensor(x, self.compute_dtype)
+        x = tf.cast(x, self.compute_dtype)
         rollout = self.rollout(x, samplers.hard(noise), noise.n_samples)
         return bounds.multi_sample(bounds.split_samples(rollout.objective, noise.n_samples))
 
