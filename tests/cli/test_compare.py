@@ -115,7 +115,11 @@ def test_live_follows_a_run_until_ctrl_c(runs, tmp_path):
     output = tmp_path / "out"
     command = [sys.executable, "-m", "rebar.cli.compare", str(runs), f"--output={output}"]
     process = subprocess.Popen(
-        [*command, "--live=0.2", "--panels=elbo"], stdout=subprocess.PIPE, text=True
+        [*command, "--live=0.2", "--panels=elbo"],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A background job may have been started with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdout.readline().startswith("4 runs, up to step 300:")

@@ -65,6 +65,10 @@ def arguments_of(words, run_folder):
             yield "runs" if word == "/tmp/rebar" else word
 
 
+def interrupt(seconds):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [pytest.param(name, words, id=" ".join(words)) for _, name, words in EXAMPLES],
@@ -79,7 +83,7 @@ def test_example_is_accepted(name, words, run_folder, inputs, monkeypatch):
     elif name == "download":
         monkeypatch.setattr(download, "ensure", lambda *args, **more: started.append(args))
     elif name == "compare":
-        monkeypatch.setattr(compare, "_live", lambda job, seconds: job.refresh())
+        monkeypatch.setattr(compare.time, "sleep", interrupt)
     elif name == "analyze":
         arguments += ["--draws=20", "--batch_size=2"]
     elif name == "sweep":

@@ -118,7 +118,7 @@ def test_missing_data_that_may_not_be_fetched(refused, tmp_path, flag):
 def test_data_may_be_fetched(refused, tmp_path, value):
     """From a folder that is not there, so that nothing is fetched in the end."""
     message = refused("--hparams=task=omni", f"--download={value}", "--source=/not/there")
-    assert "source '/not/there' is not a folder" in message
+    assert "source '/not/there': must be a folder" in message
 
 
 def test_a_corrupt_data_file(refused, tmp_path):

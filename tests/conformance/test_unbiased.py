@@ -196,7 +196,7 @@ def test_reinforce_is_unbiased_at_few_rows(n_layer, rows):
 
 
 def test_fault_centring_that_counts_the_row_itself(monkeypatch):
-    monkeypatch.setattr(reinforce, "centre", lambda f: f - tf.reduce_mean(f))
+    monkeypatch.setattr(reinforce, "center", lambda f: f - tf.reduce_mean(f))
     model = tiny_model(1)
     mean, truth = mean_over_all_outcomes(registered("SBN", model), model, 2)
     assert np.max(np.abs(mean - truth)) > 0.1 * np.max(np.abs(truth))

@@ -195,7 +195,7 @@ def test_exactly_unbiased_at_few_examples(name, n_layer, n_samples, examples):
 
 
 def test_fault_a_bound_compared_with_itself(monkeypatch):
-    monkeypatch.setattr(reinforce, "centre", lambda f: f - tf.reduce_mean(f))
+    monkeypatch.setattr(reinforce, "center", lambda f: f - tf.reduce_mean(f))
     model = tiny_model(1)
     mean = mean_over_all_outcomes(follower("SBN", model, 2, multi_sample=True), model, 2, 2)
     truth = flat(enumeration.bound_and_gradient(model, images(2), 2).gradients)
