@@ -305,7 +305,11 @@ def test_value_carries_the_variables_of_f():
 def test_errors_of_functions(monkeypatch):
     seeds = {"seed": 0, "step": 0}
     for message, call in {
-        "unknown method 'disarm'.*available: exact, reinforce, loo, st": ("disarm", quadratic, FEW),
+        "unknown method 'nothing'.*available: exact, reinforce, loo, st": (
+            "nothing",
+            quadratic,
+            FEW,
+        ),
         "draws: unknown option of reinmax; .*: temperature; ": ("reinmax", quadratic, FEW),
         r"f of shape \[2, 4\]: .* shape \[2\]": ("loo", lambda z: z[:, 0], FEW),
         r"logits of shape \[4\]: .*\[B, ..., C\]": ("loo", quadratic, FEW[0, 0]),
