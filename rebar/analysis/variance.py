@@ -104,7 +104,8 @@ def estimator_variance(
       label -> `Measured`.
 
     Raises:
-      RebarError: no images, or n_draws, n_samples or fit_steps too small.
+      RebarError: no images, pixels out of range or grayscale for a binary model, or n_draws,
+        n_samples or fit_steps too small.
     """
     check_range(np.asarray(x), "x")
     if not capability(model, "grayscale"):

@@ -101,12 +101,12 @@ class Run:
 
     @property
     def categorical(self) -> bool:
-        """Whether its model is a registered one with categorical latents."""
+        """True for a registered model with categorical latents."""
         model = self.hparams.get("model")
         return model in registry.names() and registry.entry(model).latents == "categorical"
 
     def facts(self, label: str) -> dict[str, Any]:
-        """Of an estimator: "unbiased" and "evaluations" (per training step), None where unknown.
+        """Facts of an estimator: "unbiased", "evaluations" per training step; None where unknown.
 
         Recorded, or derived for output of the 2017 script.
         """

@@ -65,7 +65,7 @@ class Dataset:
 
     @functools.cached_property
     def grayscale(self) -> bool:
-        """Whether a model is trained or evaluated on pixels between 0 and 1."""
+        """True if a model is trained or evaluated on pixels between 0 and 1."""
         trained = () if self.dynamic else (self.train,)
         return not all(map(is_binary, (*trained, self.valid, self.test)))
 

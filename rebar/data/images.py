@@ -52,7 +52,7 @@ def check_binary(images: np.ndarray, name: str, model: str) -> None:
 
 
 def is_binary(images: np.ndarray) -> bool:
-    """Whether all pixels are 0 or 1."""
+    """Return True if all pixels are 0 or 1."""
     if images.dtype.kind == "b":
         return True
     return bool(((images == 0) | (images == 1)).all())

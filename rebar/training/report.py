@@ -108,7 +108,7 @@ class Report:
         self._events.images(step, images)
 
     def _is_due(self, frequency):
-        """Whether a multiple of `frequency` epochs is done; false for 0."""
+        """Return True at multiples of `frequency` epochs; False for 0."""
         return frequency > 0 and self._learner.steps % (frequency * self._steps_per_epoch) == 0
 
     def _estimator_variance(self, step, scalars, alone):
