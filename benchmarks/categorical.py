@@ -59,8 +59,9 @@ def hparams(model, of, draws):
 def training(settings, jit):
     """A function that takes STEPS steps and returns milliseconds a step; whether it compiles."""
     images = common.random_images(BATCH * STEPS).astype(np.float32)
-    compiled = common.is_compiled(settings, jit)
-    learner = make_learner(settings, images.mean(0), conditional=False)
+    estimator = registry.make_estimator(settings.model, settings)
+    compiled = common.is_compiled(estimator, jit)
+    learner = make_learner(settings, estimator, images.mean(0), conditional=False)
     blocks = Blocks(learner, images, BATCH, settings.n_samples, jit=compiled)
 
     def measure():

@@ -125,11 +125,9 @@ def random_images(count, pixels=PIXELS):
     return (grey < 256 * _INK).view(np.uint8)
 
 
-def is_compiled(hparams, jit="auto"):
+def is_compiled(estimator, jit="auto"):
     """Whether `rebar_train.py --jit=...` compiles the steps."""
-    return jit == "on" or (
-        jit == "auto" and registry.make_estimator(hparams.model, hparams).jit_pays
-    )
+    return jit == "on" or (jit == "auto" and estimator.jit_pays)
 
 
 class Training:
@@ -152,12 +150,13 @@ class Training:
         from rebar.training.threads import choose_threads
 
         batch, n_samples = hparams.batch_size, hparams.n_samples
-        compiled = is_compiled(hparams, jit)
+        estimator = registry.make_estimator(hparams.model, hparams)
+        compiled = is_compiled(estimator, jit)
         choose_threads(0, compiled, batch * n_samples, hparams.n_hidden)
         self.mode = "jit" if compiled else "ops"
         self.block = noise.block_steps(batch * n_samples * hparams.n_layer * hparams.n_hidden)
         images = random_images(_whole_blocks(batch * self.block))
-        self.learner = make_learner(hparams, images.mean(0), conditional=False)
+        self.learner = make_learner(hparams, estimator, images.mean(0), conditional=False)
         self._blocks = Blocks(self.learner, images, batch, n_samples, jit=compiled)
         self._step = 0
 

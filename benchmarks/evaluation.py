@@ -40,6 +40,7 @@ def case_worker(pipe, settings, family, data_dir, n_images, n_samples):
 
     False ends it; it then sends the peak of its resident memory in MB.
     """
+    from rebar import registry
     from rebar.factory import make_learner
     from rebar.hparams import HParams
     from rebar.training.evaluate import Evaluator
@@ -48,10 +49,11 @@ def case_worker(pipe, settings, family, data_dir, n_images, n_samples):
     start_memory = common.peak_memory()
     hparams = HParams(**settings)
     rows = hparams.batch_size * hparams.n_samples
-    jit = common.is_compiled(hparams)
+    estimator = registry.make_estimator(hparams.model, hparams)
+    jit = common.is_compiled(estimator)
     threads = choose_threads(0, jit, rows, hparams.n_hidden)
     images, mean = load_images(data_dir, n_images)
-    learner = make_learner(hparams, mean, conditional=family == "conditional")
+    learner = make_learner(hparams, estimator, mean, conditional=family == "conditional")
     evaluate = Evaluator(learner.model, learner.estimator, jit=jit)
     start = time.perf_counter()
     evaluate(images[:WARM_UP], n_samples)

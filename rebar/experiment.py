@@ -21,7 +21,7 @@ from rebar.data import ensure, load
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
-from rebar.factory import estimator_facts, make_learner
+from rebar.factory import make_learner
 from rebar.hparams import HParams, run_folder
 from rebar.hparams.presets import parse_hparams, preset
 from rebar.models.categorical_vae import CategoricalVAE
@@ -166,7 +166,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     threads = choose_threads(settings.threads, jit, rows, hparams.n_hidden, settings.cores)
     seed = (settings.seed, hparams.trial)
     conditional = TASKS[hparams.task].conditional
-    learner = make_learner(hparams, data.mean, conditional, seed, estimator=estimator)
+    learner = make_learner(hparams, estimator, data.mean, conditional, seed)
 
     folder = run_folder(settings.working_dir, hparams, settings.seed)
     identity = {"hparams": hparams.to_dict(), "seed": settings.seed}
@@ -175,8 +175,8 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
         "label": label,
         "network": type(learner.model).__name__,
         "objective": learner.model.objective_name + _followed(estimator, hparams.n_samples),
-        "unbiased": learner.estimator.unbiased,
-        "estimators": estimator_facts(hparams, learner, label),
+        "unbiased": estimator.unbiased,
+        "estimators": estimator_facts(hparams, estimator),
         "coupling": hparams.effective_coupling,
         "data": data.description,
         "jit": jit,
@@ -215,6 +215,22 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     write_json(folder / "hparams.json", {**identity, **about, "versions": environment.versions()})
     signal = run.train()
     return trained._replace(step=learner.steps, signal=signal)
+
+
+def estimator_facts(hparams: HParams, estimator: Estimator) -> dict[str, dict]:
+    """Return label -> properties of each estimator of a run, for comparisons.
+
+    "unbiased": for its objective, at the model that it is set up for; "evaluations": evaluations
+    of f per step with a full minibatch, in full passes of one row (as in `estimator_variance`).
+    """
+    layers, samples, batch = hparams.n_layer, hparams.n_samples, hparams.batch_size
+    return {
+        name: {
+            "unbiased": bool(e.unbiased),
+            "evaluations": e.evaluations(layers, samples) * batch,
+        }
+        for name, e in estimator.members(hparams.entry.label).items()
+    }
 
 
 def _warn_of_default(hparams: HParams) -> None:
@@ -280,7 +296,9 @@ def load_model(folder: str | os.PathLike) -> Trained:
     registry.entry(saved.metadata["hparams"]["model"])  # raises for an estimator of a plug-in
     # Hyperparameters that are newer than the run have their defaults.
     hparams = HParams.from_dict(HParams().to_dict() | saved.metadata["hparams"])
-    learner = make_learner(hparams, saved.extra["input_mean"], TASKS[hparams.task].conditional)
+    estimator = registry.make_estimator(hparams.model, hparams)
+    conditional = TASKS[hparams.task].conditional
+    learner = make_learner(hparams, estimator, saved.extra["input_mean"], conditional)
     with warnings.catch_warnings():
         # latest() has reported damaged checkpoints.
         warnings.simplefilter("ignore", RuntimeWarning)

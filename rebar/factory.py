@@ -4,8 +4,9 @@ import itertools
 import os
 from pathlib import Path
 
-from rebar import noise, registry
+from rebar import noise
 from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
 from rebar.hparams import HParams
 from rebar.models.categorical_vae import HIDDEN, CategoricalVAE
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
@@ -97,18 +98,14 @@ def make_model(
 
 def make_learner(
     hparams: HParams,
+    estimator: Estimator,
     mean,
     conditional: bool,
     seed=0,
     freeze_generator: bool = False,
-    estimator=None,
 ) -> Learner:
-    """Return the training state of a model and its estimator; see `make_model`.
-
-    `estimator` is the result of `registry.make_estimator`, if available.
-    """
+    """Return the training state of an estimator and a new model; see `make_model`."""
     model = make_model(hparams, mean, conditional, seed)
-    estimator = estimator or registry.make_estimator(hparams.model, hparams)
     estimator.setup(model, noise.initializer_seed(seed, "estimator"))
     return Learner(
         model,
@@ -124,20 +121,3 @@ def make_learner(
             hparams.optimizer,
         ),
     )
-
-
-def estimator_facts(hparams: HParams, learner: Learner, label: str) -> dict[str, dict]:
-    """Return label -> properties of each estimator of a run, for comparisons.
-
-    "unbiased": for its objective, at this model; "evaluations": evaluations of f per step with a
-    full minibatch, in full passes of one row (as in `estimator_variance`). `label` is that of the
-    estimator if it does not track others.
-    """
-    estimator, layers = learner.estimator, len(learner.model.n_units)
-    return {
-        name: {
-            "unbiased": bool(e.unbiased),
-            "evaluations": e.evaluations(layers, hparams.n_samples) * hparams.batch_size,
-        }
-        for name, e in estimator.members(label).items()
-    }

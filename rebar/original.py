@@ -70,8 +70,10 @@ class SBN:
                 f"n_input={hparams.n_input}: must be {mean_xs.size}, the size of mean_xs; remove it"
             )
         self._seed = (seed, hparams.trial)
+        estimator = registry.make_estimator(name, self.hparams)
+        conditional = TASKS[hparams.task].conditional
         self.learner = make_learner(
-            self.hparams, mean_xs, TASKS[hparams.task].conditional, self._seed, eval_mode
+            self.hparams, estimator, mean_xs, conditional, self._seed, eval_mode
         )
         self._step = tf.function(self._fit, autograph=False)
         self._gradient = tf.function(self._estimate, autograph=False)

@@ -1,5 +1,6 @@
 """A tiny run on the 8x8 digits, for tests of what is done with a run's folder."""
 
+from rebar import registry
 from rebar.data import TASKS, load
 from rebar.factory import make_learner
 from rebar.hparams import HParams
@@ -11,7 +12,8 @@ def train(parent, task: str, steps: int, **changes):
     settings = {"model": "SBNNVIL", "n_layer": 2, "n_hidden": 4, **changes}
     hparams = HParams(task=task, **settings)
     data = load(task, parent)
-    learner = make_learner(hparams, data.mean, TASKS[task].conditional)
+    estimator = registry.make_estimator(hparams.model, hparams)
+    learner = make_learner(hparams, estimator, data.mean, TASKS[task].conditional)
     folder = parent / f"run-{task}"
     identity = {"hparams": hparams.to_dict(), "seed": 0}
     schedule = Schedule(training_steps=steps, eval_freq=0)

@@ -9,7 +9,7 @@ import tensorflow as tf
 import rebar
 from rebar.cli import train as train_command
 from rebar.errors import RebarError
-from rebar.factory import make_learner
+from rebar.factory import make_model
 from rebar.hparams import HParams
 from rebar.runs import checkpoint
 from tests.digits_run import train
@@ -21,7 +21,7 @@ def test_a_trained_model_comes_back_as_it_was(tmp_path, task):
     trained = rebar.load_model(folder)
     assert trained.step == 3
     assert trained.hparams.task == task
-    fresh = make_learner(trained.hparams, data.mean, task == "sp_digits").model
+    fresh = make_model(trained.hparams, data.mean, task == "sp_digits")
     changed = 0
     for before, after, initial in zip(
         learner.model.variables, trained.model.variables, fresh.variables, strict=True

@@ -42,14 +42,8 @@ MAY_IMPORT = {
         *("runs", "types"),
     ],
     "factory": [
-        "errors",
-        "hparams",
-        "models",
-        "noise",
-        "registry",
-        "runs.environment",
-        "training.learner",
-        "training.optimizers",
+        *("errors", "estimators.base", "hparams", "models", "noise", "runs.environment"),
+        *("training.learner", "training.optimizers"),
     ],
     "original": [
         *("data.images", "data.sources", "errors", "estimators.base", "factory", "hparams"),
@@ -65,7 +59,7 @@ MAY_IMPORT = {
         "runs.records",
     ],
     "compare": [
-        *("data.sources", "errors", "factory", "hparams", "registry", "styles"),
+        *("data.sources", "errors", "experiment", "factory", "hparams", "registry", "styles"),
         *("runs.records", "sweep.manifest"),
     ],
     "cli": [

@@ -199,14 +199,16 @@ def _rows(record, label) -> Iterator[tuple]:
 @functools.cache
 def _facts(hparams: str) -> dict[str, dict]:
     """Facts by label, from a tiny model of the same depth. Imports TensorFlow."""
-    from rebar import factory
+    from rebar.experiment import estimator_facts
+    from rebar.factory import make_learner
 
     values = {n: v for n, v in json.loads(hparams).items() if n in HParams().values()}
     try:
         settings = HParams.from_dict(values | {"n_hidden": 2, "n_input": 0})
+        estimator = registry.make_estimator(settings.model, settings)
         conditional = TASKS[settings.task].conditional
-        learner = factory.make_learner(settings, np.full(4, 0.5, np.float32), conditional)
-        return factory.estimator_facts(settings, learner, registry.entry(settings.model).label)
+        make_learner(settings, estimator, np.full(4, 0.5, np.float32), conditional)
+        return estimator_facts(settings, estimator)
     except RebarError:
         return {}
 

@@ -40,7 +40,6 @@ class Learner:
 
     Attributes:
       optimizer: of q, and of the variables of p without a separate optimizer.
-      watched: descriptions of the numbers that must be finite in a step.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Learner:
         inference = set(map(id, model.inference_variables))
         part = [i for i, v in enumerate(variables) if id(v) in inference]
         self.moments = Moments(variables, self.labels, averaged, part, *common)
-        self.watched = self._names()
         self._rescale = tf.function(self.moments.rescale, autograph=False)
 
     @property
@@ -136,8 +134,9 @@ class Learner:
             self.moments.update(tracked, sums)
         return metrics, variances, finite, first
 
-    def _names(self) -> tuple:
-        """Descriptions of the terms of `watched_step`, in their order."""
+    @property
+    def watched(self) -> tuple:
+        """Descriptions of the numbers that must be finite in a step, see `watched_step`."""
         paths = gradients.variable_names(self.model.trainable_variables)
         ends = [f" by {label}" for label in self.labels] or [""]
         names = [f"the gradient of {path}{end}" for end in ends for path in paths]

@@ -1,6 +1,7 @@
 """Per-epoch reporting: log lines, metrics.jsonl, TensorBoard, pictures."""
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -36,8 +37,7 @@ class Report:
         self._steps_per_epoch = steps_per_epoch
         model, estimator, jit = learner.model, learner.estimator, options.jit
         self._evaluate = Evaluator(model, estimator, options.seed, jit)
-        self._meter = VarianceMeter(model, estimator, options.n_samples, jit, options.label)
-        self._batch = fixed_batch(dataset.train, options.batch_size, dataset.dynamic)
+        self._train, self._dynamic = dataset.train, dataset.dynamic
         self._metrics = records.MetricsFile(folder / "metrics.jsonl")
         self._gallery = Gallery(folder, options.draw)
 
@@ -107,6 +107,14 @@ class Report:
         self._events.scalars(step, scalars)
         self._events.images(step, images)
 
+    @functools.cached_property
+    def _measure(self):
+        """Meter of the conditional variance at the fixed batch; estimators are compiled once."""
+        model, estimator, options = self._learner.model, self._learner.estimator, self._options
+        meter = VarianceMeter(model, estimator, options.n_samples, options.jit, options.label)
+        batch = fixed_batch(self._train, options.batch_size, self._dynamic)
+        return functools.partial(meter, batch)
+
     def _is_due(self, frequency):
         """Return True at multiples of `frequency` epochs; False for 0."""
         return frequency > 0 and self._learner.steps % (frequency * self._steps_per_epoch) == 0
@@ -114,7 +122,7 @@ class Report:
     def _estimator_variance(self, step, scalars, alone):
         """Measure, print and return the conditional variances."""
         draws = self._schedule.variance_draws
-        measured = self._meter(self._batch, draws, self._options.seed, (step,))
+        measured = self._measure(draws, self._options.seed, (step,))
         table = {label: values.record() for label, values in measured.items()}
         for label in sorted(table):
             self.printer.variance(step, label, table[label])

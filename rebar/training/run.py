@@ -125,7 +125,9 @@ class Run:
           RebarError: a non-finite number; the last checkpoint is kept. Or a file cannot be written.
         """
         per_epoch = self._blocks.steps_per_epoch
-        last = self._schedule.last_step(per_epoch)
+        last = self._schedule.training_steps
+        if self._schedule.epochs:
+            last = min(last, self._schedule.epochs * per_epoch)
         if self.steps >= last:
             self._lock.close()
             self._say(

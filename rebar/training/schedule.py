@@ -35,12 +35,6 @@ class Schedule:
     keep_epochs: tuple = ()
     log_format: str = "auto"
 
-    def last_step(self, steps_per_epoch: int) -> int:
-        """The step at which training ends."""
-        if not self.epochs:
-            return self.training_steps
-        return min(self.training_steps, self.epochs * steps_per_epoch)
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:

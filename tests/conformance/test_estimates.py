@@ -154,7 +154,9 @@ def test_a_restored_run_goes_on_bit_by_bit(name, tmp_path):
     """All that a step changes or reads is among `named_variables`, by names that are unique."""
 
     def learner(seed):
-        return make_learner(hparams(name, 2), np.linspace(0.2, 0.7, N_INPUT), False, seed)
+        settings = hparams(name, 2)
+        estimator = registry.make_estimator(name, settings)
+        return make_learner(settings, estimator, np.linspace(0.2, 0.7, N_INPUT), False, seed)
 
     first = learner(0)
     names = first.named_variables()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import rebar
+from rebar import registry
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
 from rebar.factory import make_learner
@@ -75,7 +76,8 @@ def test_an_empty_training_set_and_a_mean_of_another_size():
 )
 def test_the_kind_of_images_fits_the_model(tmp_path, model, options, valid):
     hparams = HParams.parse(f"model={model}")
-    learner = make_learner(hparams, np.full(6, 0.5), False)
+    estimator = registry.make_estimator(hparams.model, hparams)
+    learner = make_learner(hparams, estimator, np.full(6, 0.5), False)
 
     def run():
         return Run(learner, dataset(**options), tmp_path, {}, batch_size=4)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from rebar import registry
 from rebar.factory import make_learner
 from rebar.hparams import HParams
 from rebar.noise import Noise
@@ -36,9 +37,9 @@ class Golden:
 
     def learner(self, **changes):
         """A learner with the recorded initial values."""
-        learner = make_learner(
-            self.hparams.replace(**changes), self["in/mean_xs"], self.conditional
-        )
+        hparams = self.hparams.replace(**changes)
+        estimator = registry.make_estimator(hparams.model, hparams)
+        learner = make_learner(hparams, estimator, self["in/mean_xs"], self.conditional)
         self.assign(learner, "var")
         return learner
 

@@ -37,13 +37,13 @@ print("\\n" + json.dumps(found))
 """
 
 EVALUATION = """
-from rebar.factory import make_learner
+from rebar.factory import make_model
 from rebar.hparams import HParams
 from rebar.training.evaluate import Evaluator
 
-learner = make_learner(HParams.parse("model=SBNNVIL,n_layer=2"), np.full(784, 0.5), False)
+model = make_model(HParams.parse("n_layer=2"), np.full(784, 0.5), False)
 images = np.random.default_rng(0).integers(0, 2, [120, 784], dtype=np.uint8)
-evaluator = Evaluator(learner.model)
+evaluator = Evaluator(model)
 found = []
 for samples in (100, 1000, 10000):
     bound = evaluator(images, samples)["bound"]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from rebar import noise
 from rebar.errors import RebarError
 from rebar.estimators.nvil import NVIL
-from rebar.factory import make_learner
+from rebar.factory import make_model
 from rebar.hparams import HParams
 from rebar.runs import checkpoint
 from rebar.training.blocks import Blocks
@@ -35,7 +35,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.9, 1e-8
 
 def model_of(hparams, conditional=False):
     settings = HParams.parse("model=SBNNVIL,n_hidden=3,n_layer=2", hparams)
-    return make_learner(settings, np.full(6, 0.5), conditional).model
+    return make_model(settings, np.full(6, 0.5), conditional)
 
 
 def parts(model, **rates):

@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from rebar import registry
 from rebar.data.datasets import Dataset
 from rebar.estimators.reinforce import Reinforce
 from rebar.factory import make_learner
@@ -30,7 +31,8 @@ def learner(hparams="", seed=0, mean=None):
     """A learner with three units a layer; `hparams` as on the command line."""
     settings = HParams.parse("model=SBNNVIL,n_hidden=3,learning_rate=0.01", hparams)
     mean = np.full(PIXELS, 0.5) if mean is None else mean
-    return make_learner(settings, mean, conditional=False, seed=seed)
+    estimator = registry.make_estimator(settings.model, settings)
+    return make_learner(settings, estimator, mean, conditional=False, seed=seed)
 
 
 def values(learner):
