@@ -26,7 +26,8 @@ from rebar.types import capability
 SUFFIXES = (".png", ".pdf")
 _HEIGHT, _ROW = 5.0, 0.6
 """Minimum height of a grid and of one of its rows, in inches."""
-_FRAME = "#c8d4e4"
+_INK = matplotlib.colormaps["gray_r"].with_extremes(bad="#c8d4e4")
+"""Colors of the values of a mosaic; NaN is the frame."""
 _DPI = 120
 _SAMPLES, _PAIRS = 0, 1
 """Positions in the noise stream "analysis"."""
@@ -162,10 +163,9 @@ def figure(panels: list[Panel], title: str = "") -> Figure:
     height = max(_HEIGHT, *(_ROW * len(panel.images) for panel in panels))
     drawing = Figure(figsize=(height * sum(widths) + 0.4, height + 0.9), layout="constrained")
     axes = drawing.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
-    colors = matplotlib.colormaps["gray_r"].with_extremes(bad=_FRAME)
     for axis, panel, values in zip(axes, panels, mosaics, strict=True):
         h, w = (pixels + 1 for pixels in panel.images.shape[2:])
-        axis.imshow(values, cmap=colors, vmin=0, vmax=1, interpolation="nearest")
+        axis.imshow(values, cmap=_INK, vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(panel.title, fontsize=10)
         axis.set_frame_on(False)
         axis.tick_params(length=0, labelsize=7, labeltop=True, labelbottom=False)
@@ -199,20 +199,16 @@ def save(drawing: Figure, path: str | os.PathLike) -> None:
     Raises:
       RebarError: an unsupported suffix, or the file cannot be written.
     """
-    content = rendered(drawing, suffix(path))
-    try:
-        write_file(path, content)
-    except RebarError as error:  # its message is about the folder of a run
-        raise RebarError(
-            f"cannot write the picture {os.fspath(path)!r}: {error.__cause__}; give another file"
-        ) from error
+    content = io.BytesIO()
+    drawing.savefig(content, format=suffix(path)[1:], dpi=_DPI)
+    write_file(path, content.getvalue())
 
 
 class Artist:
     """Draws a model while it is trained, with the same images and noise each time.
 
     Args:
-      trained: has `model` and `hparams`.
+      trained: has `model`, `hparams` and `folder`.
       images, image_shape, seed: see `panels`.
     """
 
@@ -220,19 +216,17 @@ class Artist:
         self._trained = trained
         self._arguments = (images, image_shape, seed)
 
-    def __call__(self, step: int) -> tuple[bytes, dict[str, np.ndarray]]:
-        """The content of a PNG file, as of the draw command, and the `pixels` of each panel."""
+    def __call__(self, step: int) -> dict[str, np.ndarray]:
+        """Write the picture of the draw command into the run's folder.
+
+        Returns:
+          The panels as images [height, width, 3] in uint8, by their tags in TensorBoard.
+
+        Raises:
+          RebarError: the file cannot be written.
+        """
         drawn = panels(self._trained.model, *self._arguments)
-        content = rendered(figure(drawn, caption(self._trained, step)))
+        path = self._trained.folder / "pictures" / f"step-{step:07d}.png"
+        save(figure(drawn, caption(self._trained, step)), path)
         gc.collect(1)  # a figure has reference cycles and some 3 MB
-        return content, {panel.name: pixels(panel) for panel in drawn}
-
-
-def pixels(panel: Panel, width: int = 640) -> np.ndarray:
-    """The panel's mosaic, [height, width, 3] uint8, ink black, enlarged to about that width."""
-    values = mosaic(panel.images)[..., np.newaxis]
-    enlarge = max(1, round(width / values.shape[1]))
-    frame = np.array([int(_FRAME[i : i + 2], 16) for i in (1, 3, 5)])
-    ink = 255 * (1 - np.clip(np.nan_to_num(values), 0, 1))
-    colored = np.where(np.isnan(values), frame, np.round(ink)).astype(np.uint8)
-    return colored.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+        return {f"pictures/{p.name}": _INK(mosaic(p.images), bytes=True)[..., :3] for p in drawn}

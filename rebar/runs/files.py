@@ -57,10 +57,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> RebarError:
-    """Return the error for a file of a run that cannot be written."""
+    """Return the error for a file that cannot be written."""
     return RebarError(
-        f"cannot write {path}: {error.strerror or error}; free disk space or fix the permissions, "
-        "or choose another --working_dir"
+        f"cannot write {path}: {error.strerror or error}; free disk space, fix the permissions, "
+        "or choose another folder"
     )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from rebar.analysis.variance import VarianceMeter, fixed_batch
 from rebar.data.datasets import Dataset
 from rebar.runs import events, records
-from rebar.runs.images import Gallery
 from rebar.runs.printer import Printer
 from rebar.training.evaluate import Evaluator
 from rebar.training.learner import Learner
@@ -39,12 +38,10 @@ class Report:
         self._evaluate = Evaluator(model, estimator, options.seed, jit)
         self._train, self._dynamic = dataset.train, dataset.dynamic
         self._metrics = records.MetricsFile(folder / "metrics.jsonl")
-        self._gallery = Gallery(folder, options.draw)
 
     def truncate_after(self, step: int) -> str | None:
-        """Drop records and pictures beyond the step of a checkpoint; return a note about it."""
+        """Drop records beyond the step of a checkpoint; return a note about it."""
         dropped = self._metrics.truncate_after(step)
-        self._gallery.truncate_after(step)
         if not dropped:
             return None
         return (
@@ -101,7 +98,7 @@ class Report:
             record |= self._estimator_variance(step, scalars, "" in variances)
         if evaluate:
             record |= self._evaluation(step, scalars)
-            images = self._gallery.add(step)
+            images = self._options.draw(step) if self._options.draw else {}
         self._metrics.append(record)
         self.printer.end_epoch(record)
         self._events.scalars(step, scalars)

@@ -111,7 +111,7 @@ class Run:
                     f"{'; '.join(changed)}. The run continues, but is not bit-exact"
                 )
         checkpoint.tidy(self._folder, self.steps)
-        files.remove_leftovers(*self._folder.glob("snapshots/*"))
+        files.remove_leftovers(self._folder / "pictures", *self._folder.glob("snapshots/*"))
         if note := self._report.truncate_after(self.steps):
             self._say(note)
 

@@ -4,9 +4,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rebar.runs.images import Draw
+import numpy as np
 
 STEPS_2017 = 2_000_000
+
+Draw = Callable[[int], Mapping[str, np.ndarray]]
+"""Draws a step into a file; returns images for TensorBoard, [height, width, 3] uint8 by tag."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Options:
       schedule: see `Schedule`.
       label: name of a single estimator in variance measurements.
       say: prints a line that is not part of the log.
-      draw: draws pictures at evaluations without changing the model, see `runs.images`.
+      draw: draws pictures at evaluations without changing the model.
       settings: values for TensorBoard's HPARAMS tab, if any.
     """
 

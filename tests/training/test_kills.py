@@ -19,6 +19,7 @@ import pytest
 
 from rebar import noise
 from rebar.errors import RebarError
+from rebar.runs.files import write_file
 from rebar.training import report as report_module
 from rebar.training import run as run_module
 from rebar.training.run import Run, Schedule
@@ -59,10 +60,11 @@ def start():
 
         return get
 
-    def draw(step):
-        return b"picture of %d" % step, {"all": np.full([2, 2, 3], step, np.uint8)}
-
     def begin(folder, steps, say):
+        def draw(step):
+            write_file(folder / "pictures" / f"step-{step:07d}.png", b"picture of %d" % step)
+            return {"pictures/all": np.full([2, 2, 3], step, np.uint8)}
+
         for name, variable in learner.named_variables().items():
             variable.assign(fresh[name])
         schedule = dataclasses.replace(SCHEDULE, training_steps=steps)

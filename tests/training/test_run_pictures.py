@@ -1,0 +1,94 @@
+"""Pictures at evaluations: files, TensorBoard images, resume, and a run that is not changed."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from rebar.analysis.pictures import Artist
+from rebar.errors import RebarError
+from rebar.experiment import Trained
+from rebar.hparams import HParams
+from rebar.training.run import Run, Schedule
+
+from . import tiny
+
+PER_EPOCH = 3
+DATA = tiny.dataset()  # 10 training images: 2 full minibatches of 4 and one of 2
+
+
+def run(folder, steps, draw=True, **schedule):
+    """Learner after a run of so many steps; `draw` is an artist, or whether to draw at all."""
+    learner = tiny.learner("model=SBNDynamicRebar,n_layer=2")
+    schedule = Schedule(**{"training_steps": steps, "eval_freq": 2, "eval_samples": 3, **schedule})
+    if draw is True:
+        trained = Trained(learner.model, HParams(), 0, learner.estimator, folder)
+        draw = Artist(trained, DATA.test, DATA.image_shape)
+    options = {"batch_size": 4, "schedule": schedule, "draw": draw or None}
+    Run(learner, DATA, folder, {}, **options).train()
+    return learner
+
+
+def names(folder):
+    return sorted(path.name for path in (folder / "pictures").iterdir())
+
+
+def images(folder):
+    """Sorted (step, tag) in TensorBoard's files."""
+    found = {
+        (event.step, value.tag)
+        for path in sorted(folder.glob("events*"))
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        for event in [tf.compat.v1.Event.FromString(record)]
+        for value in event.summary.value
+        if value.metadata.plugin_data.plugin_name == "images"
+    }
+    return sorted(found)
+
+
+def test_a_picture_at_every_evaluation_changes_nothing_else(tmp_path, capsys):
+    learners, printed, records = [], [], []
+    for name, draw in (("with", True), ("without", False)):
+        learners.append(run(tmp_path / name, 5 * PER_EPOCH, draw))
+        printed.append(tiny.log_lines(capsys.readouterr().out))
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        records.append([{**json.loads(line), "seconds": 0} for line in lines])
+    tiny.assert_same(*map(tiny.values, learners))
+    assert printed[0] == printed[1]
+    assert records[0] == records[1]
+    assert names(tmp_path / "with") == ["step-0000006.png", "step-0000012.png"]
+    first, second = (
+        (tmp_path / "with" / "pictures" / name).read_bytes() for name in names(tmp_path / "with")
+    )
+    assert first.startswith(b"\x89PNG")
+    assert first != second
+    tags = ["pictures/reconstructions", "pictures/samples"]
+    assert images(tmp_path / "with") == [(step, tag) for step in (6, 12) for tag in tags]
+
+
+def test_none_if_none_are_asked_for(tmp_path):
+    run(tmp_path / "no", 2 * PER_EPOCH, draw=False)
+    run(tmp_path / "never", 2 * PER_EPOCH, eval_freq=0)
+    for folder in ("no", "never"):
+        assert not (tmp_path / folder / "pictures").exists()
+        assert images(tmp_path / folder) == []
+
+
+def test_resuming_redraws_what_is_beyond_the_checkpoint(tmp_path):
+    run(tmp_path / "whole", 4 * PER_EPOCH)
+    folder = tmp_path / "parts"
+    run(folder, 2 * PER_EPOCH)
+    torn = folder / "pictures" / "step-0000012.png"
+    torn.write_bytes(b"of a process that was killed before its checkpoint")
+    torn.with_name(f"{torn.name}.tmp").write_bytes(b"half")
+    run(folder, 4 * PER_EPOCH)
+    assert names(folder) == names(tmp_path / "whole") == ["step-0000006.png", "step-0000012.png"]
+    for name in names(folder):
+        expected = (tmp_path / "whole" / "pictures" / name).read_bytes()
+        assert (folder / "pictures" / name).read_bytes() == expected
+
+
+def test_a_picture_that_cannot_be_written(tmp_path):
+    (tmp_path / "pictures").touch()
+    with pytest.raises(RebarError, match=r"cannot (write|make) .*pictures"):
+        run(tmp_path, 2 * PER_EPOCH)
