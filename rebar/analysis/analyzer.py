@@ -1,34 +1,34 @@
 """Bias, variance and cost of estimators at one model and one batch."""
 
 import functools
-import time
-from typing import Any, NamedTuple
 
 from rebar import registry
-from rebar.analysis import bias_variance, references
-from rebar.analysis.meter import Meter, by_logits, by_weights
+from rebar.analysis.at_logits import AtLogits
+from rebar.analysis.bias_variance import Reference, estimated, measure
+from rebar.analysis.meter import Draws, Meter
+from rebar.analysis.references import exact
 from rebar.core import enumeration
 from rebar.errors import RebarError
 
 EXACT = "Exact"
+SAMPLES = 32
+"""Samples per example of the leave-one-out estimates of a reference."""
 
 
-class _Member(NamedTuple):
-    """An estimator to measure.
-
-    `control` describes its control variates: "none", "of the run" or "initial". `bound` is the
-    number of samples of the multi-sample bound that it follows; 0: it follows the ELBO.
-    """
-
-    estimator: Any
-    n_samples: int
-    control: str
-    bound: int
-    meter: Meter
-
-
-class Analyzer:
-    """Measures estimators at the weights that the model has at each call.
+def analyze(
+    model,
+    x,
+    hparams,
+    labels=(),
+    learned=None,
+    *,
+    by="weights",
+    draws=1024,
+    reference="exact",
+    seed=0,
+    jit=False,
+) -> dict:
+    """Measure estimators at the weights of a model.
 
     Args:
       model: see `rebar.types.Model`.
@@ -37,118 +37,75 @@ class Analyzer:
       labels: labels or model names of estimators; empty: all that have a reference.
       learned: label -> estimator with the control variates of a run.
       by: differentiate with respect to the "logits" of each image, or the "weights" of q.
-      draws: noise draws per estimator.
+      draws: noise draws per estimator, and of the reference "loo".
       reference: "exact", or "loo": the mean of leave-one-out estimates.
-      reference_draws: number of these.
-      reference_samples: samples per example of each.
       seed: seed of all randomness.
       jit: compile with XLA.
 
+    Returns:
+      "by", "batch_size", "draws", "seed", "jit", "reference" (of the ELBO), and "estimators":
+      label -> the numbers of `bias_variance.measure`, with "unbiased", "objective", "control",
+      "n_samples", "evaluations" of f and "milliseconds" per estimate.
+
     Raises:
       RebarError: an unknown estimator, one for other latents or without a reference; "logits" of a
-        model that is not categorical.
+        model that is not categorical; too many states for an exact reference; too few draws.
     """
-
-    def __init__(
-        self,
-        model,
-        x,
-        hparams,
-        labels=(),
-        learned=None,
-        *,
-        by="weights",
-        draws=1024,
-        reference="exact",
-        reference_draws=1024,
-        reference_samples=32,
-        seed=0,
-        jit=False,
-    ):
-        self._x = x
-        self._by, self._draws, self._seed, self._jit = by, draws, seed, jit
-        self._target = by_logits(model, x) if by == "logits" else by_weights(model)
-        names = registry.labels(hparams.entry.latents)
-        self._members = {}
-        for label in _labels(labels, names):
-            member = self._member(names[label], hparams, (learned or {}).get(label))
-            tuples = enumeration.count(model) ** member.bound
-            if not member.bound or (reference == "exact" and tuples <= enumeration.MAX_TUPLES):
-                self._members[label] = member
-            elif labels:
-                raise RebarError(
-                    f"{label} follows the {member.bound}-sample bound, whose exact gradient needs "
-                    f"--reference=exact and at most {enumeration.MAX_TUPLES} combinations of "
-                    f"{member.bound} states; use fewer or narrower layers, or leave it out of "
-                    "--estimators"
-                )
-        self._reference = functools.partial(references.exact, self._target, model, x)
-        if reference == "loo":
-            estimator = registry.make_estimator(names["LOO"], hparams)
-            estimator.setup(self._target.model)
-            meter = Meter(self._target, estimator, reference_samples, jit)
-            arguments = meter, self._target, x, reference_draws, reference_samples, seed
-            self._reference = functools.partial(references.leave_one_out, *arguments)
-
-    def _member(self, name, hparams, estimator):
-        """The estimator of a model name, by default with initial control variates."""
-        control = "of the run"
-        if estimator is None or not estimator.trainable_variables:
-            estimator = registry.make_estimator(name, hparams)
-            estimator.setup(self._target.model, self._seed)
-            control = "initial" if estimator.trainable_variables else "none"
-        n_samples = registry.entry(name).n_samples(hparams.n_samples)
-        bound = 0 if estimator.objective == "elbo" else n_samples // estimator.samples_per_chain
-        meter = Meter(self._target, estimator, n_samples, self._jit)
-        return _Member(estimator, n_samples, control, bound, meter)
-
-    def __call__(self) -> dict:
-        """Measure.
-
-        Returns:
-          "by", "batch_size", "draws", "seed", "jit", "reference" (of the ELBO), and "estimators":
-          label -> the numbers of `bias_variance.measure`, with "unbiased", "objective", "control",
-          "n_samples", "evaluations" of f and "milliseconds" per estimate, and "seconds".
-
-        Raises:
-          RebarError: too many states for an exact reference, or too few draws.
-        """
-        target = self._target
-        if target.images:
-            target.model.refresh()
-        truths = {0: self._reference()}
-        for bound in {member.bound for member in self._members.values()} - {0}:
-            truths[bound] = references.exact_bound(target, self._x, bound)
-        return {
-            "by": self._by,
-            "batch_size": len(self._x),
-            "draws": self._draws,
-            "seed": self._seed,
-            "jit": self._jit,
-            "reference": truths[0].record(),
-            "estimators": {
-                label: self._measure(member, truths[member.bound])
-                for label, member in self._members.items()
-            },
-        }
-
-    def _measure(self, member, truth):
-        """The record of one estimator."""
-        start = time.perf_counter()
-        groups, milliseconds = member.meter(
-            self._x, self._draws, self._seed, ("analysis", 0), c=truth.gradient
+    subject = AtLogits(model, x) if by == "logits" else model
+    names = registry.labels(hparams.entry.latents)
+    states = enumeration.count(subject)
+    members = {}
+    for label in _labels(labels, names):
+        estimator, control = _estimator(
+            names[label], subject, hparams, (learned or {}).get(label), seed
         )
-        passes = member.estimator.evaluations(len(self._target.model.n_units), member.n_samples)
-        return {
-            **bias_variance.measure(groups, truth, bool(self._target.images)),
-            "unbiased": member.estimator.unbiased,
-            "objective": f"{member.bound}-sample bound" if member.bound else "elbo",
-            "control": member.control,
-            "n_samples": member.n_samples,
-            "evaluations": passes * len(self._x),
-            "milliseconds": milliseconds,
-            "seconds": time.perf_counter() - start,
+        n_samples = registry.entry(names[label]).n_samples(hparams.n_samples)
+        bound = 0 if estimator.objective == "elbo" else n_samples // estimator.samples_per_chain
+        if not bound or (reference == "exact" and states**bound <= enumeration.MAX_TUPLES):
+            members[label] = estimator, control, n_samples, bound
+        elif labels:
+            raise RebarError(
+                f"{label} follows the {bound}-sample bound, whose exact gradient needs "
+                f"--reference=exact and at most {enumeration.MAX_TUPLES} combinations of {bound} "
+                "states; use fewer or narrower layers, or leave it out of --estimators"
+            )
+
+    def draw(estimator, n_samples: int, position: int) -> Draws:
+        meter = Meter(subject, estimator, n_samples, jit, subject.inference_variables)
+        return meter(x, draws, seed, ("analysis", position))
+
+    @functools.cache
+    def truth(bound: int) -> Reference:
+        if bound or reference == "exact":
+            return exact(subject, x, bound)
+        estimator, _ = _estimator(names["LOO"], subject, hparams, None, seed)
+        about = {"kind": "loo", "draws": draws, "samples": SAMPLES}
+        drawn = draw(estimator, SAMPLES, 1)
+        return estimated(drawn.moments(), about, drawn)
+
+    record = {"by": by, "batch_size": len(x), "draws": draws, "seed": seed, "jit": jit}
+    record |= {"reference": truth(0).record(), "estimators": {}}
+    for label, (estimator, control, n_samples, bound) in members.items():
+        drawn = draw(estimator, n_samples, 0)
+        record["estimators"][label] = {
+            **measure(drawn, truth(bound), len(x) if by == "logits" else 0),
+            "unbiased": estimator.unbiased,
+            "objective": f"{bound}-sample bound" if bound else "elbo",
+            "control": control,
+            "n_samples": n_samples,
+            "evaluations": drawn.evaluations,
+            "milliseconds": drawn.milliseconds,
         }
+    return record
+
+
+def _estimator(name, model, hparams, learned, seed):
+    """An estimator and a description of its control variates, by default the initial ones."""
+    if learned is not None and learned.trainable_variables:
+        return learned, "of the run"
+    estimator = registry.make_estimator(name, hparams)
+    estimator.setup(model, seed)
+    return estimator, "initial" if estimator.trainable_variables else "none"
 
 
 def _labels(wanted, names) -> list[str]:

@@ -20,7 +20,8 @@ _CODES = 512
 class AtLogits:
     """A model of one batch: a table of posterior logits and the decoder of another model.
 
-    f(x, z) = log p(x | z). The gradient per image is that of an estimator, of -mean_B f, times -B.
+    f(x, z) = log p(x | z). The table holds -logits / B, so that the gradient of -mean_B f with
+    respect to it is that of sum_B f with respect to the logits.
 
     Args:
       model: a `CategoricalVAE`.
@@ -38,8 +39,8 @@ class AtLogits:
                 "--by=logits: only for categorical models (Cat...), which have one stochastic "
                 "layer; give --by=weights"
             )
-        self._model = model
-        self._x = x
+        self._batch = len(x)
+        self.decode = model.decode
         self.latent_shape = model.latent_shape
         self.n_units = model.n_units
         self.n_input = model.n_input
@@ -47,15 +48,9 @@ class AtLogits:
         self.input_mean = model.input_mean
         self.gumbels = model.gumbels
         self.hard_sampler = model.hard_sampler
-        self.table = tf.Variable(self._encoded(), name="logits")
+        logits = tf.reshape(model.encode(x), [-1, *model.latent_shape])
+        self.table = tf.Variable(-logits / len(x), name="logits")
         self.trainable_variables = self.inference_variables = [self.table]
-
-    def refresh(self) -> None:
-        """Recompute the logits, after the weights of the encoder have changed."""
-        self.table.assign(self._encoded())
-
-    def _encoded(self):
-        return tf.reshape(self._model.encode(self._x), [-1, *self.latent_shape])
 
     def encode(self, x):
         """Return None: nothing depends on x."""
@@ -64,13 +59,13 @@ class AtLogits:
         """One pass; x [B, D] is the batch, rows are sample-major."""
         (logits,) = self.posterior_logits(x, (), n_samples)
         z = sampler(0, logits)
-        f = bernoulli.log_prob(tf.tile(x, [n_samples, 1]), self._model.decode(z))
+        f = bernoulli.log_prob(tf.tile(x, [n_samples, 1]), self.decode(z))
         log_q = tf.reduce_sum(categorical.log_prob(z, logits), axis=-1)
         return Rollout(f, f, (log_q,), (logits,), (z,))
 
     def posterior_logits(self, x, samples, n_samples: int = 1):
         """(logits [N, L, C],); they do not depend on samples."""
-        return (tf.tile(tf.convert_to_tensor(self.table), [n_samples, 1, 1]),)
+        return (tf.tile(-self._batch * self.table, [n_samples, 1, 1]),)
 
 
 def exact_gradient(model, x) -> tf.Tensor:

@@ -3,6 +3,7 @@
 import math
 
 import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
@@ -23,22 +24,23 @@ def figure(records: list[dict], title: str = "") -> Figure:
       records: one per checkpoint, with "epoch" and "estimators"; in any order.
       title: title of the figure.
     """
-    records = sorted(records, key=lambda record: record["epoch"])
-    lines: dict = {}
-    for record in records:
-        for label, values in record["estimators"].items():
-            lines.setdefault(label, []).append((record["epoch"], values))
-    panels = [n for n in _PANELS if any(n in points[0][1] for points in lines.values())]
+    rows = [
+        {"epoch": record["epoch"], "label": label, **values}
+        for record in records
+        for label, values in record["estimators"].items()
+    ]
+    lines = pd.json_normalize(rows).sort_values("epoch", kind="stable").groupby("label", sort=False)
+    panels = [name for name in _PANELS if name in lines.obj]
     with matplotlib.rc_context(styles.RC):
         drawing = Figure(figsize=(4.1 * len(panels), 3.9), layout="constrained")
         axes = drawing.subplots(1, len(panels), squeeze=False)[0]
         for axis, name in zip(axes, panels, strict=True):
-            for (label, points), style in zip(lines.items(), styles.styles([*lines]), strict=True):
-                unbiased = points[0][1]["unbiased"]
+            for (label, points), style in zip(lines, styles.styles([*lines.groups]), strict=True):
+                unbiased = points["unbiased"].all()
                 axis.errorbar(
-                    [epoch for epoch, _ in points],
-                    [_number(values[name]) for _, values in points],
-                    yerr=[_number(values["standard_error"][name]) for _, values in points],
+                    points["epoch"],
+                    points[name].astype(float),
+                    yerr=points[f"standard_error.{name}"].astype(float),
                     color=style.color,
                     marker=style.marker,
                     markersize=5,
@@ -51,19 +53,11 @@ def figure(records: list[dict], title: str = "") -> Figure:
             if scale == "log":
                 axis.yaxis.set_major_formatter(LogFormatter())
                 axis.yaxis.set_minor_formatter(LogFormatter())
-            if len(records) == 1:
-                axis.set_xticks([records[0]["epoch"]])
-        rows = math.ceil(len(lines) / (2 * len(panels)))
         drawing.legend(
             *axes[0].get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=math.ceil(len(lines) / rows),
+            ncols=math.ceil(len(lines) / math.ceil(len(lines) / (2 * len(panels)))),
             frameon=False,
         )
         drawing.suptitle(title, fontsize=10, wrap=True)
     return drawing
-
-
-def _number(value) -> float:
-    """A number of a record, which has null for non-finite ones."""
-    return math.nan if value is None else value

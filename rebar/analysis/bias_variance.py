@@ -10,17 +10,16 @@ With g_1 ... g_N estimates of a gradient e, m their mean, and |.| over all compo
     snr               |E g| / sqrt(V)
     std_to_mean       mean over images of |std| / |m|, as published (for logits only)
 
-`relative_` means divided by |e| (bias) or |e|^2 (variance, mse). Where e is itself estimated
-(`references.leave_one_out`), its mean square error is subtracted, too. Standard errors come from a
-jackknife over the groups of draws of the estimator and of the reference.
+`relative_` means divided by |e| (bias) or |e|^2 (variance, mse). Where e is itself estimated, as
+the mean of draws, its mean square error is subtracted, too. Standard errors come from a jackknife
+over the groups of draws of the estimator and of the reference.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from rebar.analysis.meter import Sums, total
+from rebar.analysis.meter import Draws
 
 SEEN = 2.0
 """Number of standard errors above which the square of a bias is significant."""
@@ -33,107 +32,90 @@ class Reference(NamedTuple):
       gradient: [P] in float64.
       about: JSON values that describe it.
       error: estimate of |gradient - exact|^2; 0 for the exact one.
-      groups: `Sums` of its draws, with c = 0; none for the exact one.
+      draws: those of which it is the mean, if any.
     """
 
     gradient: np.ndarray
     about: dict
     error: float = 0.0
-    groups: tuple = ()
+    draws: Draws | None = None
 
     @property
-    def square(self) -> float:
-        """|exact|^2, estimated without bias; negative if the reference is mostly noise."""
-        return float(self.gradient @ self.gradient) - self.error
+    def norm(self) -> np.float64:
+        """|exact|, its square estimated without bias; nan if the reference is mostly noise."""
+        return np.sqrt(self.gradient @ self.gradient - self.error)
 
     def record(self) -> dict:
         """JSON values: "norm" is |e|, "relative_error" the standard error divided by it."""
-        norm = math.sqrt(max(self.square, 0))
-        relative = _ratio(math.sqrt(self.error), norm)
-        return {**self.about, "norm": norm, "error": self.error, "relative_error": relative}
+        with np.errstate(all="ignore"):
+            norm, error = float(self.norm), float(np.sqrt(self.error) / self.norm)
+        return {**self.about, "norm": norm, "error": self.error, "relative_error": error}
 
 
-def measure(groups, reference: Reference, by_image: bool = False) -> dict:
+def estimated(moments, about: dict, draws: Draws | None = None) -> Reference:
+    """The mean of draws as a reference, from their `moments`."""
+    n, mean, variances = moments
+    return Reference(mean, about, float(np.sum(variances)) / n, draws)
+
+
+def measure(draws: Draws, reference: Reference, images: int = 0) -> dict:
     """The numbers of the module's docstring, and `standard_error` of each.
 
     Args:
-      groups: `Sums` with c = reference.gradient.
+      draws: of the estimator.
       reference: the gradient to compare with.
-      by_image: whether segments are images of one size; adds "std_to_mean".
+      images: B if components are those of B images, image-major; adds "std_to_mean".
 
     Returns:
-      Name -> number, nan where undefined. `bias_seen`: whether the square of the bias exceeds SEEN
-      standard errors; `bias_limit` and `relative_bias_limit`: the largest bias within them.
+      Name -> number, non-finite where undefined. `bias_seen`: whether the square of the bias
+      exceeds SEEN standard errors; `bias_limit` and `relative_bias_limit`: the largest bias within
+      them.
     """
-    complete, c = total(groups), reference.gradient
-    values = _numbers(complete, reference, c, by_image)
-    leave_outs = [[_numbers(complete - g, reference, c, by_image) for g in groups]]
-    if reference.groups:
-        parts = _without_each(reference)
-        leave_outs.append([_numbers(complete, part, c, by_image) for part in parts])
-    errors = {name: _jackknife([[v[name] for v in vs] for vs in leave_outs]) for name in values}
-    square, error = values["bias_squared"], errors["bias_squared"]
-    limit = math.sqrt(max(square, 0) + SEEN * error)
-    return {
-        **values,
-        "bias_seen": bool(square > SEEN * error),
-        "bias_limit": limit,
-        "relative_bias_limit": _ratio(limit, _root(reference.square)),
-        "standard_error": errors,
-    }
+    with np.errstate(all="ignore"):
+        values = _numbers(draws.moments(), reference, images)
+        sources = [[_numbers(part, reference, images) for part in draws.leave_outs()]]
+        if reference.draws is not None:
+            parts = [estimated(part, {}) for part in reference.draws.leave_outs()]
+            sources.append([_numbers(draws.moments(), part, images) for part in parts])
+        # Jackknife: values without each group of each independent source.
+        tables = [np.array([list(numbers.values()) for numbers in source]) for source in sources]
+        errors = np.sqrt(sum((len(t) - 1) * np.var(t, axis=0) for t in tables))
+        standard_error = dict(zip(values, errors.tolist(), strict=True))
+        square, error = values["bias_squared"], standard_error["bias_squared"]
+        limit = float(np.sqrt(max(square, 0) + SEEN * error))
+        return {
+            **values,
+            "bias_seen": square > SEEN * error,
+            "bias_limit": limit,
+            "relative_bias_limit": float(limit / reference.norm),
+            "standard_error": standard_error,
+        }
 
 
-def _numbers(sums: Sums, reference: Reference, c, by_image) -> dict:
-    """The numbers, from sums with a c near reference.gradient."""
-    deviation = sums.mean + (c - reference.gradient)
-    mean = reference.gradient + deviation
-    variances = sums.variances
-    variance = float(np.sum(variances))
-    square = float(deviation @ deviation) - variance / sums.n - reference.error
-    bias = math.sqrt(max(square, 0))
+def _numbers(moments, reference: Reference, images: int) -> dict:
+    """The numbers, from moments of the draws."""
+    n, mean, variances = moments
+    e, norm = reference.gradient, reference.norm
+    variance = np.sum(variances)
+    square = np.sum(np.square(mean - e)) - variance / n - reference.error
+    bias = np.sqrt(np.maximum(square, 0))
     mse = variance + bias**2
-    exact_square = reference.square
-    mean_square = float(mean @ mean)
-    expected_square = mean_square - variance / sums.n
-    product = float(mean @ reference.gradient)
+    expected = np.sqrt(np.maximum(mean @ mean - variance / n, 0))
     result = {
         "bias": bias,
         "bias_squared": square,
-        "relative_bias": _ratio(bias, _root(exact_square)),
-        "cosine": _ratio(product, np.linalg.norm(mean) * np.linalg.norm(reference.gradient)),
+        "relative_bias": bias / norm,
+        "cosine": mean @ e / (np.linalg.norm(mean) * np.linalg.norm(e)),
         # Not clipped at 1, which would hide the standard error of a cosine near it.
-        "expected_cosine": _ratio(product, _root(expected_square) * _root(exact_square)),
+        "expected_cosine": mean @ e / (expected * norm),
         "variance": variance,
-        "relative_variance": _ratio(variance, exact_square),
+        "relative_variance": variance / norm**2,
         "mse": mse,
-        "relative_mse": _ratio(mse, exact_square),
-        "snr": _ratio(_root(max(expected_square, 0)), math.sqrt(variance)),
+        "relative_mse": mse / norm**2,
+        "snr": expected / np.sqrt(variance),
     }
-    if by_image:
-        norms = np.linalg.norm(mean.reshape(len(variances), -1), axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            result["std_to_mean"] = float(np.mean(np.sqrt(variances) / norms))
-    return result
-
-
-def _without_each(reference: Reference):
-    """The reference without each of its groups of draws in turn."""
-    complete = total(reference.groups)
-    for group in reference.groups:
-        others = complete - group
-        yield Reference(others.mean, {}, float(np.sum(others.variances)) / others.n)
-
-
-def _jackknife(leave_outs) -> float:
-    """Standard error of a number, from its values without each group of each independent source."""
-    with np.errstate(invalid="ignore"):  # nan where a number is not finite
-        parts = [(len(v) - 1) / len(v) * np.sum(np.square(v - np.mean(v))) for v in leave_outs]
-    return math.sqrt(sum(parts))
-
-
-def _ratio(a: float, b: float) -> float:
-    return float(a / b) if b > 0 else math.nan
-
-
-def _root(square: float) -> float:
-    return math.sqrt(square) if square >= 0 else math.nan
+    if images:
+        by_image = [np.reshape(part, [images, -1]) for part in (mean, variances)]
+        norms = np.linalg.norm(by_image[0], axis=1)
+        result["std_to_mean"] = np.mean(np.sqrt(np.sum(by_image[1], axis=1)) / norms)
+    return {name: float(value) for name, value in result.items()}

@@ -1,13 +1,10 @@
-"""Gradients that estimates are compared with: the exact one, or a precise unbiased estimate."""
-
-import time
+"""The exact gradient that estimates are compared with."""
 
 import numpy as np
 import tensorflow as tf
 
-from rebar.analysis import at_logits
+from rebar.analysis.at_logits import AtLogits, exact_gradient, exact_gradient_of_q
 from rebar.analysis.bias_variance import Reference
-from rebar.analysis.meter import Meter, Target, total
 from rebar.core import enumeration
 from rebar.errors import RebarError
 from rebar.types import capability
@@ -15,8 +12,13 @@ from rebar.types import capability
 _enumerated = tf.function(enumeration.elbo_and_gradient, autograph=False)
 
 
-def exact(target: Target, model, x) -> Reference:
-    """The exact gradient of the ELBO, by enumeration of the states of the latents.
+def exact(model, x, bound: int = 0) -> Reference:
+    """The exact gradient of -mean f w.r.t. the variables of q, by enumeration of the states.
+
+    Args:
+      model: see `rebar.types.Model`; an `AtLogits` for the gradient of the reconstruction term.
+      x: [B, D] in the model's dtype.
+      bound: K, for the gradient of the K-sample bound; 0: of the ELBO.
 
     Raises:
       RebarError: there are more than `enumeration.MAX_STATES` states.
@@ -30,18 +32,19 @@ def exact(target: Target, model, x) -> Reference:
             "binary units in all layers together). Give --reference=loo to compare with a precise "
             "unbiased estimate instead"
         )
-    start = time.perf_counter()
-    if target.images:
-        gradient = _flat([at_logits.exact_gradient(model, x)])
-    elif capability(model, "latent_shape"):
-        gradient = _flat(at_logits.exact_gradient_of_q(model, x))
+    about = {"kind": "exact", "states": states}
+    if isinstance(model, AtLogits):
+        gradients = [exact_gradient(model, x)]
+        about["effective_images"] = effective_images(np.reshape(gradients[0], [len(x), -1]))
+    elif capability(model, "latent_shape") and not bound:
+        gradients = exact_gradient_of_q(model, x)
     else:
-        _, gradients = _enumerated(model, x)
-        gradient = _flat([gradients[i] for i in target.indices])
-    about = {"kind": "exact", "states": states, "seconds": time.perf_counter() - start}
-    if target.images:
-        about["effective_images"] = effective_images(gradient.reshape(len(x), -1))
-    return Reference(gradient, about)
+        result = enumeration.bound_and_gradient(model, x, bound) if bound else _enumerated(model, x)
+        ids = {id(v) for v in model.inference_variables}
+        every = zip(model.trainable_variables, result.gradients, strict=True)
+        gradients = [gradient for v, gradient in every if id(v) in ids]
+    flat = np.concatenate([np.reshape(g, -1) for g in gradients])
+    return Reference(flat.astype(np.float64), about)
 
 
 def effective_images(gradient) -> float:
@@ -50,34 +53,5 @@ def effective_images(gradient) -> float:
     B if all have the same norm, 1 if a single one is not zero, as where posteriors saturate.
     """
     squares = np.sum(np.square(gradient), axis=1)
-    most = np.max(squares)
-    return float(np.sum(squares / most) ** 2 / np.sum((squares / most) ** 2)) if most else 0.0
-
-
-def exact_bound(target: Target, x, n_samples: int) -> Reference:
-    """The exact gradient of the multi-sample bound; see `enumeration.bound_and_gradient`."""
-    _, gradients = enumeration.bound_and_gradient(target.model, x, n_samples)
-    gradient = _flat([gradients[i] for i in target.indices])
-    return Reference(gradient, {"kind": "exact", "bound": n_samples})
-
-
-def leave_one_out(meter: Meter, target: Target, x, n_draws: int, n_samples: int, seed) -> Reference:
-    """The mean of leave-one-out estimates, independent of the draws that are compared with it.
-
-    Args:
-      meter: of the leave-one-out estimator with n_samples per example.
-      target, x, n_draws, seed: see `Meter`.
-      n_samples: recorded only.
-    """
-    start = time.perf_counter()
-    groups, _ = meter(x, n_draws, seed, ("analysis", 1), c=np.zeros([sum(target.segments)]))
-    complete = total(groups)
-    error = float(np.sum(complete.variances)) / complete.n
-    seconds = time.perf_counter() - start
-    about = {"kind": "loo", "draws": n_draws, "samples": n_samples, "seconds": seconds}
-    return Reference(complete.mean, about, error, groups)
-
-
-def _flat(gradients) -> np.ndarray:
-    """All components of a list of tensors, [P] in float64."""
-    return np.concatenate([np.reshape(g, -1) for g in gradients]).astype(np.float64)
+    shares = squares / (np.max(squares) or 1)
+    return float(np.sum(shares) ** 2 / (np.sum(shares**2) or 1))

@@ -1,7 +1,5 @@
 """The table of one analysis, see docs/bias_and_variance.md."""
 
-import math
-
 import pandas as pd
 
 from rebar.analysis.bias_variance import SEEN
@@ -30,17 +28,15 @@ _CONTROLS = {"of the run": "as trained by the run", "initial": "at their initial
 
 
 def table(record: dict) -> str:
-    """Format the record of an `Analyzer`, with a "title"."""
+    """Format the record of `analyze`, with a "title"."""
     reference, estimators = record["reference"], record["estimators"]
-    frame = pd.DataFrame(
-        [_cells(values) for values in estimators.values()],
-        index=list(estimators),
-        columns=[f" {heading}" for heading, _ in _COLUMNS],
-    )
+    cells = [[_cell(values, name) for _, name in _COLUMNS] for values in estimators.values()]
+    headings = [f" {heading}" for heading, _ in _COLUMNS]
+    frame = pd.DataFrame(cells, index=list(estimators), columns=headings)
     lines = [
         record["title"],
         f"gradient e of {_GRADIENTS[record['by']]}; {record['batch_size']} images, "
-        f"{record['draws']} draws; |e| = {_short(reference['norm'])}",
+        f"{record['draws']} draws; |e| = {reference['norm']:.3g}",
         _reference_line(reference),
         frame.loc[:, (frame != "").any()].to_string(),
         *_notes(estimators),
@@ -48,32 +44,28 @@ def table(record: dict) -> str:
     return "\n".join(lines)
 
 
+def _cell(values, name) -> str:
+    seen, limit = values["bias_seen"], values.get(f"{name}_limit")
+    if name == "+-":
+        return f"{values['standard_error']['relative_bias']:.3g}" if seen else ""
+    if limit is not None and not seen:
+        return f"<{limit:.3g}"
+    return f"{values[name]:.3g}" if name in values else ""
+
+
 def _reference_line(reference) -> str:
     if reference["kind"] == "exact":
         line = f"e is exact: {reference['states']} states of the latents"
-        if "effective_images" in reference:
-            line += f"; it comes from effectively {_short(reference['effective_images'])} images"
+        if images := reference.get("effective_images"):
+            line += f"; it comes from effectively {images:.3g} images"
         return line
     line = (
         f"e is the mean of {reference['draws']} leave-one-out estimates of {reference['samples']} "
-        f"samples; its standard error, {_short(reference['relative_error'])} |e|, is subtracted"
+        f"samples; its standard error, {reference['relative_error']:.3g} |e|, is subtracted"
     )
     if not reference["relative_error"] < 0.5:
-        line += "\nNOTE: that is large; increase --reference_draws or --reference_samples"
+        line += "\nNOTE: that is large; increase --draws"
     return line
-
-
-def _cells(values) -> list[str]:
-    cells = []
-    for _, name in _COLUMNS:
-        seen, limit = values["bias_seen"], values.get(f"{name}_limit")
-        if name == "+-":
-            cells.append(_short(values["standard_error"]["relative_bias"]) if seen else "")
-        elif limit is not None and not seen:
-            cells.append(f"<{_short(limit)}")
-        else:
-            cells.append(_short(values[name]) if name in values else "")
-    return cells
 
 
 def _notes(estimators) -> list[str]:
@@ -95,7 +87,3 @@ def _notes(estimators) -> list[str]:
         if control in _CONTROLS:
             labels.setdefault(f"control variates {_CONTROLS[control]}", []).append(label)
     return notes + [f"{text}: {', '.join(of)}" for text, of in labels.items()]
-
-
-def _short(number: float) -> str:
-    return f"{number:.3g}" if math.isfinite(number) else "-"

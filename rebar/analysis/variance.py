@@ -8,10 +8,8 @@ estimator sees the same noise, so differences between two estimators are paired 
 the standard error is that of the mean of the groups' variances.
 """
 
-import contextlib
 import math
 import warnings
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
@@ -19,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise
-from rebar.analysis.meter import GROUPS, Meter, Target, drawing, noise_keys, total
+from rebar.analysis.meter import GROUPS, Meter, estimation, noise_keys
 from rebar.data.images import check_binary, check_range
 from rebar.errors import RebarError
 from rebar.types import capability
@@ -110,13 +108,47 @@ def estimator_variance(
     check_range(np.asarray(x), "x")
     if not capability(model, "grayscale"):
         check_binary(np.asarray(x), "x", type(model).__name__)
-    meter = VarianceMeter(model, estimator, n_samples, jit, label)
-    if fit_steps is None:
-        meter.warn_of_untrained()
-    elif fit_steps < 0:
+    if not len(x):
+        raise RebarError("no images: expected a batch; give x [B, D] with B >= 1")
+    if n_samples < 1:
+        raise RebarError(f"n_samples={n_samples}: must be at least 1")
+    if fit_steps is not None and fit_steps < 0:
         raise RebarError(f"fit_steps={fit_steps}: must be at least 0; give e.g. fit_steps=200")
-    with meter.fitted(x, fit_steps or 0, seed):
+    meter = VarianceMeter(model, estimator, n_samples, jit, label)
+    learned = {name: e for name, e in meter.members.items() if e.trainable_variables}
+    untrained = [name for name, member in learned.items() if not member.control_trained]
+    if fit_steps is None and untrained:
+        warnings.warn(
+            f"the control variates of {', '.join(untrained)} are untrained, so their variance is "
+            "not that of the estimator in use; give fit_steps=200 to train them first at this "
+            "model, or fit_steps=0 to measure them as they are",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    saved = {name: member.get_weights() for name, member in learned.items()}
+    try:
+        for member in learned.values():
+            _fit(model, member, x, n_samples, fit_steps or 0, seed)
         return meter(x, n_draws, seed)
+    finally:
+        for name, member in learned.items():
+            member.set_weights(saved[name])
+
+
+def _fit(model, estimator, x, n_samples, steps, seed):
+    """Train the control variates of an estimator at the frozen model and a batch."""
+    x = tf.cast(x, model.compute_dtype)
+    estimate = estimation(model, estimator, n_samples)
+    variables = estimator.trainable_variables
+    optimizer = keras.optimizers.Adam(FIT_RATE)
+    optimizer.build(variables)
+
+    @tf.function(autograph=False)
+    def step(keys):
+        optimizer.apply(estimate(x, keys).control_gradients, variables)
+
+    for i in range(steps):
+        step(tf.constant(noise_keys(seed, "variance", i, 0, 0, 0)))
 
 
 class VarianceMeter:
@@ -127,55 +159,10 @@ class VarianceMeter:
 
     def __init__(self, model, estimator, n_samples=1, jit=False, label=None):
         self._model = model
-        self._samples = n_samples
         self.members = estimator.members(label or type(estimator).__name__)
-        self._sizes = np.array([math.prod(v.shape) for v in model.trainable_variables])
-        target = Target(model, list(range(len(self._sizes))))
         self._meters = {
-            label: Meter(target, member, n_samples, jit) for label, member in self.members.items()
+            label: Meter(model, member, n_samples, jit) for label, member in self.members.items()
         }
-
-    def warn_of_untrained(self) -> None:
-        """Warn of control variates that no training has updated."""
-        untrained = [
-            label
-            for label, member in self.members.items()
-            if member.trainable_variables and not member.control_trained
-        ]
-        if untrained:
-            warnings.warn(
-                f"the control variates of {', '.join(untrained)} are untrained, so their variance "
-                "is not that of the estimator in use; give fit_steps=200 to train them first at "
-                "this model, or fit_steps=0 to measure them as they are",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-
-    @contextlib.contextmanager
-    def fitted(self, x, steps: int, seed) -> Iterator[None]:
-        """Train control variates at the frozen model and a batch; restore them on exit."""
-        learning = [e for e in self.members.values() if e.trainable_variables and steps]
-        saved = [(v, v.numpy()) for e in learning for v in e.trainable_variables]
-        try:
-            for estimator in learning:
-                self._fit(estimator, tf.cast(x, self._model.compute_dtype), steps, seed)
-            yield
-        finally:
-            for v, value in saved:
-                v.assign(value)
-
-    def _fit(self, estimator, x, steps, seed):
-        estimate = drawing(self._model, estimator, self._samples)
-        variables = estimator.trainable_variables
-        optimizer = keras.optimizers.Adam(FIT_RATE)
-        optimizer.build(variables)
-
-        @tf.function(autograph=False)
-        def step(keys):
-            optimizer.apply(estimate(x, keys).control_gradients, variables)
-
-        for i in range(steps):
-            step(tf.constant(noise_keys(seed, "variance", i, 0, 0, 0)))
 
     def __call__(self, x, n_draws: int = 100, seed=0, position=(), groups: int = GROUPS) -> dict:
         """Measure at a batch.
@@ -187,25 +174,20 @@ class VarianceMeter:
         """
         x = tf.cast(x, self._model.compute_dtype)
         groups = max(2, min(groups, n_draws // 2))
-        result, parts = {}, None
-        for label, member in self.members.items():
-            sums, milliseconds = self._meters[label](
-                x, n_draws, seed, ("variance", *position), groups
-            )
-            parts = parts or variables_by_part(self._model, x)
-            measured = {name: self._part(sums, indices) for name, indices in parts.items()}
-            evaluations = member.evaluations(len(self._model.n_units), self._samples) * len(x)
-            result[label] = Measured(measured, evaluations, milliseconds)
+        sizes = [math.prod(v.shape) for v in self._model.trainable_variables]
+        owners = np.repeat(np.arange(len(sizes)), sizes)
+        masks = {n: np.isin(owners, part) for n, part in variables_by_part(self._model, x).items()}
+        result = {}
+        for label, meter in self._meters.items():
+            draws = meter(x, n_draws, seed, ("variance", *position), groups)
+            selections = (slice(None), *([i] for i in range(groups)))
+            variances = [draws.moments(selection)[2] for selection in selections]
+            parts = {}
+            for name, mask in masks.items():
+                total, *each = (float(np.mean(variance[mask])) for variance in variances)
+                parts[name] = Part(total, np.std(each, ddof=1) / math.sqrt(groups), tuple(each))
+            result[label] = Measured(parts, draws.evaluations, draws.milliseconds)
         return result
-
-    def _part(self, sums, indices) -> Part:
-        """`Part` of the variables at some positions."""
-        size = sum(self._sizes[indices])
-        with np.errstate(invalid="ignore"):  # nan where an estimate is not finite
-            each = [float(np.sum(group.variances[indices]) / size) for group in sums]
-            variance = float(np.sum(total(sums).variances[indices]) / size)
-        error = float(np.std(each, ddof=1)) / math.sqrt(len(each))
-        return Part(variance, error, tuple(each))
 
 
 def variables_by_part(model, x) -> dict:
@@ -217,21 +199,19 @@ def variables_by_part(model, x) -> dict:
     samples = tuple(tf.zeros([1, width], x.dtype) for width in model.n_units)
     with tf.GradientTape(persistent=True) as tape:
         logits = model.posterior_logits(x[:1], samples)
-    owners: dict = {id(v): [] for v in model.inference_variables}
-    for layer, a in enumerate(logits):
-        gradients = tape.gradient(a, model.inference_variables)
-        for v, gradient in zip(model.inference_variables, gradients, strict=True):
-            if gradient is not None:
-                owners[id(v)].append(layer)
-    ids = [id(v) for v in model.trainable_variables]
+    each = [tape.gradient(a, model.trainable_variables) for a in logits]
+    layers = [[n for n, g in enumerate(of) if g is not None] for of in zip(*each, strict=True)]
+    inference = {id(v) for v in model.inference_variables}
+    of_q = [id(v) in inference for v in model.trainable_variables]
+    places = range(len(of_q))
     parts = {
-        "total": list(range(len(ids))),
-        "q": [i for i, key in enumerate(ids) if key in owners],
+        "total": list(places),
+        "q": [i for i in places if of_q[i]],
         **{
-            f"q_{layer}": [i for i, key in enumerate(ids) if owners.get(key) == [layer]]
-            for layer in range(len(logits))
+            f"q_{n}": [i for i in places if of_q[i] and layers[i] == [n]]
+            for n in range(len(logits))
         },
-        "p": [i for i, key in enumerate(ids) if key not in owners],
+        "p": [i for i in places if not of_q[i]],
     }
     return {name: indices for name, indices in parts.items() if indices}
 
