@@ -100,19 +100,19 @@ def _numbers(moments, reference: Reference, images: int) -> dict:
     square = np.sum(np.square(mean - e)) - variance / n - reference.error
     bias = np.sqrt(np.maximum(square, 0))
     mse = variance + bias**2
-    expected = np.sqrt(np.maximum(mean @ mean - variance / n, 0))
+    expected = mean @ mean - variance / n
     result = {
         "bias": bias,
         "bias_squared": square,
         "relative_bias": bias / norm,
         "cosine": mean @ e / (np.linalg.norm(mean) * np.linalg.norm(e)),
         # Not clipped at 1, which would hide the standard error of a cosine near it.
-        "expected_cosine": mean @ e / (expected * norm),
+        "expected_cosine": mean @ e / (np.sqrt(expected) * norm),
         "variance": variance,
         "relative_variance": variance / norm**2,
         "mse": mse,
         "relative_mse": mse / norm**2,
-        "snr": expected / np.sqrt(variance),
+        "snr": np.sqrt(np.maximum(expected, 0) / variance),
     }
     if images:
         by_image = [np.reshape(part, [images, -1]) for part in (mean, variances)]

@@ -26,30 +26,20 @@ FIT_RATE = 0.01
 """Learning rate of Adam for control variates that are trained before a measurement."""
 
 
-class Part(NamedTuple):
-    """The variance of some components of the gradient.
-
-    Attributes:
-      variance: mean over components of the variance of one estimate, (nats / weight)^2.
-      standard_error: standard error of `variance`.
-      groups: variances of the groups of draws, for paired comparisons at the same seed.
-    """
-
-    variance: float
-    standard_error: float
-    groups: tuple
-
-
 class Measured(NamedTuple):
     """The measured variance and cost of one estimator.
 
+    Parts of the gradient are "total", "q", "q_0", "q_1", ..., "p".
+
     Attributes:
-      parts: "total", "q", "q_0", "q_1", ..., "p" -> `Part`.
+      variance: part -> mean over its components of the variance of one estimate, (nats / weight)^2.
+      standard_error: part -> standard error of `variance`.
       evaluations: evaluations of f per estimate, of one row each; derivatives are not counted.
       milliseconds: measured time per estimate, including its noise.
     """
 
-    parts: dict
+    variance: dict
+    standard_error: dict
     evaluations: float
     milliseconds: float
 
@@ -58,11 +48,10 @@ class Measured(NamedTuple):
 
         "times_evaluations" is variance times evaluations of f, the variance at equal cost.
         """
-        variances = {name: part.variance for name, part in self.parts.items()}
         return {
-            **variances,
-            "standard_error": {name: part.standard_error for name, part in self.parts.items()},
-            "times_evaluations": {n: v * self.evaluations for n, v in variances.items()},
+            **self.variance,
+            "standard_error": self.standard_error,
+            "times_evaluations": {n: v * self.evaluations for n, v in self.variance.items()},
             "evaluations": self.evaluations,
             "milliseconds": self.milliseconds,
         }
@@ -180,13 +169,12 @@ class VarianceMeter:
         result = {}
         for label, meter in self._meters.items():
             draws = meter(x, n_draws, seed, ("variance", *position), groups)
-            selections = (slice(None), *([i] for i in range(groups)))
-            variances = [draws.moments(selection)[2] for selection in selections]
-            parts = {}
-            for name, mask in masks.items():
-                total, *each = (float(np.mean(variance[mask])) for variance in variances)
-                parts[name] = Part(total, np.std(each, ddof=1) / math.sqrt(groups), tuple(each))
-            result[label] = Measured(parts, draws.evaluations, draws.milliseconds)
+            _, _, variances = draws.moments()
+            by_group = np.stack([draws.moments([i])[2] for i in range(groups)])
+            each = {name: np.mean(by_group[:, mask], axis=1) for name, mask in masks.items()}
+            variance = {name: float(np.mean(variances[mask])) for name, mask in masks.items()}
+            error = {n: float(np.std(v, ddof=1)) / math.sqrt(groups) for n, v in each.items()}
+            result[label] = Measured(variance, error, draws.evaluations, draws.milliseconds)
         return result
 
 

@@ -123,7 +123,7 @@ class Report:
         table = {label: values.record() for label, values in measured.items()}
         for label in sorted(table):
             self.printer.variance(step, label, table[label])
-            parts = {part: _log(v.variance) for part, v in measured[label].parts.items()}
+            parts = {part: _log(v) for part, v in measured[label].variance.items()}
             scalars |= events.estimator_variance_tags(parts, "" if alone else label)
         return {"estimator_variance": table, "variance_draws": draws}
 

@@ -24,7 +24,7 @@ def test_untrained_control_variates():
         fresh = estimator_variance(model, estimator, x, 100)
     as_it_is = estimator_variance(model, estimator, x, 100, fit_steps=0)
     fitted = estimator_variance(model, estimator, x, 100, fit_steps=300)
-    variances = [r["DynamicREBAR"].parts["q"].variance for r in (fresh, as_it_is, fitted)]
+    variances = [r["DynamicREBAR"].variance["q"] for r in (fresh, as_it_is, fitted)]
     assert variances[0] == variances[1]
     assert variances[2] < variances[0] / 3
     for v, value in zip(estimator.trainable_variables, start, strict=True):
