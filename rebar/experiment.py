@@ -29,72 +29,15 @@ from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.runs import checkpoint, environment
 from rebar.runs.files import write_json
 from rebar.runs.lock import check_run
-from rebar.runs.printer import FORMATS
 from rebar.runs.records import MetricsFile
 from rebar.training.run import Run
-from rebar.training.schedule import Schedule
+from rebar.training.settings import Settings
 from rebar.training.threads import choose_threads
 
 _RECORDED = (
     *("training_steps", "epochs", "eval_freq", "eval_samples"),
     *("variance_freq", "variance_draws"),
 )
-MAX_THREADS = 1024
-
-_LEAST = {"training_steps": 1, "eval_samples": 1, "variance_draws": 4}
-"""Lower bounds of the integers that must not be 0."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings(Schedule):
-    """Settings of a run besides its hyperparameters; see also `Schedule`.
-
-    Attributes:
-      seed: seed of all randomness.
-      working_dir: parent of the folders of runs.
-      data_dir: folder of the data sets.
-      preset: name of a published protocol, whose hyperparameters are set first.
-      jit: compile steps with XLA: "on", "off", or "auto", which depends on the estimator.
-      threads: intra-op threads; 0 chooses from the step size.
-      cores: maximum number of cores; 0 uses all.
-      draw: draw samples and test images at evaluations.
-
-    Raises:
-      RebarError: a value is invalid.
-    """
-
-    seed: int = 0
-    working_dir: str | os.PathLike = "/tmp/rebar"
-    data_dir: str | os.PathLike = "data"
-    preset: str | None = None
-    jit: str = "auto"
-    threads: int = 0
-    cores: int = 0
-    draw: bool = False
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), _LEAST.get(field.name, 0)
-            if field.type is int and (type(value) is not int or value < least):
-                raise RebarError(f"{field.name}={value!r}: must be an integer, at least {least}")
-        if not isinstance(self.draw, bool):
-            raise RebarError(f"draw={self.draw!r}: must be True or False")
-        epochs = self.keep_epochs
-        if not isinstance(epochs, tuple | list) or any(type(e) is not int or e < 1 for e in epochs):
-            raise RebarError(f"keep_epochs={epochs!r}: must be integers from 1, e.g. (1, 5, 25)")
-        if not isinstance(self.save_seconds, int | float) or not self.save_seconds >= 0:
-            raise RebarError(f"save_seconds={self.save_seconds!r}: must be a number, at least 0")
-        if self.threads > MAX_THREADS:
-            raise RebarError(f"threads={self.threads}: must be at most {MAX_THREADS}")
-        if self.jit not in ("auto", "on", "off"):
-            raise RebarError(f'jit={self.jit!r}: must be "auto", "on" or "off"')
-        if self.log_format not in FORMATS:
-            raise RebarError(f"log_format={self.log_format!r}: must be one of {', '.join(FORMATS)}")
-        if self.draw and not self.eval_freq:
-            raise RebarError(
-                "draw=True: needs evaluations, but eval_freq=0; set eval_freq=20, or draw the "
-                "trained model with rebar-draw"
-            )
 
 
 class Trained(NamedTuple):
@@ -164,15 +107,10 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     jit = estimator.jit_pays if settings.jit == "auto" else settings.jit == "on"
     rows = hparams.batch_size * hparams.n_samples
     threads = choose_threads(settings.threads, jit, rows, hparams.n_hidden, settings.cores)
-    seed = (settings.seed, hparams.trial)
-    conditional = TASKS[hparams.task].conditional
+    conditional, seed = TASKS[hparams.task].conditional, (settings.seed, hparams.trial)
     learner = make_learner(hparams, estimator, data.mean, conditional, seed)
-
-    folder = run_folder(settings.working_dir, hparams, settings.seed)
-    identity = {"hparams": hparams.to_dict(), "seed": settings.seed}
-    label = hparams.entry.label
     about = {
-        "label": label,
+        "label": hparams.entry.label,
         "network": type(learner.model).__name__,
         "objective": learner.model.objective_name + _followed(estimator, hparams.n_samples),
         "unbiased": estimator.unbiased,
@@ -187,32 +125,19 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
         about["environment"] = outside
     if settings.preset is not None:
         about["preset"] = f"{settings.preset}: {preset(settings.preset)}"
-    _warn_of_default(hparams)
-    if settings.log_format != "quiet":
-        _announce(hparams, settings.seed, about, folder)
+    folder = run_folder(settings.working_dir, hparams, settings.seed)
+    _announce(hparams, settings, about, folder)
 
-    trained = Trained(learner.model, hparams, learner.steps, learner.estimator, folder)
+    trained = Trained(learner.model, hparams, learner.steps, estimator, folder)
     draw = None
     if settings.draw:
         from rebar.analysis import pictures
 
         draw = pictures.Artist(trained, data.test, data.image_shape)
-    run = Run(
-        learner,
-        data,
-        folder,
-        identity,
-        batch_size=hparams.batch_size,
-        n_samples=hparams.n_samples,
-        seed=seed,
-        jit=jit,
-        label=label,
-        draw=draw,
-        settings={**hparams.applicable(), "seed": settings.seed},
-        schedule=settings,
-    )
+    run = Run(learner, data, folder, hparams, settings, jit, draw)
     # Run() raises if the folder has a checkpoint of another configuration.
-    write_json(folder / "hparams.json", {**identity, **about, "versions": environment.versions()})
+    content = {**run.identity, **about, "versions": environment.versions()}
+    write_json(folder / "hparams.json", content)
     signal = run.train()
     return trained._replace(step=learner.steps, signal=signal)
 
@@ -233,22 +158,20 @@ def estimator_facts(hparams: HParams, estimator: Estimator) -> dict[str, dict]:
     }
 
 
-def _warn_of_default(hparams: HParams) -> None:
-    """Print a warning if no model was chosen."""
+def _announce(hparams: HParams, settings: Settings, about: dict, folder: Path) -> None:
+    """Print the settings that apply to the model, and a warning if no model was chosen."""
     if "model" not in hparams.typed:
         print(
             f"warning: no model given: training {hparams.model}, the default of 2017, whose "
             'gradient is biased; choose another one with e.g. --hparams="model=SBNDisARM"',
             file=sys.stderr,
         )
-
-
-def _announce(hparams: HParams, seed: int, about: dict, folder: Path) -> None:
-    """Print the settings that apply to the model."""
+    if settings.log_format == "quiet":
+        return
     print(hparams.applicable())
     for note in hparams.notes:
         print(f"note: {note}")
-    print(f"seed: {seed}")
+    print(f"seed: {settings.seed}")
     for name, value in about.items():
         print(f"{name}: {value}")
     print(f"run: {folder}")

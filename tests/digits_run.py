@@ -4,19 +4,17 @@ from rebar import registry
 from rebar.data import TASKS, load
 from rebar.factory import make_learner
 from rebar.hparams import HParams
-from rebar.training.run import Run, Schedule
+from rebar.training.run import Run
+from rebar.training.settings import Settings
 
 
 def train(parent, task: str, steps: int, **changes):
     """Learner, data set and folder of a run of a few steps with two layers of four units."""
-    settings = {"model": "SBNNVIL", "n_layer": 2, "n_hidden": 4, **changes}
-    hparams = HParams(task=task, **settings)
+    hparams = HParams(**{"model": "SBNNVIL", "n_layer": 2, "n_hidden": 4, **changes}, task=task)
     data = load(task, parent)
     estimator = registry.make_estimator(hparams.model, hparams)
     learner = make_learner(hparams, estimator, data.mean, TASKS[task].conditional)
     folder = parent / f"run-{task}"
-    identity = {"hparams": hparams.to_dict(), "seed": 0}
-    schedule = Schedule(training_steps=steps, eval_freq=0)
-    run = Run(learner, data, folder, identity, batch_size=24, schedule=schedule)
-    assert run.train() is None
+    settings = Settings(training_steps=steps, eval_freq=0)
+    assert Run(learner, data, folder, hparams, settings).train() is None
     return learner, data, folder

@@ -38,8 +38,8 @@ MAY_IMPORT = {
         ),
     ],
     "training": [
-        *("analysis.variance", "core", "data.datasets", "errors", "estimators.base", "noise"),
-        *("runs", "types"),
+        *("analysis.variance", "core", "data.datasets", "errors", "estimators.base", "hparams"),
+        *("noise", "runs", "types"),
     ],
     "factory": [
         *("errors", "estimators.base", "hparams", "models", "noise", "runs.environment"),
@@ -52,7 +52,7 @@ MAY_IMPORT = {
     ],
     "experiment": [
         *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams", "models"),
-        *("registry", "runs", "training.run", "training.schedule", "training.threads"),
+        *("registry", "runs", "training.run", "training.settings", "training.threads"),
     ],
     "sweep": [
         *("errors", "hparams", "runs.checkpoint", "runs.files", "training.interrupt"),
@@ -64,7 +64,7 @@ MAY_IMPORT = {
     ],
     "cli": [
         *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
-        *("runs", "sweep"),
+        *("runs", "sweep", "training.settings"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

@@ -10,6 +10,7 @@ Examples:
 Each run is stored in WORKING_DIR/<name>; rerun the same command to resume it.
 """
 
+import dataclasses
 import sys
 
 from absl import flags
@@ -18,19 +19,14 @@ from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import ensure
-from rebar.errors import RebarError
 from rebar.hparams import HParams, describe, run_folder
 from rebar.hparams.presets import PRESETS, parse_hparams
 from rebar.runs import environment
 from rebar.runs.lock import check_run
+from rebar.training.settings import Settings
 
-_MAX_DRAWS = 1_000_000
-_SETTINGS = (
-    *("training_steps", "epochs", "eval_freq", "eval_samples", "variance_freq", "variance_draws"),
-    *("save_seconds", "seed", "working_dir", "data_dir", "preset", "jit", "threads", "cores"),
-    *("draw", "log_format"),
-)
-"""Flags that are attributes of `experiment.Settings`."""
+_KINDS = {int: "integer", float: "float", bool: "boolean", tuple: "list"}
+"""Type of a setting -> kind of its flag; others are strings."""
 
 
 class _YesNo(flags.BooleanParser):
@@ -47,45 +43,21 @@ def define_flags() -> flags.FlagValues:
     values = frame.flag_values()
     define = frame.definer(values)
 
-    def integer(name, default, text, lower=0, upper=None):
-        define("integer", name, default, text, lower_bound=lower, upper_bound=upper)
-
     text = "name=value pairs, see below; later strings override earlier ones."
     define("multi_string", "hparams", "", text)
-    text = "hparams of a published protocol, see below; --hparams override them."
-    define("string", "preset", None, text, allow_overwrite=False)
-    define("string", "working_dir", "/tmp/rebar", "Parent of the folders of runs.")
-    define("string", "data_dir", "data", "Folder of the data sets.")
-    integer("eval_freq", 20, "Epochs between evaluations; 0 disables them.")
-    integer("eval_samples", 100, "Samples of the evaluated bound.", 1, _MAX_DRAWS)
-    define("boolean", "draw", False, "Draw samples and test images at each evaluation.")
-    integer(
-        "variance_freq",
-        0,
-        "Epochs between measurements of the conditional variance, at fixed parameters and images; "
-        "0 disables them.",
-    )
-    integer("variance_draws", 100, "Noise draws per variance measurement.", 4, _MAX_DRAWS)
-    integer("seed", 0, "Seed of all randomness.", 0, 2**32 - 1)
-    integer("training_steps", 2_000_000, "Total number of steps.", 1)
-    integer("epochs", 0, "Total number of epochs; 0 sets no limit.")
-    integer("threads", 0, "Intra-op threads; 0 chooses from the step size.", 0, 1024)
-    integer("cores", 0, "Maximum number of cores; 0 uses all.")
+    for field in dataclasses.fields(Settings):
+        limits = dict(field.metadata["limits"])
+        kind = "enum" if "enum_values" in limits else _KINDS.get(type(field.default), "string")
+        if kind == "enum":
+            limits["case_sensitive"] = False
+        if field.name == "preset":
+            limits["allow_overwrite"] = False
+        define(kind, field.name, field.default, field.metadata["help"], **limits)
     define("boolean", "download", True, "Download missing data sets.")
     values["download"].parser = _YesNo()
     text = "Folder or base URL of missing data sets, instead of the mirrors."
     define("string", "source", None, text)
-    define("float", "save_seconds", 300.0, "Seconds between checkpoints.", lower_bound=0.0)
-    define("list", "keep_epochs", "", "Epochs whose checkpoints are kept, e.g. 1,5,25.")
     define("list", "plugins", "", frame.PLUGINS)
-    text = (
-        "Printed lines: those of 2017, a table, or only a summary; auto is 2017, on a terminal at "
-        "most one epoch per second."
-    )
-    define("enum", "log_format", "auto", text, enum_values=["auto", "2017", "table", "quiet"])
-    text = "Compile steps with XLA; auto chooses by estimator."
-    modes = ["auto", "on", "off"]
-    define("enum", "jit", "auto", text, enum_values=modes, case_sensitive=False)
     return values
 
 
@@ -110,49 +82,34 @@ def _run(values, arguments) -> int:
     """Train; return 128 + signal number if a signal ended the run early."""
     import_plugins(values.plugins)
     frame.no_arguments(arguments)
-    hparams = parse_hparams(values.preset, *values.hparams)
-    _prepare(values, hparams)
-    received = _train(values, hparams)
-    return 0 if received is None else frame.SIGNAL + received
-
-
-def _prepare(values, hparams: HParams) -> None:
-    """Validate settings before TensorFlow is imported; download the data."""
-    if values.draw and not values.eval_freq:
-        raise RebarError(
-            "--draw: needs evaluations, but --eval_freq=0; set --eval_freq=20, or draw the trained "
-            "model with rebar-draw"
-        )
-    _epochs(values.keep_epochs)
+    settings = _settings(values)
+    hparams = parse_hparams(settings.preset, *values.hparams)
     environment.check()
-    check_run(run_folder(values.working_dir, hparams, values.seed))
+    check_run(run_folder(settings.working_dir, hparams, settings.seed))
     ensure(
         hparams.task,
-        values.data_dir,
+        settings.data_dir,
         source=values.source,
         allow_download=values.download,
         log=print_unusual,
         dynamic=hparams.dynamic_b,
     )
+    received = _train(settings, hparams)
+    return 0 if received is None else frame.SIGNAL + received
 
 
-def _train(values, hparams: HParams) -> int | None:
+def _settings(values) -> Settings:
+    """Return the settings given by flags."""
+    named = {field.name: values[field.name].value for field in dataclasses.fields(Settings)}
+    words = named.pop("keep_epochs")
+    epochs = (int(word) if word.isdecimal() else word for word in words)
+    return Settings(**named, keep_epochs=tuple(epochs))
+
+
+def _train(settings: Settings, hparams: HParams) -> int | None:
     with quiet_start():
-        from rebar.experiment import Settings, run_experiment
-    named = {field: values[field].value for field in _SETTINGS}
-    settings = Settings(**named, keep_epochs=_epochs(values.keep_epochs))
+        from rebar.experiment import run_experiment
     return run_experiment(hparams, settings).signal
-
-
-def _epochs(words) -> tuple:
-    """Convert --keep_epochs to numbers."""
-    wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word))]
-    if wrong:
-        raise RebarError(
-            f"--keep_epochs={','.join(words)}: invalid {', '.join(map(repr, wrong))}; use integers "
-            "from 1, e.g. --keep_epochs=1,5,25"
-        )
-    return tuple(map(int, words))
 
 
 def print_unusual(line: str) -> None:

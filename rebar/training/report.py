@@ -4,40 +4,29 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
 
 from rebar.analysis.variance import VarianceMeter, fixed_batch
-from rebar.data.datasets import Dataset
 from rebar.runs import events, records
 from rebar.runs.printer import Printer
 from rebar.training.evaluate import Evaluator
-from rebar.training.learner import Learner
 from rebar.training.moments import OF_PART
-from rebar.training.schedule import Options
+
+Draw = Callable[[int], Mapping[str, np.ndarray]]
+"""Draws a step into a file, without changing the model; returns images for TensorBoard, [height,
+width, 3] uint8 by tag."""
 
 
 class Report:
-    """Measures, prints and writes the state of a run at the ends of its epochs; see `Run`."""
+    """Measures, prints and writes the state of a `Run` at the ends of its epochs."""
 
-    def __init__(
-        self,
-        learner: Learner,
-        dataset: Dataset,
-        folder: Path,
-        options: Options,
-        steps_per_epoch: int,
-    ):
-        self._learner = learner
-        self._sets = {"Valid": dataset.valid, "Test": dataset.test}
-        self._folder = folder
-        self._options = options
-        self._schedule = options.schedule
-        self._steps_per_epoch = steps_per_epoch
-        model, estimator, jit = learner.model, learner.estimator, options.jit
-        self._evaluate = Evaluator(model, estimator, options.seed, jit)
-        self._train, self._dynamic = dataset.train, dataset.dynamic
-        self._metrics = records.MetricsFile(folder / "metrics.jsonl")
+    def __init__(self, run, draw: Draw | None):
+        self._run = run
+        self._settings = run.settings
+        self._metrics = records.MetricsFile(run.folder / "metrics.jsonl")
+        self._draw = draw
 
     def truncate_after(self, step: int) -> str | None:
         """Drop records beyond the step of a checkpoint; return a note about it."""
@@ -52,13 +41,13 @@ class Report:
     @contextlib.contextmanager
     def opened(self, last: int) -> Iterator[None]:
         """Show a progress bar up to step `last`, and write a file of events."""
-        step = self._learner.steps
+        run = self._run
         with (
-            contextlib.closing(events.Events(self._folder)) as self._events,
-            contextlib.closing(Printer(self._schedule.log_format, last, step)) as self.printer,
+            contextlib.closing(events.Events(run.folder)) as self._events,
+            contextlib.closing(Printer(run.settings.log_format, last, run.steps)) as self.printer,
         ):
-            if self._options.settings:
-                self._events.hparams(self._options.settings, self._folder.name)
+            values = {**run.hparams.applicable(), "seed": run.settings.seed}
+            self._events.hparams(values, run.folder.name)
             self.begin_epoch()
             yield
 
@@ -76,17 +65,17 @@ class Report:
           variances: see `Moments.values`.
           last: whether training ends here.
         """
-        step = self._learner.steps
+        step = self._run.steps
         logs = {label: _log(variance) for label, variance in variances.items()}
         of_q = {k.removesuffix(OF_PART): v for k, v in logs.items() if k.endswith(OF_PART)}
         log_variances = {k: v for k, v in logs.items() if not k.endswith(OF_PART)}
         log_variance = log_variances.get("", log_variances)
-        measure = self._is_due(self._schedule.variance_freq)
-        evaluate = self._is_due(self._schedule.eval_freq)
+        measure = self._is_due(self._settings.variance_freq)
+        evaluate = self._is_due(self._settings.eval_freq)
         self.printer.epoch(step, metrics, log_variance, last or measure or evaluate)
         record = {
             "step": step,
-            "epoch": step / self._steps_per_epoch,
+            "epoch": step / self._run.blocks.steps_per_epoch,
             **metrics,
             "log_variance": log_variance,
             "log_variance_q": of_q.get("", of_q),
@@ -98,7 +87,7 @@ class Report:
             record |= self._estimator_variance(step, scalars, "" in variances)
         if evaluate:
             record |= self._evaluation(step, scalars)
-            images = self._options.draw(step) if self._options.draw else {}
+            images = self._draw(step) if self._draw else {}
         self._metrics.append(record)
         self.printer.end_epoch(record)
         self._events.scalars(step, scalars)
@@ -107,19 +96,27 @@ class Report:
     @functools.cached_property
     def _measure(self):
         """Meter of the conditional variance at the fixed batch; estimators are compiled once."""
-        model, estimator, options = self._learner.model, self._learner.estimator, self._options
-        meter = VarianceMeter(model, estimator, options.n_samples, options.jit, options.label)
-        batch = fixed_batch(self._train, options.batch_size, self._dynamic)
+        run = self._run
+        model, estimator, hparams = run.learner.model, run.learner.estimator, run.hparams
+        meter = VarianceMeter(model, estimator, hparams.n_samples, run.jit, hparams.entry.label)
+        batch = fixed_batch(run.dataset.train, hparams.batch_size, run.dataset.dynamic)
         return functools.partial(meter, batch)
+
+    @functools.cached_property
+    def _evaluate(self):
+        """Evaluator of the bound; passes are compiled once."""
+        run = self._run
+        return Evaluator(run.learner.model, run.learner.estimator, run.seed, run.jit)
 
     def _is_due(self, frequency):
         """Return True at multiples of `frequency` epochs; False for 0."""
-        return frequency > 0 and self._learner.steps % (frequency * self._steps_per_epoch) == 0
+        every = frequency * self._run.blocks.steps_per_epoch
+        return every > 0 and self._run.steps % every == 0
 
     def _estimator_variance(self, step, scalars, alone):
         """Measure, print and return the conditional variances."""
-        draws = self._schedule.variance_draws
-        measured = self._measure(draws, self._options.seed, (step,))
+        draws = self._settings.variance_draws
+        measured = self._measure(draws, self._run.seed, (step,))
         table = {label: values.record() for label, values in measured.items()}
         for label in sorted(table):
             self.printer.variance(step, label, table[label])
@@ -130,15 +127,16 @@ class Report:
     def _evaluation(self, step, scalars):
         """Print and return the bounds of the validation and test images."""
         record = {}
-        for stream, (name, images) in enumerate(self._sets.items()):
+        sets = {"Valid": self._run.dataset.valid, "Test": self._run.dataset.test}
+        for stream, (name, images) in enumerate(sets.items()):
             if not len(images):
                 continue  # no validation set
-            values = self._evaluate(images, self._schedule.eval_samples, stream)
+            values = self._evaluate(images, self._settings.eval_samples, stream)
             self.printer.evaluation(name, step, list(values.values()))
             name = name.lower()
             record[name] = scalars[f"{name}/bound"] = values["bound"]
             record[f"{name}_elbo"] = scalars[f"{name}/elbo"] = values["elbo"]
-        return record | {"eval_samples": self._schedule.eval_samples}
+        return record | {"eval_samples": self._settings.eval_samples}
 
 
 def _log(variance: float) -> float:

@@ -13,23 +13,22 @@ import contextlib
 import signal
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
+from rebar.hparams import HParams
 from rebar.runs import checkpoint, environment, files
 from rebar.runs.lock import hold_run
 from rebar.training.blocks import Blocks
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
-from rebar.training.report import Report
-from rebar.training.schedule import Options, Schedule
+from rebar.training.report import Draw, Report
+from rebar.training.settings import Settings
 from rebar.types import capability
-
-__all__ = ["Run", "Schedule"]
 
 
 class Run:
@@ -39,44 +38,54 @@ class Run:
       learner: see `Learner`.
       dataset: training, validation and test images.
       folder: folder of the run, for checkpoints, metrics.jsonl, TensorBoard events and pictures.
-      identity: JSON values that must equal those of a checkpoint (hparams, seed).
-      **options: see `Options`.
+      hparams: hyperparameters; with the seed they must equal those of a checkpoint.
+      settings: see `Settings`.
+      jit: compile steps with XLA.
+      draw: see `Draw`; None: no pictures.
+      say: prints a line that is not part of the log.
 
     Raises:
       RebarError: the folder cannot be written, or its checkpoint is of another run.
     """
 
-    def __init__(self, learner: Learner, dataset: Dataset, folder, identity: dict, **options: Any):
+    def __init__(
+        self,
+        learner: Learner,
+        dataset: Dataset,
+        folder: Path,
+        hparams: HParams,
+        settings: Settings,
+        jit: bool = False,
+        draw: Draw | None = None,
+        say: Callable[[str], None] = print,
+    ):
         if dataset.grayscale and not capability(learner.model, "grayscale"):
             raise RebarError(
                 f"the images of {dataset.name!r} are grayscale: must be binary for "
                 f"{type(learner.model).__name__}; binarize them, e.g. images > 0.5, or give "
                 "Dataset(..., dynamic=True) to binarize training images at each use"
             )
-        settings = Options(**options)
-        self._learner = learner
-        self._folder = Path(folder)
-        self._identity = identity
-        self._schedule = settings.schedule
-        self._say = settings.say
-        self._blocks = Blocks(
+        self.learner, self.dataset, self.folder = learner, dataset, folder
+        self.hparams, self.settings, self.jit = hparams, settings, jit
+        self.seed = (settings.seed, hparams.trial)
+        self.identity = {"hparams": hparams.to_dict(), "seed": settings.seed}
+        self._say = say
+        self.blocks = Blocks(
             learner,
             dataset.train,
-            settings.batch_size,
-            settings.n_samples,
-            settings.seed,
-            settings.jit,
+            hparams.batch_size,
+            hparams.n_samples,
+            self.seed,
+            jit,
             dataset.dynamic,
         )
-        mode = environment.mode(settings.jit)
+        mode = environment.mode(jit)
         self._environment = environment.versions() | mode | environment.settings()
-        self._report = Report(
-            learner, dataset, self._folder, settings, self._blocks.steps_per_epoch
-        )
+        self._report = Report(self, draw)
         self._epoch: list = []
         self._saved_at = time.monotonic()
         self._saved_step = -1
-        self._lock = hold_run(self._folder)
+        self._lock = hold_run(folder)
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.close)
             self._resume()
@@ -85,18 +94,18 @@ class Run:
     @property
     def steps(self) -> int:
         """Number of steps done."""
-        return self._learner.steps
+        return self.learner.steps
 
     def _resume(self):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
-            variables = self._learner.named_variables()
-            saved = checkpoint.restore(self._folder, variables, self._identity)
+            variables = self.learner.named_variables()
+            saved = checkpoint.restore(self.folder, variables, self.identity)
         for warning in caught:
             if warning.category is RuntimeWarning:
                 self._say(f"warning: {warning.message}")
         if saved is not None:
-            if not np.array_equal(saved.extra["input_mean"], self._learner.model.input_mean):
+            if not np.array_equal(saved.extra["input_mean"], self.learner.model.input_mean):
                 raise RebarError(
                     f"{saved.path} was trained on other data: the mean of the training images "
                     "differs; give the old --data_dir to resume, or another --working_dir to start "
@@ -110,8 +119,8 @@ class Run:
                     f"warning: the environment changed since {saved.path.name} was written: "
                     f"{'; '.join(changed)}. The run continues, but is not bit-exact"
                 )
-        checkpoint.tidy(self._folder, self.steps)
-        files.remove_leftovers(self._folder / "pictures", *self._folder.glob("snapshots/*"))
+        checkpoint.tidy(self.folder, self.steps)
+        files.remove_leftovers(self.folder / "pictures", *self.folder.glob("snapshots/*"))
         if note := self._report.truncate_after(self.steps):
             self._say(note)
 
@@ -124,10 +133,10 @@ class Run:
         Raises:
           RebarError: a non-finite number; the last checkpoint is kept. Or a file cannot be written.
         """
-        per_epoch = self._blocks.steps_per_epoch
-        last = self._schedule.training_steps
-        if self._schedule.epochs:
-            last = min(last, self._schedule.epochs * per_epoch)
+        per_epoch = self.blocks.steps_per_epoch
+        last = self.settings.training_steps
+        if self.settings.epochs:
+            last = min(last, self.settings.epochs * per_epoch)
         if self.steps >= last:
             self._lock.close()
             self._say(
@@ -141,12 +150,12 @@ class Run:
             self._report.opened(last),
         ):
             while (step := self.steps) < last and interrupt.requested is None:
-                count = self._blocks.next_count(step, last - step)
-                self._epoch.append(self._checked(step, self._blocks.take(step, count)))
+                count = self.blocks.next_count(step, last - step)
+                self._epoch.append(self._checked(step, self.blocks.take(step, count)))
                 self._report.printer.advance(count)
                 if (step + count) % per_epoch == 0 or step + count == last:
                     self._finish_epoch(last)
-                if time.monotonic() - self._saved_at > self._schedule.save_seconds:
+                if time.monotonic() - self._saved_at > self.settings.save_seconds:
                     self._save()
             requested = interrupt.requested
             if self.steps != self._saved_step:
@@ -157,7 +166,7 @@ class Run:
                     f"{name}: saved at step {self.steps}; rerun the same command to resume"
                 )
             else:
-                self._report.printer.summary(self._folder)
+                self._report.printer.summary(self.folder)
         return requested
 
     def _checked(self, step, block):
@@ -168,11 +177,11 @@ class Run:
             i = int(np.argmin(finite))
             what = "a running gradient variance"
             if not block.finite[i]:
-                what = self._learner.watched[block.first[i]]
+                what = self.learner.watched[block.first[i]]
             kept = f"step {self._saved_step}" if self._saved_step >= 0 else "none was written yet"
             raise RebarError(
                 f"non-finite value in {what} at step {step + i + 1} (step {step + i} was finite), "
-                f"with the estimator {type(self._learner.estimator).__name__}; lower learning_rate "
+                f"with the estimator {type(self.learner.estimator).__name__}; lower learning_rate "
                 f"or check the inputs. The last checkpoint is kept: {kept}"
             )
         self._columns = (tuple(block.metrics), tuple(block.variances))
@@ -181,7 +190,7 @@ class Run:
     def _finish_epoch(self, last):
         """Report the means of the epoch's minibatches; keep a checkpoint if it is due."""
         means = np.mean(np.concatenate(self._epoch).astype(np.float64), axis=0)
-        epoch, position = divmod(self.steps, self._blocks.steps_per_epoch)
+        epoch, position = divmod(self.steps, self.blocks.steps_per_epoch)
         if position == 0:
             self._epoch = []
         names, labels = self._columns
@@ -190,12 +199,12 @@ class Run:
             dict(zip(labels, means[len(names) :], strict=True)),
             self.steps == last,
         )
-        if position == 0 and epoch in self._schedule.keep_epochs:
-            self._write(self._folder / "snapshots" / f"epoch-{epoch}")
+        if position == 0 and epoch in self.settings.keep_epochs:
+            self._write(self.folder / "snapshots" / f"epoch-{epoch}")
         self._report.begin_epoch()
 
     def _save(self):
-        self._write(self._folder)
+        self._write(self.folder)
         self._saved_at = time.monotonic()
         self._saved_step = self.steps
 
@@ -205,7 +214,7 @@ class Run:
         checkpoint.save(
             folder,
             self.steps,
-            self._learner.named_variables(),
-            {"epoch": epoch, "input_mean": np.asarray(self._learner.model.input_mean)},
-            {**self._identity, "versions": self._environment},
+            self.learner.named_variables(),
+            {"epoch": epoch, "input_mean": np.asarray(self.learner.model.input_mean)},
+            {**self.identity, "versions": self._environment},
         )

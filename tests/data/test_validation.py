@@ -10,6 +10,7 @@ from rebar.errors import RebarError
 from rebar.factory import make_learner
 from rebar.hparams import HParams
 from rebar.training.run import Run
+from rebar.training.settings import Settings
 
 BINARY = np.random.default_rng(0).integers(0, 2, [12, 6]).astype(np.uint8)
 GRAY = np.random.default_rng(0).uniform(size=[12, 6]).astype(np.float32)
@@ -80,7 +81,7 @@ def test_the_kind_of_images_fits_the_model(tmp_path, model, options, valid):
     learner = make_learner(hparams, estimator, np.full(6, 0.5), False)
 
     def run():
-        return Run(learner, dataset(**options), tmp_path, {}, batch_size=4)
+        return Run(learner, dataset(**options), tmp_path, hparams, Settings())
 
     if valid:
         run()

@@ -13,19 +13,16 @@ import pytest
 from rebar.errors import RebarError
 from rebar.runs import checkpoint, environment
 from rebar.runs.checkpoint import latest
-from rebar.training.run import Run, Schedule
 
 from . import faults, tiny
 
 DATA = tiny.dataset(n_train=18)
-IDENTITY = {"hparams": {"n_layer": 2}, "seed": 0}
 
 
-def make_run(folder, steps=5, said=None, identity=IDENTITY, **schedule):
-    learner = tiny.learner("model=SBNDynamicRebar,n_layer=2")
-    schedule = Schedule(training_steps=steps, eval_freq=0, save_seconds=0, **schedule)
+def make_run(folder, steps=5, said=None, **settings):
     say = print if said is None else said.append
-    return Run(learner, DATA, folder, identity, batch_size=4, schedule=schedule, say=say)
+    settings = {"training_steps": steps, "save_seconds": 0, **settings}
+    return tiny.run(folder, DATA, "model=SBNDynamicRebar,n_layer=2", say=say, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +187,5 @@ def test_metrics_keep_their_bytes(folder):
 
 
 def test_another_run_is_refused_by_name(folder):
-    other = {"hparams": {"n_layer": 2}, "seed": 1}
     with pytest.raises(RebarError, match=r"is of another run: seed: saved 0, now 1\. Give the old"):
-        make_run(folder, identity=other)
+        make_run(folder, seed=1)

@@ -22,12 +22,13 @@ from rebar.errors import RebarError
 from rebar.runs.files import write_file
 from rebar.training import report as report_module
 from rebar.training import run as run_module
-from rebar.training.run import Run, Schedule
+from rebar.training.run import Run
+from rebar.training.settings import Settings
 
 from . import faults, tiny
 
 DATA = tiny.dataset(n_train=18)  # 4 full minibatches of 4 and one of 2
-SCHEDULE = Schedule(
+SETTINGS = Settings(
     eval_freq=2,
     eval_samples=3,
     variance_freq=2,
@@ -46,7 +47,8 @@ ALLOWED = re.compile(
 @pytest.fixture(scope="module")
 def start():
     """Starts a run in a folder as a new process would; what is slow to make is made once."""
-    learner = tiny.learner("model=SBNDynamicRebar,n_layer=2")
+    hparams = tiny.parse("model=SBNDynamicRebar,n_layer=2")
+    learner = tiny.learner(hparams.format())
     fresh = tiny.values(learner)
     made = {}
 
@@ -67,9 +69,8 @@ def start():
 
         for name, variable in learner.named_variables().items():
             variable.assign(fresh[name])
-        schedule = dataclasses.replace(SCHEDULE, training_steps=steps)
-        run = Run(learner, DATA, folder, {}, batch_size=4, schedule=schedule, draw=draw, say=say)
-        return run, learner
+        settings = dataclasses.replace(SETTINGS, training_steps=steps)
+        return Run(learner, DATA, folder, hparams, settings, draw=draw, say=say), learner
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise, "MAX_BLOCK_STEPS", 3)

@@ -21,7 +21,6 @@ from rebar.training.optimizers import (
     Rates,
     for_model,
 )
-from rebar.training.run import Run, Schedule
 
 from . import tiny
 
@@ -228,11 +227,9 @@ def test_gradient_descent_stands_still_where_a_number_is_not_finite(finite):
 
 
 def run(folder, steps):
-    learner = tiny.learner(RATES)
-    identity = {"hparams": HParams.parse(RATES).to_dict(), "seed": 0}
-    schedule = Schedule(training_steps=steps, eval_freq=0)
-    Run(learner, DATA, folder, identity, batch_size=4, schedule=schedule).train()
-    return tiny.values(learner)
+    run = tiny.run(folder, DATA, RATES, training_steps=steps)
+    run.train()
+    return tiny.values(run.learner)
 
 
 @pytest.mark.parametrize("stop", [3, 4, 7])

@@ -5,17 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from rebar.training.run import Run, Schedule
-
 from . import tiny
 
 DATA = tiny.dataset(n_train=18)  # 5 steps an epoch
 
 
 def test_tensorboard_scalars(tmp_path):
-    learner = tiny.learner("model=SBNDynamicRebar")
-    schedule = Schedule(training_steps=10, eval_freq=2, eval_samples=3, variance_freq=2)
-    Run(learner, DATA, tmp_path, {}, batch_size=4, schedule=schedule).train()
+    settings = {"training_steps": 10, "eval_freq": 2, "variance_freq": 2}
+    tiny.run(tmp_path, DATA, "model=SBNDynamicRebar", **settings).train()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     first, second = map(json.loads, lines)
     expected = {}

@@ -8,8 +8,8 @@ import tensorflow as tf
 from rebar.analysis.pictures import Artist
 from rebar.errors import RebarError
 from rebar.experiment import Trained
-from rebar.hparams import HParams
-from rebar.training.run import Run, Schedule
+from rebar.training.run import Run
+from rebar.training.settings import Settings
 
 from . import tiny
 
@@ -17,15 +17,15 @@ PER_EPOCH = 3
 DATA = tiny.dataset()  # 10 training images: 2 full minibatches of 4 and one of 2
 
 
-def run(folder, steps, draw=True, **schedule):
+def run(folder, steps, draw=True, **settings):
     """Learner after a run of so many steps; `draw` is an artist, or whether to draw at all."""
-    learner = tiny.learner("model=SBNDynamicRebar,n_layer=2")
-    schedule = Schedule(**{"training_steps": steps, "eval_freq": 2, "eval_samples": 3, **schedule})
+    hparams = tiny.parse("model=SBNDynamicRebar,n_layer=2")
+    learner = tiny.learner(hparams.format())
     if draw is True:
-        trained = Trained(learner.model, HParams(), 0, learner.estimator, folder)
+        trained = Trained(learner.model, hparams, 0, learner.estimator, folder)
         draw = Artist(trained, DATA.test, DATA.image_shape)
-    options = {"batch_size": 4, "schedule": schedule, "draw": draw or None}
-    Run(learner, DATA, folder, {}, **options).train()
+    settings = Settings(**{"training_steps": steps, "eval_freq": 2, "eval_samples": 3, **settings})
+    Run(learner, DATA, folder, hparams, settings, draw=draw or None).train()
     return learner
 
 

@@ -9,13 +9,11 @@ from tensorflow.core.util import event_pb2
 from rebar.analysis.variance import VarianceMeter, fixed_batch
 from rebar.estimators.rebar import DynamicREBAR
 from rebar.runs.records import format_estimator_variance, parse_log
-from rebar.training.run import Run, Schedule
 
 from . import tiny
 
 PER_EPOCH = 3
 DATA = tiny.dataset(n_train=10)  # 2 minibatches of 4 and one of 2
-IDENTITY = {"hparams": {}, "seed": 5}
 TRACKED = "model=SBNTrackGradVariances,track=[NVIL,DisARM],follow=DisARM"
 EVERY = (
     *("REINFORCE", "NVIL", "SimpleMuProp", "MuProp", "REBAR", "DynamicREBAR", "Gumbel"),
@@ -24,16 +22,12 @@ EVERY = (
 """Every estimator that can do with one sample an example."""
 
 
-def train(folder, steps, hparams=TRACKED, **schedule):
+def train(folder, steps, hparams=TRACKED, **settings):
     """The learner after a run."""
-    learner = tiny.learner(hparams)
-    schedule = Schedule(training_steps=steps, **{"eval_freq": 0, "variance_draws": 6, **schedule})
-    run = Run(
-        learner, DATA, folder, IDENTITY, batch_size=4, n_samples=2, seed=5, schedule=schedule,
-        label="OwnLabel",
-    )  # fmt: skip
+    settings = {"training_steps": steps, "variance_draws": 6, "seed": 5, **settings}
+    run = tiny.run(folder, DATA, f"{hparams},n_samples=2", **settings)
     assert run.train() is None
-    return learner
+    return run.learner
 
 
 def records(folder):
@@ -80,7 +74,7 @@ def test_lines_records_and_scalars(tmp_path, capsys):
     assert [set(r["log_variance"]) for r in parse_log(out)] == [{"NVIL", "DisARM"}] * 4
     # What stands there is what is measured by hand at the end of the run.
     meter = VarianceMeter(learner.model, learner.estimator, 2)
-    again = meter(fixed_batch(DATA.train, 4), 6, 5, (4 * PER_EPOCH,))
+    again = meter(fixed_batch(DATA.train, 4), 6, (5, 1), (4 * PER_EPOCH,))
     for label, measured in again.items():
         record = found[3]["estimator_variance"][label]
         assert without_times(measured.record()) == without_times(record)
@@ -110,12 +104,12 @@ def test_a_resumed_run_measures_the_same(tmp_path, capsys):
     assert repr(without_times(parts)) == repr(without_times(records(tmp_path / "whole")))
 
 
-def test_a_single_estimator_goes_by_the_label_that_is_given(tmp_path, capsys):
+def test_a_single_estimator_has_its_registered_label(tmp_path, capsys):
     train(tmp_path, PER_EPOCH, "model=SBNNVIL", variance_freq=1)
     (record,) = records(tmp_path)
-    assert list(record["estimator_variance"]) == ["OwnLabel"]
-    assert list(record["estimator_variance"]["OwnLabel"])[:4] == ["total", "q", "q_0", "p"]
-    assert "\nVariance 3 OwnLabel: total " in capsys.readouterr().out
+    assert list(record["estimator_variance"]) == ["NVIL"]
+    assert list(record["estimator_variance"]["NVIL"])[:4] == ["total", "q", "q_0", "p"]
+    assert "\nVariance 3 NVIL: total " in capsys.readouterr().out
 
 
 def test_a_line_in_full():

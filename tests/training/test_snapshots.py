@@ -3,20 +3,17 @@
 import numpy as np
 
 from rebar.runs import checkpoint
-from rebar.training.run import Run, Schedule
 
 from . import tiny
 
 DATA = tiny.dataset(n_train=10)  # 3 steps an epoch
-IDENTITY = {"hparams": {}, "seed": 0}
 
 
-def train(folder, **schedule):
-    """Learner after a run, and its metrics but for the times."""
-    learner = tiny.learner()
-    schedule = Schedule(eval_freq=0, **schedule)
-    assert Run(learner, DATA, folder, IDENTITY, batch_size=4, schedule=schedule).train() is None
-    return learner
+def train(folder, **settings):
+    """Learner after a run."""
+    run = tiny.run(folder, DATA, **settings)
+    assert run.train() is None
+    return run.learner
 
 
 def test_what_is_kept_is_what_a_shorter_run_ends_with(tmp_path):

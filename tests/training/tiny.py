@@ -10,6 +10,8 @@ from rebar.data.datasets import Dataset
 from rebar.estimators.reinforce import Reinforce
 from rebar.factory import make_learner
 from rebar.hparams import HParams
+from rebar.training.run import Run
+from rebar.training.settings import Settings
 
 PIXELS = 6
 
@@ -27,12 +29,23 @@ def dataset(n_train=10, n_valid=5, n_test=4):
     return Dataset("tiny", train, valid, test, mean, (2, 3), "random images")
 
 
+def parse(hparams=""):
+    """Hyperparameters of a tiny learner and run."""
+    return HParams.parse("model=SBNNVIL,n_hidden=3,learning_rate=0.01,batch_size=4", hparams)
+
+
 def learner(hparams="", seed=0, mean=None):
     """A learner with three units a layer; `hparams` as on the command line."""
-    settings = HParams.parse("model=SBNNVIL,n_hidden=3,learning_rate=0.01", hparams)
+    settings = parse(hparams)
     mean = np.full(PIXELS, 0.5) if mean is None else mean
     estimator = registry.make_estimator(settings.model, settings)
     return make_learner(settings, estimator, mean, conditional=False, seed=seed)
+
+
+def run(folder, data, hparams="", draw=None, say=print, **settings):
+    """A run of a new learner, without evaluations unless `settings` ask for them."""
+    settings = Settings(**{"eval_freq": 0, "eval_samples": 3, **settings})
+    return Run(learner(hparams), data, folder, parse(hparams), settings, draw=draw, say=say)
 
 
 def values(learner):
