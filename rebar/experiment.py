@@ -22,8 +22,8 @@ from rebar.data.sources import TASKS
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.factory import make_learner
-from rebar.hparams import HParams, run_folder
-from rebar.hparams.presets import parse_hparams, preset
+from rebar.hparams import HParams, Settings, run_folder
+from rebar.hparams.presets import preset
 from rebar.models.categorical_vae import CategoricalVAE
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.runs import checkpoint, environment
@@ -31,7 +31,6 @@ from rebar.runs.files import write_json
 from rebar.runs.lock import check_run
 from rebar.runs.records import MetricsFile
 from rebar.training.run import Run
-from rebar.training.settings import Settings
 from rebar.training.threads import choose_threads
 
 _RECORDED = (
@@ -88,7 +87,7 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
         raise RebarError(f"unknown setting {name!r}{did_you_mean(name, fields | names)}")
     run = Settings(**{name: value for name, value in settings.items() if name in fields})
     changes = {name: value for name, value in settings.items() if name in names}
-    parsed = parse_hparams(run.preset, hparams, changes)
+    parsed = HParams.parse(hparams, changes, preset=run.preset)
     check_run(run_folder(run.working_dir, parsed, run.seed))
     ensure(parsed.task, run.data_dir, dynamic=parsed.dynamic_b)
     return run_experiment(parsed, run)
@@ -217,8 +216,7 @@ def load_model(folder: str | os.PathLike) -> Trained:
             "more epoch to write them"
         )
     registry.entry(saved.metadata["hparams"]["model"])  # raises for an estimator of a plug-in
-    # Hyperparameters that are newer than the run have their defaults.
-    hparams = HParams.from_dict(HParams().to_dict() | saved.metadata["hparams"])
+    hparams = HParams.from_dict(saved.metadata["hparams"])
     estimator = registry.make_estimator(hparams.model, hparams)
     conditional = TASKS[hparams.task].conditional
     learner = make_learner(hparams, estimator, saved.extra["input_mean"], conditional)

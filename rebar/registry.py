@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from rebar.errors import RebarError, did_you_mean
@@ -42,7 +42,7 @@ class Entry:
 
     def n_samples(self, least: int) -> int:
         """Return the smallest valid n_samples, `least` or more."""
-        return self.samples * math.ceil(max(least, self.min_samples) / self.samples)
+        return suitable_samples([self], least)
 
 
 def _categorical(target: str, label: str, **limits: Any) -> Entry:
@@ -111,6 +111,13 @@ def entry(name: str) -> Entry:
             f"unknown model {name!r}; choose from {', '.join(_ENTRIES)}, or register your own with "
             f"rebar.register() (docs/add_an_estimator.md){did_you_mean(name, _ENTRIES)}"
         ) from None
+
+
+def suitable_samples(entries: Collection[Entry], least: int) -> int:
+    """Return the smallest n_samples, `least` or more, that suits several estimators."""
+    step = math.lcm(*(entry.samples for entry in entries))
+    least = max(least, *(entry.min_samples for entry in entries))
+    return math.ceil(least / step) * step
 
 
 def register(

@@ -3,9 +3,8 @@
 from rebar import registry
 from rebar.data import TASKS, load
 from rebar.factory import make_learner
-from rebar.hparams import HParams
+from rebar.hparams import HParams, Settings
 from rebar.training.run import Run
-from rebar.training.settings import Settings
 
 
 def train(parent, task: str, steps: int, **changes):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import rebar
-from rebar import experiment, noise, registry
+from rebar import noise, registry
 from rebar.factory import make_model
 from rebar.functional.straight_through import LAYERS
 from rebar.hparams import HParams
@@ -178,7 +178,7 @@ VALUES = {
     "GradientEstimate": lambda: rebar.estimate_gradient(
         "disarm", lambda b: tf.reduce_sum(b, 1), LOGITS[0], seed=0, step=0
     ),
-    "Settings": lambda: experiment.Settings(epochs=3),
+    "Settings": lambda: rebar.hparams.Settings(epochs=3),
     "RebarError": lambda: rebar.RebarError("message"),
     "registry entry": lambda: registry.entry("SBNDisARM"),
 }

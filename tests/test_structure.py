@@ -52,7 +52,7 @@ MAY_IMPORT = {
     ],
     "experiment": [
         *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams", "models"),
-        *("registry", "runs", "training.run", "training.settings", "training.threads"),
+        *("registry", "runs", "training.run", "training.threads"),
     ],
     "sweep": [
         *("errors", "hparams", "runs.checkpoint", "runs.files", "training.interrupt"),
@@ -64,7 +64,7 @@ MAY_IMPORT = {
     ],
     "cli": [
         *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
-        *("runs", "sweep", "training.settings"),
+        *("runs", "sweep"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

@@ -22,7 +22,6 @@ from rebar.cli import frame, train
 from rebar.cli.plugins import import_plugins
 from rebar.data import ensure
 from rebar.errors import RebarError
-from rebar.hparams.presets import as_typed, preset
 from rebar.runs.environment import cores
 from rebar.runs.files import write_json
 from rebar.runs.lock import FolderLock
@@ -79,11 +78,7 @@ def _sweep(values, arguments, train_flags: list[str], command: str) -> int:
         options["array_parallelism"] = values.workers
     run = _parse_train_flags(train_flags)
     seeds = grid.seeds(values.seeds)
-    base = [] if run.preset is None else [preset(run.preset)]
-    try:
-        points = grid.points(values.hparams, base)
-    except RebarError as error:
-        raise RebarError(as_typed(str(error), run.preset)) from None
+    points = grid.points(values.hparams, run.preset)
     workers = min(values.workers or cores(), len(points) * len(seeds))
     limit = max(1, cores() // workers) if local else options.get("cpus_per_task")
     typed = run["threads"].present or run["cores"].present

@@ -19,11 +19,10 @@ from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import ensure
-from rebar.hparams import HParams, describe, run_folder
-from rebar.hparams.presets import PRESETS, parse_hparams
+from rebar.hparams import HParams, Settings, grammar, run_folder
+from rebar.hparams.presets import PRESETS
 from rebar.runs import environment
 from rebar.runs.lock import check_run
-from rebar.training.settings import Settings
 
 _KINDS = {int: "integer", float: "float", bool: "boolean", tuple: "list"}
 """Type of a setting -> kind of its flag; others are strings."""
@@ -46,13 +45,12 @@ def define_flags() -> flags.FlagValues:
     text = "name=value pairs, see below; later strings override earlier ones."
     define("multi_string", "hparams", "", text)
     for field in dataclasses.fields(Settings):
-        limits = dict(field.metadata["limits"])
-        kind = "enum" if "enum_values" in limits else _KINDS.get(type(field.default), "string")
-        if kind == "enum":
-            limits["case_sensitive"] = False
+        kind, options = _KINDS.get(type(field.default), "string"), {}
+        if choices := field.metadata["choices"]():
+            kind, options = "enum", {"enum_values": choices, "case_sensitive": False}
         if field.name == "preset":
-            limits["allow_overwrite"] = False
-        define(kind, field.name, field.default, field.metadata["help"], **limits)
+            options = {"allow_overwrite": False}
+        define(kind, field.name, field.default, field.metadata["help"], **options)
     define("boolean", "download", True, "Download missing data sets.")
     values["download"].parser = _YesNo()
     text = "Folder or base URL of missing data sets, instead of the mirrors."
@@ -64,11 +62,12 @@ def define_flags() -> flags.FlagValues:
 def _help(values) -> str:
     """Return tables of hyperparameters and presets, including plugins."""
     import_plugins(values.plugins)
-    rows = [
-        f"  {d.name}={d.default}  ({d.type}) {d.help}"
-        + (f" One of: {', '.join(d.choices)}." if d.choices else "")
-        for d in describe()
-    ]
+    rows = []
+    for field in dataclasses.fields(HParams):
+        name, default, kind = field.name, field.default, grammar.type_name(field.default)
+        rows.append(f"  {name}={grammar.write(default)}  ({kind}) {field.metadata['help']}")
+        if choices := field.metadata["choices"]():
+            rows[-1] += f" One of: {', '.join(choices)}."
     presets = [f"  {name}  {string}" for name, string in PRESETS.items()]
     return "\n".join(["", "hparams, with their defaults:", *rows, "", "presets:", *presets])
 
@@ -83,7 +82,7 @@ def _run(values, arguments) -> int:
     import_plugins(values.plugins)
     frame.no_arguments(arguments)
     settings = _settings(values)
-    hparams = parse_hparams(settings.preset, *values.hparams)
+    hparams = HParams.parse(*values.hparams, preset=settings.preset)
     environment.check()
     check_run(run_folder(settings.working_dir, hparams, settings.seed))
     ensure(

@@ -9,49 +9,48 @@ from rebar import registry
 from rebar.data.sources import TASKS
 
 
-class _Limit(NamedTuple):
+class Limit(NamedTuple):
     """A test of a value, and its description after "must be"."""
 
     test: Callable[[Any], bool]
     text: str
 
 
-def _hparam(
+def between(low: int, high: int) -> Limit:
+    """Return the limit low <= value <= high."""
+    return Limit(lambda value: low <= value <= high, f"from {low} to {high}")
+
+
+def field(
     default: Any,
     text: str,
-    allowed: _Limit | Callable[[], Collection[str]] | tuple[str, ...] | None = None,
+    limit: Limit | None = None,
+    choices: Collection[str] | Callable[[], Collection[str]] = (),
     latents: str | None = None,
-):
+) -> Any:
     """Return a field.
 
     Args:
       default: default value.
       text: help text, one sentence.
-      allowed: a limit, the choices, or a function that returns them.
+      limit: range of valid values.
+      choices: valid values, or a function that returns them; (): all in the range.
       latents: "binary" or "categorical" if it applies to one family of models only.
     """
-    limit = allowed if isinstance(allowed, _Limit) else None
-    choices = (lambda: allowed) if isinstance(allowed, tuple) else allowed
-    return dataclasses.field(
-        default=default,
-        metadata={
-            "help": text,
-            "limit": limit,
-            "choices": None if limit else choices,
-            "latents": latents,
-        },
-    )
+    choose = choices if callable(choices) else lambda: choices
+    metadata = {"help": text, "limit": limit, "choices": choose, "latents": latents}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 _BINARY, _CATEGORICAL = "binary", "categorical"
-_FINITE = _Limit(math.isfinite, "finite")
-_POSITIVE = _Limit(lambda v: 0 < v < math.inf, "above 0 and finite")
-_RATE = _Limit(lambda v: 0 <= v < math.inf, "above 0 and finite, or 0 to follow learning_rate")
-_FRACTION = _Limit(lambda v: 0 <= v < 1, "at least 0 and below 1")
-_AT_LEAST_ONE = _Limit(lambda v: v >= 1, "at least 1")
-_AT_LEAST_TWO = _Limit(lambda v: v >= 2, "at least 2")
-_PIXELS = _Limit(lambda v: v >= 0, "at least 1, or 0 to follow the data set")
-_SEED = _Limit(lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1")
+_FINITE = Limit(math.isfinite, "finite")
+_POSITIVE = Limit(lambda v: 0 < v < math.inf, "above 0 and finite")
+_RATE = Limit(lambda v: 0 <= v < math.inf, "above 0 and finite, or 0 to follow learning_rate")
+_FRACTION = Limit(lambda v: 0 <= v < 1, "at least 0 and below 1")
+AT_LEAST_ONE = Limit(lambda v: v >= 1, "at least 1")
+_AT_LEAST_TWO = Limit(lambda v: v >= 2, "at least 2")
+_PIXELS = Limit(lambda v: v >= 0, "at least 1, or 0 to follow the data set")
+SEED = between(0, 2**32 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,141 +58,154 @@ class Fields:
     """Fields of `HParams`. The first fifteen are those of the 2017 code, with its defaults (except
     `n_input`, which was 784)."""
 
-    model: str = _hparam("SBNGumbel", "Estimator of the gradient.", registry.names)
-    n_hidden: int = _hparam(200, "Units per stochastic layer.", _AT_LEAST_ONE, _BINARY)
-    n_input: int = _hparam(0, "Pixels per image; 0 follows the data set.", _PIXELS)
-    n_layer: int = _hparam(1, "Stochastic layers.", _AT_LEAST_ONE, _BINARY)
-    nonlinear: bool = _hparam(
-        False, "Put two hidden layers of n_hidden units before each linear map.", None, _BINARY
+    @property
+    def entry(self) -> registry.Entry:
+        """Registry entry of the model."""
+        return registry.entry(self.model)
+
+    model: str = field("SBNGumbel", "Estimator of the gradient.", choices=registry.names)
+    n_hidden: int = field(200, "Units per stochastic layer.", AT_LEAST_ONE, latents=_BINARY)
+    n_input: int = field(0, "Pixels per image; 0 follows the data set.", _PIXELS)
+    n_layer: int = field(1, "Stochastic layers.", AT_LEAST_ONE, latents=_BINARY)
+    nonlinear: bool = field(
+        False, "Put two hidden layers of n_hidden units before each linear map.", latents=_BINARY
     )
-    learning_rate: float = _hparam(
+    learning_rate: float = field(
         0.001, "Learning rate of the model; control variates learn ten times as fast.", _POSITIVE
     )
-    temperature: float = _hparam(
+    temperature: float = field(
         0.5, "Temperature of relaxed samples, or its initial value where it is learned.", _POSITIVE
     )
-    n_samples: int = _hparam(1, "Samples per example.", _AT_LEAST_ONE)
-    batch_size: int = _hparam(24, "Examples per minibatch.", _AT_LEAST_ONE)
-    trial: int = _hparam(
-        1, "Number of a repeat; with --seed it determines all randomness of the run.", _SEED
+    n_samples: int = field(1, "Samples per example.", AT_LEAST_ONE)
+    batch_size: int = field(24, "Examples per minibatch.", AT_LEAST_ONE)
+    trial: int = field(
+        1, "Number of a repeat; with --seed it determines all randomness of the run.", SEED
     )
-    muprop_relaxation: bool = _hparam(
+    muprop_relaxation: bool = field(
         True,
         "Relax as in the REBAR paper's MuProp limit; false: the plain Concrete relaxation.",
         latents=_BINARY,
     )
-    dynamic_b: bool = _hparam(False, "Binarize images anew at each use; false: once and for all.")
-    quadratic: bool = _hparam(
+    dynamic_b: bool = field(False, "Binarize images anew at each use; false: once and for all.")
+    quadratic: bool = field(
         True,
         "REBAR: one relaxed pass per layer (work grows with n_layer squared); false: one in all.",
         latents=_BINARY,
     )
-    beta2: float = _hparam(0.99999, "Adam's decay rate of the second moment.", _FRACTION)
-    optimizer: str = _hparam(
-        "adam", "Optimizer of the model: Adam, or RAdam (Liu et al. 2020).", ("adam", "radam")
+    beta2: float = field(0.99999, "Adam's decay rate of the second moment.", _FRACTION)
+    optimizer: str = field(
+        "adam",
+        "Optimizer of the model: Adam, or RAdam (Liu et al. 2020).",
+        choices=("adam", "radam"),
     )
-    task: str = _hparam("sbn", "Data set and objective.", lambda: TASKS)
-    conditional: str = _hparam(
+    task: str = field("sbn", "Data set and objective.", choices=TASKS)
+    conditional: str = field(
         "auto",
         "Network of the conditional tasks: multilayer, or 2017's, whose generator has one layer; "
         "auto: 2017 for one layer or with legacy2017, else multilayer.",
-        ("auto", "multilayer", "2017"),
-        _BINARY,
+        choices=("auto", "multilayer", "2017"),
+        latents=_BINARY,
     )
-    activation: str = _hparam(
+    activation: str = field(
         "tanh",
         "Activation of the hidden layers added by nonlinear=true; leaky_relu has slope .3 below 0.",
-        ("tanh", "leaky_relu"),
-        _BINARY,
+        choices=("tanh", "leaky_relu"),
+        latents=_BINARY,
     )
-    initializer: str = _hparam(
+    initializer: str = field(
         "2017",
         "Initial weights of the networks: 2017's truncated normal of variance about 2 / fan_in, or "
         "Glorot's uniform of variance 2 / (fan_in + fan_out), as in the DisARM authors' code.",
-        ("2017", "glorot"),
-        _BINARY,
+        choices=("2017", "glorot"),
+        latents=_BINARY,
     )
-    learning_rate_generator: float = _hparam(
+    learning_rate_generator: float = field(
         0.0, "Learning rate of p without its prior; 0: learning_rate.", _RATE
     )
-    learning_rate_prior: float = _hparam(
+    learning_rate_prior: float = field(
         0.0, "Learning rate of the prior p(b_L); 0: learning_rate.", _RATE
     )
-    prior_optimizer: str = _hparam("adam", "Optimizer of the prior p(b_L).", ("adam", "sgd"))
-    learning_rate_control: float = _hparam(
+    prior_optimizer: str = field("adam", "Optimizer of the prior p(b_L).", choices=("adam", "sgd"))
+    learning_rate_control: float = field(
         0.0,
         "Learning rate of control variates and temperatures; 0: ten times learning_rate.",
         _RATE,
     )
-    coupling: str = _hparam(
+    coupling: str = field(
         "auto",
         "Layers that REBAR couples in the term of a layer: that one (switch, unbiased), or also "
         "those above it (all, as in 2017: biased above one layer); auto: all with legacy2017, "
         "else switch.",
-        ("auto", "switch", "all"),
-        _BINARY,
+        choices=("auto", "switch", "all"),
+        latents=_BINARY,
     )
-    continuation: str = _hparam(
+    continuation: str = field(
         "shared",
         "ARM, DisARM: noise above the layer where a pair of chains separates: shared by both, or "
         "independent.",
-        ("shared", "independent"),
-        _BINARY,
+        choices=("shared", "independent"),
+        latents=_BINARY,
     )
-    symmetrized: bool = _hparam(
+    symmetrized: bool = field(
         True, "LocalDisARM: average over both orders of an antithetic pair.", latents=_BINARY
     )
-    multi_sample: bool = _hparam(
+    multi_sample: bool = field(
         False, "Follow the multi-sample bound of n_samples instead of the ELBO."
     )
-    legacy2017: bool = _hparam(
+    legacy2017: bool = field(
         False, "Repeat the known errors of the 2017 code, unless set one by one.", latents=_BINARY
     )
-    n_categories: int = _hparam(
-        8, "Categories per latent variable (models Cat...).", _AT_LEAST_TWO, _CATEGORICAL
+    n_categories: int = field(
+        8, "Categories per latent variable (models Cat...).", _AT_LEAST_TWO, latents=_CATEGORICAL
     )
-    n_latents: int = _hparam(4, "Categorical latent variables.", _AT_LEAST_ONE, _CATEGORICAL)
-    prior: str = _hparam(
-        "uniform", "Prior of the categorical variables.", ("uniform", "learned"), _CATEGORICAL
+    n_latents: int = field(4, "Categorical latent variables.", AT_LEAST_ONE, latents=_CATEGORICAL)
+    prior: str = field(
+        "uniform",
+        "Prior of the categorical variables.",
+        choices=("uniform", "learned"),
+        latents=_CATEGORICAL,
     )
-    mc_samples: int = _hparam(
+    mc_samples: int = field(
         100,
         "CatGumbelRao, CatReinMaxRao and CatReinMaxCV: draws of the noise given the sample.",
-        _AT_LEAST_ONE,
-        _CATEGORICAL,
+        AT_LEAST_ONE,
+        latents=_CATEGORICAL,
     )
-    gst_gap: float = _hparam(
-        1.0, "CatGST: gap between the sample's logit and the others.", _POSITIVE, _CATEGORICAL
+    gst_gap: float = field(
+        1.0,
+        "CatGST: gap between the sample's logit and the others.",
+        _POSITIVE,
+        latents=_CATEGORICAL,
     )
-    cv_scale: float = _hparam(
-        0.7, "CatReinMaxCV: scale of its control variate.", _FINITE, _CATEGORICAL
+    cv_scale: float = field(
+        0.7, "CatReinMaxCV: scale of its control variate.", _FINITE, latents=_CATEGORICAL
     )
-    cv_form: str = _hparam(
+    cv_form: str = field(
         "released",
         "CatReinMaxCV: its control variate as in the authors' released code (lower variance, more "
         "bias), or as the paper states it (higher variance).",
-        ("released", "stgs"),
-        _CATEGORICAL,
+        choices=("released", "stgs"),
+        latents=_CATEGORICAL,
     )
-    rk2_beta: float = _hparam(
+    rk2_beta: float = field(
         0.5,
         "CatReinMaxRK2: its node; 0.5 is ReinMax, 1 is ST, both at temperature 1.",
         _FINITE,
-        _CATEGORICAL,
+        latents=_CATEGORICAL,
     )
-    rk2_form: str = _hparam(
+    rk2_form: str = field(
         "consistent",
         "CatReinMaxRK2: exact for linear f at any rk2_beta, or as in the authors' code.",
-        ("consistent", "released"),
-        _CATEGORICAL,
+        choices=("consistent", "released"),
+        latents=_CATEGORICAL,
     )
-    track: tuple[str, ...] = _hparam(
+    track: tuple[str, ...] = field(
         ("NVIL", "SimpleMuProp", "MuProp", "DynamicREBAR", "REBAR"),
         "Estimators compared by SBNTrackGradVariances and CatTrackGradVariances.",
-        registry.all_labels,
+        choices=registry.all_labels,
     )
-    follow: str = _hparam(
+    follow: str = field(
         "SimpleMuProp",
         "Estimator in track whose gradient such a model follows.",
-        registry.all_labels,
+        choices=registry.all_labels,
     )

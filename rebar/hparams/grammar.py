@@ -7,6 +7,7 @@ that of the name's current value: bool, int, float, str, or tuple (a list of str
 """
 
 import numbers
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,7 +25,7 @@ _MALFORMED = re.compile(r"(?P<text>(\[[^\]]*(\]|\Z)|[^,\[])*)(,\s*|\Z)")
 _BOOLS = {"true": True, "True": True, "false": False, "False": False}
 
 
-def parse(string: str, current: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], set[str]]:
+def parse(string: str, current: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Parse one string.
 
     Args:
@@ -32,9 +33,9 @@ def parse(string: str, current: Mapping[str, Any]) -> tuple[dict[str, Any], list
       current: valid name -> current value.
 
     Returns:
-      Name -> new value, messages about problems, and the names whose values are invalid.
+      Name -> new value, and messages about problems.
     """
-    values, problems, bad = {}, [], set()
+    values, problems = {}, []
     seen: dict[str, list] = {}
     string = string.strip()
     position = 0
@@ -63,8 +64,7 @@ def parse(string: str, current: Mapping[str, Any]) -> tuple[dict[str, Any], list
             values[name] = _value(clause, name, index, values.get(name, current[name]))
         except ValueError as error:
             problems.append(f"{name}: {error}")
-            bad.add(name)
-    return values, problems, bad
+    return values, problems
 
 
 def clauses(string: str) -> list[tuple[str, str]]:
@@ -77,21 +77,6 @@ def clauses(string: str) -> list[tuple[str, str]]:
             pairs.append((name.strip(), value.strip().rstrip(",").rstrip()))
         position = (clause or _MALFORMED.match(string, position)).end()
     return pairs
-
-
-def read(changes: Mapping[str, Any], current: Mapping[str, Any]) -> tuple[dict, list, set]:
-    """Convert a mapping of names to Python values; returns the same as `parse`."""
-    values, problems, bad = {}, [], set()
-    for name, value in changes.items():
-        if name not in current:
-            problems.append(unknown(str(name), current))
-            continue
-        try:
-            values[name] = typed(value, current[name])
-        except (TypeError, OverflowError) as error:
-            problems.append(f"{name}: {error}")
-            bad.add(name)
-    return values, problems, bad
 
 
 def _value(clause: re.Match, name: str, index: int | None, current: Any) -> Any:
@@ -120,23 +105,24 @@ def _scalar(text: str, current: Any) -> Any:
         return type(current)(text)
     except ValueError:
         allowed = "; write true or false" if isinstance(current, bool) else ""
-        raise ValueError(f"{text!r} is not of type {type_name(current)}{allowed}") from None
+        raise ValueError(f"{text!r} must be of type {type_name(current)}{allowed}") from None
 
 
 def typed(value: Any, default: Any) -> Any:
     """Convert a Python value to the type of `default`. Raises TypeError if it would change."""
     if isinstance(default, tuple):
-        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        if isinstance(value, list | tuple):
             return tuple(value)
-    elif isinstance(default, (bool, str)):
-        if isinstance(value, type(default)):
+    elif isinstance(default, bool):
+        if isinstance(value, bool):
             return value
-    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if isinstance(default, float):
-            return float(value)
-        if isinstance(value, numbers.Integral):
-            return int(value)
-    raise TypeError(f"{value!r} is not of type {type_name(default)}")
+    elif isinstance(default, int | float):
+        kind = numbers.Real if isinstance(default, float) else numbers.Integral
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return type(default)(value)
+    elif value is default or isinstance(value, str | os.PathLike):
+        return value
+    raise TypeError(f"must be of type {type_name(default)}")
 
 
 def write(value: Any) -> str:
@@ -147,8 +133,8 @@ def write(value: Any) -> str:
 
 
 def type_name(value: Any) -> str:
-    """ "int", "float", "bool", "str" or "list of str"."""
-    return "list of str" if isinstance(value, tuple) else type(value).__name__
+    """ "int", "float", "bool", "str" or "list"."""
+    return "list" if isinstance(value, tuple) else type(value).__name__
 
 
 def unknown(name: str, valid: Iterable[str]) -> str:

@@ -14,30 +14,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from rebar import registry
 from rebar.errors import RebarError
-from rebar.hparams import checks, grammar
+from rebar.hparams import checks, grammar, presets
 from rebar.hparams.fields import Fields
-
-
-class Description(NamedTuple):
-    """One row of the table of hyperparameters.
-
-    Attributes:
-      name: as in `name=value`.
-      type: "int", "float", "bool", "str" or "list of str".
-      default: the default as it is typed.
-      help: one sentence.
-      choices: valid values; () if any value in range is valid.
-    """
-
-    name: str
-    type: str
-    default: str
-    help: str
-    choices: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,20 +35,11 @@ class HParams(Fields):
     """Messages about values that `parse` inferred from others."""
 
     def __post_init__(self):
-        values, problems, bad = {}, [], set()
-        for field in dataclasses.fields(self):
-            try:
-                values[field.name] = grammar.typed(getattr(self, field.name), field.default)
-            except (TypeError, OverflowError) as error:
-                problems.append(f"{field.name}: {error}")
-                bad.add(field.name)
-        problems += checks.problems(values, bad)
-        _refuse("invalid hyperparameters", problems)
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        problems = checks.convert(self) or list(checks.conflicts(self))
+        checks.refuse("invalid hyperparameters", problems)
 
     @classmethod
-    def parse(cls, *strings: str | Mapping[str, Any]) -> "HParams":
+    def parse(cls, *strings: str | Mapping[str, Any], preset: str | None = None) -> "HParams":
         """Apply --hparams strings to the defaults; later ones override earlier ones.
 
         With track=[...] alone, `follow` becomes the first of them and `n_samples` the smallest
@@ -75,18 +47,22 @@ class HParams(Fields):
 
         Args:
           *strings: --hparams strings, or mappings of names to values.
+          preset: name of a preset, whose string comes first.
 
         Raises:
-          RebarError: malformed clauses, unknown or repeated names, invalid values; lists every
-            problem.
+          RebarError: malformed clauses, unknown or repeated names, or invalid values; lists every
+            problem. Combinations of values are checked once all values are valid.
         """
-        values = {field.name: field.default for field in dataclasses.fields(cls)}
-        problems, bad, typed = [], set(), set()
-        for string in strings:
+        values = {name: field.default for name, field in _FIELDS.items()}
+        problems, typed = [], set()
+        protocol = [] if preset is None else [presets.preset(preset)]
+        for string in (*protocol, *strings):
             if isinstance(string, Mapping):
-                changes, wrong, unreadable = grammar.read(string, values)
+                changes = {name: value for name, value in string.items() if name in values}
+                problems += [_unknown(name) for name in string if name not in values]
             elif isinstance(string, str):
-                changes, wrong, unreadable = grammar.parse(string, values)
+                changes, wrong = grammar.parse(string, values)
+                problems += wrong
             else:
                 raise RebarError(
                     f"HParams.parse({string!r}): must be a string or a mapping; pass e.g. "
@@ -94,14 +70,18 @@ class HParams(Fields):
                 )
             values |= changes
             typed |= set(changes)
-            problems += wrong
-            bad |= unreadable
-        inferred = checks.inferred(values, typed) if bad.isdisjoint(values) else {}
-        values |= inferred
-        problems += checks.problems(values, bad)
-        text = (f'--hparams="{s}"' if isinstance(s, str) else str(dict(s)) for s in strings)
-        _refuse(f"cannot use {' '.join(text)}", problems)
-        hparams = cls(**values)
+        draft = Fields(**values)
+        problems += checks.convert(draft)
+        inferred = {} if problems else checks.inferred(draft, typed)
+        draft = dataclasses.replace(draft, **inferred)
+        problems = problems or list(checks.conflicts(draft))
+        texts = [f'--hparams="{s}"' if isinstance(s, str) else str(dict(s)) for s in strings]
+        note = ""
+        if preset is not None:
+            texts = [f"--preset={preset}", *texts]
+            note = f"\n--preset={preset} sets {protocol[0]}"
+        checks.refuse(f"cannot use {' '.join(texts)}", problems, note)
+        hparams = cls(**vars(draft))
         object.__setattr__(hparams, "typed", frozenset(typed))
         notes = [f"{n}={grammar.write(v)}, inferred from track" for n, v in inferred.items()]
         object.__setattr__(hparams, "notes", tuple(notes))
@@ -109,8 +89,7 @@ class HParams(Fields):
 
     def replace(self, **changes: Any) -> "HParams":
         """Return a copy with changed values. Raises RebarError for invalid names and values."""
-        _refuse("HParams.replace", [_unknown(name) for name in changes if name not in _FIELDS])
-        return dataclasses.replace(self, **changes)
+        return self.from_dict(self.values() | changes)
 
     def format(self, all: bool = False) -> str:
         """Return the --hparams string of these values: parse(h.format()) == h.
@@ -137,20 +116,15 @@ class HParams(Fields):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "HParams":
-        """Invert to_dict. Raises RebarError for unknown or missing names and invalid values."""
-        problems = [_unknown(name) for name in values if name not in _FIELDS]
-        problems += [
-            f"{name}: missing; add it (the default is {grammar.write(field.default)})"
-            for name, field in _FIELDS.items()
-            if name not in values
-        ]
-        _refuse("HParams.from_dict", problems)
-        return cls(**values)
+        """Invert to_dict; missing names have their defaults.
 
-    @property
-    def entry(self) -> registry.Entry:
-        """Registry entry of the model."""
-        return registry.entry(self.model)
+        Raises:
+          RebarError: unknown names, or invalid values.
+        """
+        checks.refuse(
+            "invalid hyperparameters", [_unknown(name) for name in values if name not in _FIELDS]
+        )
+        return cls(**values)
 
     def applicable(self) -> dict[str, Any]:
         """Return name -> value, as in `to_dict`, of the hyperparameters that apply to the model."""
@@ -182,20 +156,6 @@ class HParams(Fields):
 _FIELDS = {field.name: field for field in dataclasses.fields(HParams)}
 
 
-def describe() -> list[Description]:
-    """Return one row per hyperparameter, in order."""
-    return [
-        Description(
-            field.name,
-            grammar.type_name(field.default),
-            grammar.write(field.default),
-            field.metadata["help"],
-            tuple(field.metadata["choices"]()) if field.metadata["choices"] else (),
-        )
-        for field in _FIELDS.values()
-    ]
-
-
 def run_name(hparams: HParams, seed: int) -> str:
     """Return a run's folder name, e.g. "SBNDynamicRebar-sbn-2x200-lr0.0003-s0-1f3a9c2b60".
 
@@ -220,12 +180,3 @@ def run_folder(working_dir: str | os.PathLike, hparams: HParams, seed: int) -> P
 
 def _unknown(name: str) -> str:
     return grammar.unknown(name, _FIELDS)
-
-
-def _refuse(what: str, problems: list[str]) -> None:
-    """Raise a RebarError that lists all problems, if there are any."""
-    if len(problems) == 1:
-        raise RebarError(f"{what}: {problems[0]}")
-    if problems:
-        bullets = "".join(f"\n  - {problem}" for problem in problems)
-        raise RebarError(f"{what}, {len(problems)} problems:{bullets}")

@@ -14,11 +14,7 @@ cat_*: the categorical VAEs of Wang & Bui 2026 (arXiv 2603.08257), tables of the
 temperature and optimizer. Tasks: mnist (default), fashion_grey.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from rebar.errors import RebarError, did_you_mean
-from rebar.hparams.hparams import HParams
 
 _DISARM = (
     "model=SBNDisARM,batch_size=50,dynamic_b=true,n_hidden=200,initializer=glorot,learning_rate=0.0001,beta2=0.999,"
@@ -78,20 +74,3 @@ def preset(name: str) -> str:
         f"unknown preset {name!r}; choose from {disarm}, or cat_SIZE_ESTIMATOR with one of "
         f"{', '.join(_SIZES)} and one of {estimators}, e.g. cat_8x4_reinmax"
     )
-
-
-def as_typed(message: str, name: str | None) -> str:
-    """Replace a preset's --hparams string in a message by --preset=NAME."""
-    typed = "" if name is None else f'--hparams="{PRESETS[name]}"'
-    if not typed or typed not in message:
-        return message
-    return f"{message.replace(typed, f'--preset={name}')}\n--preset={name} sets {PRESETS[name]}"
-
-
-def parse_hparams(protocol: str | None, *changes: str | Mapping[str, Any]) -> HParams:
-    """Parse changes to a preset, if one is named, or to the defaults; errors name the preset."""
-    base = [] if protocol is None else [preset(protocol)]
-    try:
-        return HParams.parse(*base, *changes)
-    except RebarError as error:
-        raise RebarError(as_typed(str(error), protocol)) from error

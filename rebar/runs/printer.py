@@ -12,9 +12,6 @@ import tqdm
 
 from rebar.runs import records
 
-FORMATS = ("auto", "2017", "table", "quiet")
-"""auto: as 2017, but at most one epoch per second on a terminal."""
-
 _SECONDS = 1.0
 
 
@@ -22,7 +19,8 @@ class Printer:
     """Prints epochs, measurements and a closing summary, below a progress bar.
 
     Args:
-      log_format: one of FORMATS.
+      log_format: "2017", "table", "quiet", or "auto": as 2017, but at most one epoch per second
+        on a terminal.
       total, initial: steps in total and steps already done.
     """
 

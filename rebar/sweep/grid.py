@@ -57,17 +57,17 @@ def _refuse_split(strings: Sequence[str]) -> None:
                 )
 
 
-def points(strings: Sequence[str], base: Sequence[str] = ()) -> dict[HParams, tuple[str, ...]]:
+def points(strings: Sequence[str], preset: str | None = None) -> dict[HParams, tuple[str, ...]]:
     """Return the checked points of a grid, hyperparameters -> --hparams strings without sets.
 
-    `base` are strings that come first (a preset). Raises RebarError with all problems.
+    The strings override those of a preset. Raises RebarError with all problems.
     """
     _refuse_split(strings)
     unique: dict[HParams, tuple[str, ...]] = {}
     problems = []
     for expanded in expand(strings):
         try:
-            hparams = HParams.parse(*base, *expanded)
+            hparams = HParams.parse(*expanded, preset=preset)
         except RebarError as error:
             problems.append(str(error))
             continue

@@ -20,14 +20,13 @@ import numpy as np
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.hparams import HParams
+from rebar.hparams import HParams, Settings
 from rebar.runs import checkpoint, environment, files
 from rebar.runs.lock import hold_run
 from rebar.training.blocks import Blocks
 from rebar.training.interrupt import Interrupt
 from rebar.training.learner import Learner
 from rebar.training.report import Draw, Report
-from rebar.training.settings import Settings
 from rebar.types import capability
 
 

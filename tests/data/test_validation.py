@@ -8,9 +8,8 @@ from rebar import registry
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
 from rebar.factory import make_learner
-from rebar.hparams import HParams
+from rebar.hparams import HParams, Settings
 from rebar.training.run import Run
-from rebar.training.settings import Settings
 
 BINARY = np.random.default_rng(0).integers(0, 2, [12, 6]).astype(np.uint8)
 GRAY = np.random.default_rng(0).uniform(size=[12, 6]).astype(np.float32)

@@ -172,7 +172,7 @@ def test_near_misses_are_allowed(string):
 
 def test_all_problems_are_reported_at_once():
     first = "n_layr=2,n_layer=two,nonsense,temperature=0"
-    second = "task=mnist,beta2=[1],trial=2,trial=3"
+    second = "task=nist,beta2=[1],trial=2,trial=3"
     message = error_of(first, second)
     assert f'--hparams="{first}" --hparams="{second}", 7 problems:' in message
     bullets = [line.split()[1].strip("':") for line in message.splitlines()[1:]]
@@ -187,7 +187,7 @@ def test_all_problems_are_reported_at_once():
     ]
 
 
-def test_rules_between_values_wait_until_the_values_are_readable():
+def test_combinations_are_checked_once_the_values_are_valid():
     message = error_of("model=SBN,batch_size=1,n_samples=two")
     assert "'two'" in message
     assert "leave-one-out" not in message

@@ -1,5 +1,6 @@
 """HParams: round trips, Python values, effective settings, names of runs."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
-from rebar.hparams import HParams, describe, run_name
+from rebar.hparams import HParams, run_name
+from rebar.hparams.grammar import write
 
 LABELS = sorted(registry.labels("binary"))
 
@@ -134,19 +136,19 @@ def test_what_is_formatted_parses_to_the_same(h):
 def test_format_leaves_out_defaults():
     assert HParams().format() == ""
     assert HParams(n_layer=2, learning_rate=3e-4).format() == "n_layer=2,learning_rate=0.0003"
-    assert HParams().format(all=True).count("=") == len(describe())
+    assert HParams().format(all=True).count("=") == len(HParams().values())
 
 
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"n_layer": "2"}, "n_layer: '2' is not of type int"),
-        ({"n_layer": 2.0}, "n_layer: 2.0 is not of type int"),
-        ({"n_layer": True}, "n_layer: True is not of type int"),
-        ({"nonlinear": 1}, "nonlinear: 1 is not of type bool"),
-        ({"task": None}, "task: None is not of type str"),
-        ({"track": "NVIL"}, "track: 'NVIL' is not of type list of str"),
-        ({"learning_rate": 10**400}, "learning_rate: "),
+        ({"n_layer": "2"}, "n_layer='2': must be of type int"),
+        ({"n_layer": 2.0}, "n_layer=2.0: must be of type int"),
+        ({"n_layer": True}, "n_layer=True: must be of type int"),
+        ({"nonlinear": 1}, "nonlinear=1: must be of type bool"),
+        ({"task": None}, "task=None: must be of type str"),
+        ({"track": "NVIL"}, "track='NVIL': must be of type list"),
+        ({"learning_rate": 10**400}, "learning_rate=1000"),
         ({"n_layer": 0, "beta2": 2.0}, "2 problems"),
     ],
 )
@@ -171,20 +173,12 @@ def test_replace_changes_a_copy():
         h.replace(layers=2)
 
 
-def test_a_registered_name_that_cannot_be_written_is_refused(monkeypatch):
-    monkeypatch.setitem(registry._ENTRIES, "My, own", registry.Entry("a:b", "My, own"))
-    with pytest.raises(RebarError, match=r"'My, own': .*comma"):
-        HParams(model="My, own")
-
-
-def test_from_dict_names_what_is_unknown_or_missing():
-    values = HParams().to_dict()
+def test_from_dict_refuses_unknown_names_and_completes_missing_ones():
+    values = HParams(n_layer=2).to_dict()
     del values["quadratic"]
-    values["n_layrs"] = 2
-    with pytest.raises(RebarError) as caught:
-        HParams.from_dict(values)
-    assert "'n_layrs'; did you mean n_layer or n_latents?" in str(caught.value)
-    assert "quadratic: missing" in str(caught.value)
+    assert HParams.from_dict(values) == HParams(n_layer=2)
+    with pytest.raises(RebarError, match="'n_layrs'; did you mean n_layer or n_latents"):
+        HParams.from_dict(values | {"n_layrs": 2})
 
 
 @pytest.mark.parametrize(
@@ -204,14 +198,11 @@ def test_effective_settings(string, conditional, coupling):
     assert (h.effective_conditional, h.effective_coupling) == (conditional, coupling)
 
 
-def test_describe_has_a_full_row_for_every_hyperparameter():
-    rows = {row.name: row for row in describe()}
-    assert list(rows) == list(HParams().to_dict())
-    assert all(row.help.endswith(".") for row in rows.values())
-    assert HParams.parse(",".join(f"{r.name}={r.default}" for r in rows.values())) == HParams()
-    assert rows["task"].choices == tuple(TASKS)
-    assert rows["n_layer"].choices == ()
-    assert {row.type for row in rows.values()} == {"int", "float", "bool", "str", "list of str"}
+def test_every_field_is_described_and_its_default_is_valid():
+    fields = dataclasses.fields(HParams)
+    assert all(field.metadata["help"].endswith(".") for field in fields)
+    defaults = (f"{field.name}={write(field.default)}" for field in fields)
+    assert HParams.parse(",".join(defaults)) == HParams()
 
 
 def test_run_name_is_readable_and_stays_the_same():
@@ -326,7 +317,7 @@ def test_parse_takes_a_mapping():
     assert HParams.parse({"model": "SBNDisARM", "n_layer": 2}) == HParams.parse(
         "model=SBNDisARM,n_layer=2"
     )
-    with pytest.raises(RebarError, match="n_layer: 'two' is not of type int"):
+    with pytest.raises(RebarError, match="n_layer='two': must be of type int"):
         HParams.parse({"n_layer": "two"})
     with pytest.raises(RebarError, match="unknown hyperparameter 'n_layr'; did you mean n_layer"):
         HParams.parse({"n_layr": 2})

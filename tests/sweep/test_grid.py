@@ -57,8 +57,8 @@ def test_points_are_checked_together():
 
 
 def test_points_on_top_of_a_preset():
-    points = grid.points(["batch_size={24,10}"], base=["batch_size=50,n_hidden=7"])
-    assert [(point.batch_size, point.n_hidden) for point in points] == [(24, 7), (10, 7)]
+    points = grid.points(["batch_size={24,10}"], preset="disarm_linear")
+    assert [(p.batch_size, p.initializer) for p in points] == [(24, "glorot"), (10, "glorot")]
     assert list(points.values()) == [("batch_size=24",), ("batch_size=10",)]
 
 

@@ -19,11 +19,11 @@ import pytest
 
 from rebar import noise
 from rebar.errors import RebarError
+from rebar.hparams import Settings
 from rebar.runs.files import write_file
 from rebar.training import report as report_module
 from rebar.training import run as run_module
 from rebar.training.run import Run
-from rebar.training.settings import Settings
 
 from . import faults, tiny
 

@@ -11,12 +11,12 @@ import pytest
 
 from rebar import noise
 from rebar.errors import RebarError
+from rebar.hparams import Settings
 from rebar.runs import checkpoint
 from rebar.runs.records import format_eval, format_log_variance, format_step, parse_log
 from rebar.training import blocks
 from rebar.training.moments import OF_PART
 from rebar.training.run import Run
-from rebar.training.settings import Settings
 
 from . import tiny
 

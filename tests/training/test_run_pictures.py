@@ -8,8 +8,8 @@ import tensorflow as tf
 from rebar.analysis.pictures import Artist
 from rebar.errors import RebarError
 from rebar.experiment import Trained
+from rebar.hparams import Settings
 from rebar.training.run import Run
-from rebar.training.settings import Settings
 
 from . import tiny
 

@@ -9,9 +9,8 @@ from rebar import registry
 from rebar.data.datasets import Dataset
 from rebar.estimators.reinforce import Reinforce
 from rebar.factory import make_learner
-from rebar.hparams import HParams
+from rebar.hparams import HParams, Settings
 from rebar.training.run import Run
-from rebar.training.settings import Settings
 
 PIXELS = 6
 
