@@ -20,3 +20,9 @@ def did_you_mean(word: object, valid: Iterable[str]) -> str:
     by_lower_case = {name.lower(): name for name in valid}
     near = difflib.get_close_matches(str(word).lower(), by_lower_case, n=3)
     return f"; did you mean {' or '.join(by_lower_case[n] for n in near)}?" if near else ""
+
+
+def unknown(kind: str, name: object, valid: Iterable[str]) -> RebarError:
+    """Return the error for a name that is not among the valid ones, with the closest of them."""
+    near = did_you_mean(name, valid)
+    return RebarError(f"unknown {kind} {name!r}; choose from {', '.join(valid)}{near}")

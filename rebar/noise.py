@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar.errors import RebarError
+from rebar.errors import RebarError, unknown
 
 STREAMS = (
     "latents",
@@ -67,7 +67,7 @@ def key(seed: int | Sequence[int], stream: str, *position: int) -> np.ndarray:
     """
     words = list(seed) if isinstance(seed, list | tuple | np.ndarray) else [seed]
     if stream not in STREAMS:
-        raise RebarError(f"unknown noise stream {stream!r}; choose from {', '.join(STREAMS)}")
+        raise unknown("noise stream", stream, STREAMS)
     if not all(isinstance(word, int | np.integer) and 0 <= word < 2**32 for word in words):
         raise RebarError(f"seed={seed!r}: must be an integer from 0 to 2**32 - 1; use e.g. 0")
     # The spawn key distinguishes positions of different lengths, trailing zeros included.

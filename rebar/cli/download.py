@@ -12,10 +12,15 @@ from absl import flags
 
 from rebar.cli import frame
 from rebar.data.download import ensure
-from rebar.data.sources import DATA_SETS, TASKS
+from rebar.data.sources import DATA_SETS, needed
 from rebar.errors import RebarError
 
-_URL_FLAGS = {data_set.url_flag: name for name, data_set in DATA_SETS.items() if data_set.url_flag}
+_URL_FLAGS = {
+    "mnist_binarized_url": "binarized_mnist",
+    "mnist_url": "mnist",
+    "omniglot_url": "omniglot",
+    "fashion_url": "fashion_mnist",
+}
 
 
 def define_flags() -> flags.FlagValues:
@@ -23,7 +28,9 @@ def define_flags() -> flags.FlagValues:
     values = frame.flag_values()
     define = frame.definer(values)
     define("string", "data_dir", "data", "Folder for the data sets.")
-    define("list", "datasets", "all", f"'all', or some of: {', '.join(DATA_SETS)}.")
+    define(
+        "list", "datasets", "all", f"'all', or data sets or tasks, some of: {', '.join(DATA_SETS)}."
+    )
     define(
         "string",
         "source",
@@ -51,19 +58,6 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def _chosen(names: list[str]) -> list[str]:
-    """Return the unique names in --datasets. Raises RebarError for unknown ones."""
-    names = [name.strip() for name in names if name.strip()]
-    unknown = [name for name in names if name != "all" and name not in DATA_SETS]
-    if unknown or not names:
-        hints = [f" ({n} is a task, use {TASKS[n].data_set})" for n in unknown if n in TASKS]
-        raise RebarError(
-            f"--datasets={','.join(names)}: unknown {', '.join(unknown) or 'data set'}"
-            f"{''.join(hints)}; choose from all, {', '.join(DATA_SETS)}"
-        )
-    return list(DATA_SETS) if "all" in names else list(dict.fromkeys(names))
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status, see frame.run."""
     return frame.run(define_flags, _download, argv or sys.argv, __doc__)
@@ -73,8 +67,12 @@ def _download(values, arguments) -> int:
     """Download the data sets one by one; failures do not stop the others."""
     frame.no_arguments(arguments)
     urls = {name: values[flag].value for flag, name in _URL_FLAGS.items() if values[flag].value}
+    names = [name.strip() for name in values.datasets] or [""]
+    names = list(DATA_SETS) if "all" in names else names
+    for name in names:
+        needed(name)  # raises for an unknown one before the first download
     status = 0
-    for name in _chosen(values.datasets):
+    for name in names:
         try:
             ensure(
                 name,

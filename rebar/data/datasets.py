@@ -11,8 +11,8 @@ import numpy as np
 from rebar.data import files
 from rebar.data.download import missing_error
 from rebar.data.images import check_range, images_of, is_binary
-from rebar.data.sources import DATA_SETS, TASKS, DataSet
-from rebar.errors import RebarError, did_you_mean
+from rebar.data.sources import DATA_SETS, TASKS, DataSet, task_files
+from rebar.errors import RebarError, unknown
 
 _BINARIZE_SEED = 5
 _PERMUTE_SEED = 123
@@ -82,19 +82,33 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
         test bounds.
     """
     if task not in TASKS:
-        raise RebarError(
-            f"unknown task {task!r}; known: {', '.join(TASKS)}{did_you_mean(task, TASKS)}"
-        )
+        raise unknown("task", task, TASKS)
     gray, data_set = TASKS[task].gray, DATA_SETS[TASKS[task].data_set]
     if dynamic and gray:
         raise RebarError(
             f"task {task!r} has grayscale images: they are not binarized; remove dynamic_b=true"
         )
-    read = functools.partial(_read, data_dir=Path(os.path.expanduser(data_dir)))
+    data_dir, arrays, note = Path(os.path.expanduser(data_dir)), {}, ""
+    for source, role in task_files(task, dynamic):
+        file = source.files[role]
+        found, unusable = files.find(file, source.folders(data_dir))
+        if found is None:
+            raise missing_error(source, file, data_dir, unusable)
+        arrays[role] = files.parse(file, found.content)
+        note = "" if found.published else f" (NOTE: {source.notice})"
     if data_set.name == "binarized_mnist":
-        train, valid, test, description = _binarized_mnist(read, data_set, dynamic)
+        valid, test = arrays["valid"], arrays["test"]
+        description = "MNIST in the fixed binarization of Salakhutdinov, as published by Larochelle"
+        if dynamic:
+            train = _unit_interval(arrays["train_images"][: data_set.files["train"].shape[0]])
+            # The published split of 60000 images into 50000 and 10000 is another, a random one.
+            description += (
+                " (about 5 in 6 validation images are also training images, in grayscale)"
+            )
+        else:
+            train = arrays["train"]
     else:
-        images, test, note = _gray_images(read, data_set)
+        images, test = _gray_images(data_set.name, arrays)
         # The ReinMax papers train on all images of MNIST and Fashion-MNIST.
         n_valid = 0 if gray and data_set.files else data_set.n_valid
         n_train = len(images) - n_valid
@@ -141,40 +155,15 @@ def _binarized(gray, gray_test, n_train: int, data_set: DataSet, dynamic: bool):
     return (gray if dynamic else binary)[order[:n_train]], binary[order[n_train:]], test
 
 
-def _read(data_set: DataSet, role: str, data_dir: Path):
-    """The arrays in a file of a data set, and whether it is the published file."""
-    file = data_set.files[role]
-    found, unusable = files.find(file, data_set.folders(data_dir))
-    if found is None:
-        raise missing_error(data_set, file, data_dir, unusable)
-    return files.parse(file, found.content), found.published
-
-
-def _binarized_mnist(read, data_set: DataSet, dynamic: bool):
-    description = "MNIST in the fixed binarization of Salakhutdinov, as published by Larochelle"
-    valid, _ = read(data_set, "valid")
-    test, _ = read(data_set, "test")
-    if dynamic:
-        images, _ = read(DATA_SETS["mnist"], "train_images")
-        train = _unit_interval(images[: data_set.files["train"].shape[0]])
-        # The published split of 60000 images into 50000 and 10000 is another, a random one.
-        description += " (about 5 in 6 validation images are also training images, in grayscale)"
-    else:
-        train, _ = read(data_set, "train")
-    return train, valid, test, description
-
-
-def _gray_images(read, data_set: DataSet) -> tuple[np.ndarray, np.ndarray, str]:
-    """Grayscale images for training and validation, those for test, and a note on their origin."""
-    if data_set.name == "digits":
+def _gray_images(name: str, arrays: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Grayscale images for training and validation, and those for test; of a data set's arrays."""
+    if name == "digits":
         images = _shuffled_digits()
-        return images[:-_N_TEST_DIGITS], images[-_N_TEST_DIGITS:], ""
-    if data_set.name == "omniglot":
-        (data, testdata), published = read(data_set, "chardata")
-        note = "" if published else f" (NOTE: {data_set.notice})"
-        return _upright(data), _upright(testdata), note
-    images, test = (read(data_set, role)[0] for role in ("train_images", "test_images"))
-    return _unit_interval(images), _unit_interval(test), ""
+        return images[:-_N_TEST_DIGITS], images[-_N_TEST_DIGITS:]
+    if name == "omniglot":
+        data, testdata = arrays["chardata"]
+        return _upright(data), _upright(testdata)
+    return _unit_interval(arrays["train_images"]), _unit_interval(arrays["test_images"])
 
 
 def _unit_interval(images: np.ndarray, white: int = 255) -> np.ndarray:
@@ -190,12 +179,10 @@ def _upright(columns: np.ndarray) -> np.ndarray:
 
 def _shuffled_digits() -> np.ndarray:
     """Grayscale digits, float32 [n, 64] in [0, 1], in a fixed order."""
+    from sklearn.datasets import load_digits
+
     from rebar import noise
 
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise RebarError("the digits need scikit-learn; type: pip install scikit-learn") from None
     images = load_digits().images
     order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(images))
     return _unit_interval(images[order], white=16)

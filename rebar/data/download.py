@@ -4,20 +4,19 @@ Downloads are verified in a temporary folder and then renamed.
 """
 
 import functools
-import importlib.util
 import os
 import shlex
 import sys
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rebar.data import files
 from rebar.data.files import BadFile, Found, UnreadableFile
 from rebar.data.sources import DATA_SETS, DataSet, SourceFile, needed
-from rebar.errors import RebarError
+from rebar.errors import RebarError, unknown
 
 _CHUNK_BYTES = 2**16
 
@@ -52,27 +51,27 @@ def ensure(
       RebarError: an unknown name or an invalid source; a file that is missing or damaged and may
         not, or cannot, be fetched; a data folder that cannot be written.
     """
-    if unknown := sorted(set(urls or {}) - set(DATA_SETS)):
-        raise RebarError(f"urls for unknown data sets {unknown}; known: {', '.join(DATA_SETS)}")
+    for data_set in urls or {}:
+        if data_set not in DATA_SETS:
+            raise unknown("data set in urls", data_set, DATA_SETS)
     source = source if source is not None else os.environ.get("REBAR_DATA_SOURCE") or None
     data_dir = Path(os.path.expanduser(data_dir))
+    wanted = needed(name, dynamic)
+    if not wanted:
+        log(f"{name}: comes with scikit-learn, nothing to download")
     paths = []
-    for data_set, wanted in needed(name, dynamic):
-        if not data_set.files:
-            if importlib.util.find_spec("sklearn") is None:
-                raise RebarError(f"data set {data_set.name!r}: type: pip install scikit-learn")
-            log(f"{data_set.name}: comes with scikit-learn, nothing to download")
-        for file in wanted:
-            found, unusable = files.find(file, data_set.folders(data_dir))
-            if found is not None:
-                log(f"{found.path}: present; {_verdict(data_set, found)}")
-            elif not allow_download:
-                raise missing_error(data_set, file, data_dir, unusable)
-            else:
-                chosen = (urls or {}).get(data_set.name, source)
-                copy = functools.partial(_copy, timeout=timeout, retries=retries)
-                found = _fetch(data_set, file, data_dir, unusable, chosen, copy, log)
-            paths.append(found.path)
+    for data_set, role in wanted:
+        file = data_set.files[role]
+        found, unusable = files.find(file, data_set.folders(data_dir))
+        if found is not None:
+            log(f"{found.path}: present; {_verdict(data_set, found)}")
+        elif not allow_download:
+            raise missing_error(data_set, file, data_dir, unusable)
+        else:
+            chosen = (urls or {}).get(data_set.name, source)
+            copy = functools.partial(_copy, timeout=timeout, retries=retries)
+            found = _fetch(data_set, file, data_dir, unusable, chosen, copy, log)
+        paths.append(found.path)
     return paths
 
 
@@ -98,28 +97,24 @@ def _verdict(data_set: DataSet, found: Found) -> str:
     return found.check if found.published else f"{found.check}. NOTE: {data_set.notice}"
 
 
-def _origins(data_set: DataSet, file: SourceFile, chosen) -> Sequence[str | Path]:
+def _origins(data_set: DataSet, file: SourceFile, chosen) -> list[str]:
     """Return URLs, or paths of local files, best first; `chosen` by the user (None: mirrors)."""
     if chosen is None:
         return [f"{base.rstrip('/')}/{file.names[0]}" for base in data_set.mirrors]
-    text = os.fspath(chosen)
-    parts = urllib.parse.urlsplit(text)
-    if parts.scheme in ("http", "https") and parts.netloc:
-        if parts.path.rpartition("/")[2] in file.names:
-            return [text]
-        base = text.rstrip("/")
-        return [f"{b}/{n}" for b in (base, f"{base}/{data_set.name}") for n in file.names]
-    folder = Path(os.path.expanduser(text))
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        folder = Path(urllib.request.url2pathname(parts.path))
-    if folder.is_file() and folder.name in file.names:
-        return [folder]
-    if not folder.is_dir():
-        raise RebarError(
-            f"source {text!r}: must be a folder that holds {data_set.name}/{file.names[0]}, or a "
-            "URL that starts with file:///, http:// or https://"
-        )
-    return [base / name for base in (folder / data_set.name, folder) for name in file.names]
+    base = os.fspath(chosen).rstrip("/")
+    url = urllib.parse.urlsplit(base)
+    if url.scheme == "file" and url.netloc in ("", "localhost"):
+        base = urllib.request.url2pathname(url.path)
+    if url.scheme not in ("http", "https") or not url.netloc:
+        base = os.path.expanduser(base)
+        if not os.path.exists(base):
+            raise RebarError(
+                f"source {os.fspath(chosen)!r}: must be a folder that holds {data_set.name}/"
+                f"{file.names[0]}, or a URL that starts with file:///, http:// or https://"
+            )
+    if base.rpartition("/")[2] in file.names:
+        return [base]
+    return [f"{b}/{name}" for b in (base, f"{base}/{data_set.name}") for name in file.names]
 
 
 def _fetch(
@@ -128,7 +123,7 @@ def _fetch(
     data_dir: Path,
     unusable: Mapping[Path, BadFile],
     chosen: str | os.PathLike | None,
-    copy: Callable[[str | Path, Path], None],
+    copy: Callable[[str, Path], None],
     log: Callable[[str], None],
 ) -> Found:
     """Bring a file into the data folder from the first origin that has it intact."""
@@ -141,7 +136,7 @@ def _fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for origin in _origins(data_set, file, chosen):
-            if isinstance(origin, Path) and not origin.is_file():
+            if "://" not in origin and not os.path.isfile(origin):
                 failures.append(f"\n  {origin}: no such file")
                 continue
             log(f"{data_set.name}/{file.name}: fetching from {origin}")
@@ -171,16 +166,15 @@ def _fetch(
         ) from None
     raise RebarError(
         f"could not fetch {data_set.name}/{file.name}; check the network, or name another folder "
-        f"or URL with --source=FOLDER_OR_URL, or with download_data.py --{data_set.url_flag}=URL. "
-        f"Tried:{''.join(failures)}"
+        f"or URL with --source=FOLDER_OR_URL. Tried:{''.join(failures)}"
     )
 
 
-def _copy(origin: str | Path, path: Path, timeout: float, retries: int) -> None:
+def _copy(origin: str, path: Path, timeout: float, retries: int) -> None:
     """Copy a local file or a URL to a path. Raises BadFile if the origin does not deliver it."""
-    if isinstance(origin, Path):
+    if "://" not in origin:
         try:
-            content = origin.read_bytes()
+            content = Path(origin).read_bytes()
         except OSError as error:
             raise BadFile(error.strerror or str(error)) from None
         path.write_bytes(content)

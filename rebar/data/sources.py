@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-from rebar.errors import RebarError, did_you_mean
+from rebar.errors import unknown
 
 _PIXELS = 28 * 28
 
@@ -50,7 +50,6 @@ class DataSet:
       name, title: the folder's name and what `--datasets` accepts; its common name.
       files: file role ("train", "train_images", ...) -> SourceFile; empty: nothing to download.
       mirrors: base URLs, best first.
-      url_flag: flag of the download command that replaces `mirrors`; "" where there is none.
       n_valid: number of training images set aside for validation; 0 if it has a validation file.
       notice: printed if a well-formed file with another checksum is used.
     """
@@ -59,7 +58,6 @@ class DataSet:
     title: str
     files: dict[str, SourceFile]
     mirrors: tuple[str, ...] = ()
-    url_flag: str = ""
     n_valid: int = 0
     notice: str = ""
 
@@ -135,7 +133,6 @@ DATA_SETS: dict[str, DataSet] = {
             test="e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
         ),
         mirrors=("http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",),
-        url_flag="mnist_binarized_url",
     ),
     "mnist": DataSet(
         name="mnist",
@@ -150,7 +147,6 @@ DATA_SETS: dict[str, DataSet] = {
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
         ),
-        url_flag="mnist_url",
     ),
     "omniglot": DataSet(
         name="omniglot",
@@ -166,7 +162,6 @@ DATA_SETS: dict[str, DataSet] = {
             )
         },
         mirrors=("https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/",),
-        url_flag="omniglot_url",
         n_valid=1345,
         notice="it is not the file of the IWAE repository: bounds measured on it are not "
         "comparable with published Omniglot bounds",
@@ -184,29 +179,24 @@ DATA_SETS: dict[str, DataSet] = {
             "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         ),
-        url_flag="fashion_url",
         n_valid=10000,
     ),
     "digits": DataSet("digits", "digits (8x8)", files={}, n_valid=250),
 }
 
 
-def needed(name: str, dynamic: bool = False) -> list[tuple[DataSet, tuple[SourceFile, ...]]]:
-    """Return all files of a data set, or those that `load` reads for a task.
-
-    Raises RebarError if `name` is neither.
-    """
-    if name not in TASKS and name not in DATA_SETS:
-        raise RebarError(
-            f"unknown data set {name!r}; known data sets: {', '.join(DATA_SETS)}; "
-            f"known tasks: {', '.join(TASKS)}{did_you_mean(name, [*DATA_SETS, *TASKS])}"
-        )
-    data_set = DATA_SETS[name if name in DATA_SETS else TASKS[name].data_set]
-    files = dict(data_set.files)
-    if name in DATA_SETS:
-        return [(data_set, tuple(files.values()))]
+def task_files(task: str, dynamic: bool = False) -> list[tuple[DataSet, str]]:
+    """Return the files that `load` reads for a task, as (data set, role)."""
+    data_set = DATA_SETS[TASKS[task].data_set]
     if data_set.name == "binarized_mnist" and dynamic:
-        gray = DATA_SETS["mnist"]
-        return [(data_set, (files["valid"], files["test"])), (gray, (gray.files["train_images"],))]
-    images = tuple(file for role, file in files.items() if not role.endswith("_labels"))
-    return [(data_set, images)]
+        return [(data_set, "valid"), (data_set, "test"), (DATA_SETS["mnist"], "train_images")]
+    return [(data_set, role) for role in data_set.files if not role.endswith("_labels")]
+
+
+def needed(name: str, dynamic: bool = False) -> list[tuple[DataSet, str]]:
+    """Return all files of a data set, or those of a task; RebarError if `name` is neither."""
+    if name in DATA_SETS:
+        return [(DATA_SETS[name], role) for role in DATA_SETS[name].files]
+    if name in TASKS:
+        return task_files(name, dynamic)
+    raise unknown("data set", name, [*DATA_SETS, *TASKS])

@@ -111,7 +111,7 @@ def test_the_next_mirror_is_tried_and_all_failures_are_listed(
     }
     assert f"{first}{NAME}.gz: {reason[fault]}" in str(error.value)
     assert f"{server.url}/m/{NAME}.gz: HTTP 404" in str(error.value)
-    assert "--source=FOLDER_OR_URL, or with download_data.py --mnist_url=URL" in str(error.value)
+    assert "--source=FOLDER_OR_URL" in str(error.value)
     assert names_in(path.parent) == []
 
 

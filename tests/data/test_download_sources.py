@@ -61,8 +61,8 @@ def test_the_environment_variable_replaces_the_mirrors_but_not_the_argument(
         ({"source": "http:///x"}, "must be a folder"),
         ({"source": "file://otherhost/x"}, "must be a folder"),
         ({"source": "/no/such/folder"}, "source '/no/such/folder': must be"),
-        ({"urls": {"minst": "http://x"}}, "unknown data sets.*minst.*known: .*mnist"),
-        ({"name": "minst"}, "unknown data set 'minst'; known data sets: binarized_mnist, mnist"),
+        ({"urls": {"minst": "http://x"}}, "unknown data set .*minst.*did you mean mnist"),
+        ({"name": "minst"}, "unknown data set 'minst'; choose from binarized_mnist, mnist"),
     ],
 )
 def test_invalid_arguments(one_file, get, kwargs, message):

@@ -3,8 +3,6 @@
 import json
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.util import event_pb2
 
 from rebar.analysis.variance import VarianceMeter, fixed_batch
 from rebar.estimators.rebar import DynamicREBAR
@@ -82,12 +80,7 @@ def test_lines_records_and_scalars(tmp_path, capsys):
     assert found[1]["estimator_variance"] != found[3]["estimator_variance"]
     assert found[3]["variance_draws"] == 6
 
-    (file,) = tmp_path.glob("events*")
-    tags = {}
-    for content in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-        event = event_pb2.Event.FromString(content)
-        for value in event.summary.value:
-            tags[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    tags = tiny.scalars(tmp_path)
     for label, part in (("NVIL", "total"), ("DisARM", "q_1")):
         value = tags[4 * PER_EPOCH, f"variance_alone/log_{part}/{label}"]
         variance = found[3]["estimator_variance"][label][part]
