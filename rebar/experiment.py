@@ -9,6 +9,7 @@ intact checkpoint, and no data set.
 """
 
 import dataclasses
+import functools
 import os
 import sys
 import warnings
@@ -132,7 +133,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     if settings.draw:
         from rebar.analysis import pictures
 
-        draw = pictures.Artist(trained, data.test, data.image_shape)
+        draw = functools.partial(pictures.draw_step, trained, data)
     run = Run(learner, data, folder, hparams, settings, jit, draw)
     # Run() raises if the folder has a checkpoint of another configuration.
     content = {**run.identity, **about, "versions": environment.versions()}

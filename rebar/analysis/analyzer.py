@@ -15,19 +15,7 @@ SAMPLES = 32
 """Samples per example of the leave-one-out estimates of a reference."""
 
 
-def analyze(
-    model,
-    x,
-    hparams,
-    labels=(),
-    learned=None,
-    *,
-    by="weights",
-    draws=1024,
-    reference="exact",
-    seed=0,
-    jit=False,
-) -> dict:
+def analyze(model, x, hparams, labels, learned, *, by, draws, reference, seed, jit) -> dict:
     """Measure estimators at the weights of a model.
 
     Args:
@@ -35,7 +23,7 @@ def analyze(
       x: [B, D] in the model's dtype.
       hparams: settings of the estimators.
       labels: labels or model names of estimators; empty: all that have a reference.
-      learned: label -> estimator with the control variates of a run.
+      learned: label -> estimator with the control variates of a run, if any.
       by: differentiate with respect to the "logits" of each image, or the "weights" of q.
       draws: noise draws per estimator, and of the reference "loo".
       reference: "exact", or "loo": the mean of leave-one-out estimates.
@@ -56,9 +44,7 @@ def analyze(
     states = enumeration.count(subject)
     members = {}
     for label in _labels(labels, names):
-        estimator, control = _estimator(
-            names[label], subject, hparams, (learned or {}).get(label), seed
-        )
+        estimator, control = _estimator(names[label], subject, hparams, learned.get(label), seed)
         n_samples = registry.entry(names[label]).n_samples(hparams.n_samples)
         bound = 0 if estimator.objective == "elbo" else n_samples // estimator.samples_per_chain
         if not bound or (reference == "exact" and states**bound <= enumeration.MAX_TUPLES):

@@ -53,6 +53,8 @@ def figure(records: list[dict], title: str = "") -> Figure:
             if scale == "log":
                 axis.yaxis.set_major_formatter(LogFormatter())
                 axis.yaxis.set_minor_formatter(LogFormatter())
+            if len(records) == 1:
+                axis.set_xticks([records[0]["epoch"]])
         drawing.legend(
             *axes[0].get_legend_handles_labels(),
             loc="outside lower center",

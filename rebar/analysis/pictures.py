@@ -137,7 +137,7 @@ def _noise(model, seed, position, batch, n_samples=1) -> noise.Noise:
     return noise.latents(key, n_samples, batch, model.n_units, model.compute_dtype)
 
 
-def caption(trained, step: int) -> str:
+def caption(trained) -> str:
     """Model, task, latent units and step of a `rebar.experiment.Trained`."""
     hparams = trained.hparams
     if shape := capability(trained.model, "latent_shape"):
@@ -145,7 +145,7 @@ def caption(trained, step: int) -> str:
     else:
         latents = f"{'-'.join(map(str, trained.model.n_units))} units"
         latents += ", nonlinear" if hparams.nonlinear else ""
-    return f"{hparams.model}, task={hparams.task}, {latents}, after step {step}"
+    return f"{hparams.model}, task={hparams.task}, {latents}, after step {trained.step}"
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:
@@ -204,29 +204,25 @@ def save(drawing: Figure, path: str | os.PathLike) -> None:
     write_file(path, content.getvalue())
 
 
-class Artist:
-    """Draws a model while it is trained, with the same images and noise each time.
+def draw(trained, data, path: str | os.PathLike, seed: int = 0) -> dict[str, np.ndarray]:
+    """Draw a trained model into a file.
 
     Args:
-      trained: has `model`, `hparams` and `folder`.
-      images, image_shape, seed: see `panels`.
+      trained: a `rebar.experiment.Trained`.
+      data: its data set, of which test images are drawn.
+      path: see `save`.
+      seed: see `panels`.
+
+    Returns:
+      The panels as images [height, width, 3] in uint8, by their tags in TensorBoard.
     """
+    drawn = panels(trained.model, data.test, data.image_shape, seed)
+    save(figure(drawn, caption(trained)), path)
+    gc.collect(1)  # a figure has reference cycles and some 3 MB
+    return {f"pictures/{p.name}": _INK(mosaic(p.images), bytes=True)[..., :3] for p in drawn}
 
-    def __init__(self, trained, images, image_shape: tuple[int, int], seed: int = 0):
-        self._trained = trained
-        self._arguments = (images, image_shape, seed)
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
-        """Write the picture of the draw command into the run's folder.
-
-        Returns:
-          The panels as images [height, width, 3] in uint8, by their tags in TensorBoard.
-
-        Raises:
-          RebarError: the file cannot be written.
-        """
-        drawn = panels(self._trained.model, *self._arguments)
-        path = self._trained.folder / "pictures" / f"step-{step:07d}.png"
-        save(figure(drawn, caption(self._trained, step)), path)
-        gc.collect(1)  # a figure has reference cycles and some 3 MB
-        return {f"pictures/{p.name}": _INK(mosaic(p.images), bytes=True)[..., :3] for p in drawn}
+def draw_step(trained, data, step: int) -> dict[str, np.ndarray]:
+    """`draw` a model that is being trained into the folder of its run."""
+    path = trained.folder / "pictures" / f"step-{step:07d}.png"
+    return draw(trained._replace(step=step), data, path)

@@ -58,16 +58,7 @@ class Measured(NamedTuple):
 
 
 def estimator_variance(
-    model,
-    estimator,
-    x,
-    n_draws=100,
-    seed=0,
-    *,
-    n_samples=1,
-    jit=False,
-    label=None,
-    fit_steps=None,
+    model, estimator, x, n_draws=100, seed=0, *, n_samples=1, jit=False, label=None, fit_steps=None
 ) -> dict:
     """Measure the conditional variance of an estimator, or of each that it tracks, at a batch.
 

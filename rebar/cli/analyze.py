@@ -23,7 +23,6 @@ from rebar.data import load
 from rebar.data.sources import TASKS, task_title
 from rebar.errors import RebarError
 from rebar.hparams import HParams
-from rebar.hparams.presets import parse_hparams
 
 _CHANGEABLE = (
     *("temperature", "n_samples", "muprop_relaxation", "quadratic", "coupling"),
@@ -77,7 +76,7 @@ def _analyze(values, arguments) -> None:
         raise RebarError(
             f"--preset={values.preset}: a run has its own settings; remove --preset or RUN_FOLDER"
         )
-    settings = None if folders else parse_hparams(values.preset, *values.hparams)
+    settings = None if folders else HParams.parse(*values.hparams, preset=values.preset)
     with quiet_start():
         from rebar.analysis import bias_figure, pictures, report
         from rebar.runs.files import write_json
@@ -113,7 +112,7 @@ def _record(values, folder, settings) -> dict:
     trained = load_model(folder) if folder else None
     hparams = _changed(trained.hparams, values.hparams, folder) if trained else settings
     data = load(hparams.task, values.data_dir, hparams.dynamic_b)
-    learned, step = None, 0
+    learned, step = {}, 0
     if trained:
         model, step = trained.model, trained.step
         if hparams == trained.hparams:

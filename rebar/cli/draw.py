@@ -53,10 +53,8 @@ def _draw(values, folders) -> None:
     pictures.suffix(path)
     import_plugins(values.plugins)
     trained = load_model(folder)
-    hparams = trained.hparams
-    data = load(hparams.task, values.data_dir, hparams.dynamic_b)
-    panels = pictures.panels(trained.model, data.test, data.image_shape, values.seed)
-    pictures.save(pictures.figure(panels, pictures.caption(trained, trained.step)), path)
+    data = load(trained.hparams.task, values.data_dir, trained.hparams.dynamic_b)
+    pictures.draw(trained, data, path, values.seed)
     print(path)
 
 

@@ -167,9 +167,9 @@ def test_mistakes():
 
 
 def analysis(model, by, wanted, name, **settings):
-    settings = {"by": by, "draws": 400, **settings}
+    settings = {"draws": 400, "reference": "exact", "seed": 0, "jit": False, **settings}
     hyper = categories.hparams(name) if name.startswith("Cat") else hparams(name, 1)
-    return analyze(model, tensor(images(4)), hyper, wanted, **settings)
+    return analyze(model, tensor(images(4)), hyper, wanted, {}, by=by, **settings)
 
 
 @pytest.mark.parametrize("by", ["logits", "weights"])

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,8 +89,8 @@ def test_a_categorical_model_is_drawn_from_grey_images():
 def test_the_caption_says_what_is_drawn(changes, latents):
     hparams = HParams(**changes)
     trained = Trained(make_model(hparams, MEAN, False), hparams, 7, None, Path())
-    expected = f"{hparams.model}, task={hparams.task}, {latents}, after step 12"
-    assert pictures.caption(trained, 12) == expected
+    expected = f"{hparams.model}, task={hparams.task}, {latents}, after step 7"
+    assert pictures.caption(trained) == expected
 
 
 def test_the_panels_suit_the_model_and_show_the_whole_test_set():
@@ -154,27 +155,24 @@ def test_files_that_cannot_be_written(tmp_path):
         pictures.save(figure, tmp_path / "a_file" / "picture.png")
 
 
-def test_an_artist_draws_what_the_draw_command_draws(tmp_path):
-    hparams = HParams(n_layer=2, n_hidden=3)
-    trained = Trained(model(), hparams, 0, None, tmp_path)
-    artist = pictures.Artist(trained, images(5), SHAPE, seed=3)
+def test_a_training_run_draws_what_the_draw_command_draws(tmp_path):
+    trained = Trained(model(), HParams(n_layer=2, n_hidden=3), 0, None, tmp_path)
+    data = SimpleNamespace(test=images(5), image_shape=SHAPE)
     written = tmp_path / "pictures" / "step-0000007.png"
-    parts = artist(7)
+    parts = pictures.draw_step(trained, data, 7)
     first = written.read_bytes()
-    drawn = pictures.panels(trained.model, images(5), SHAPE, 3)
-    pictures.save(pictures.figure(drawn, pictures.caption(trained, 7)), tmp_path / "a.png")
+    pictures.draw(trained._replace(step=7), data, tmp_path / "a.png")
     assert first == (tmp_path / "a.png").read_bytes()
     assert list(parts) == ["pictures/samples", "pictures/reconstructions"]
-    values = pictures.mosaic(drawn[0].images)
+    values = pictures.mosaic(pictures.samples(trained.model, SHAPE).images)
     ink = parts["pictures/samples"]
     assert (ink.dtype, ink.shape) == (np.uint8, (*values.shape, 3))
     empty = np.isnan(values)
     assert np.all(ink[empty] == [0xC8, 0xD4, 0xE4])
     gray = np.round(255 * (1 - values[~empty]))
     np.testing.assert_allclose(ink[~empty], np.stack([gray] * 3, axis=1), atol=2)
-    artist(7)
-    assert written.read_bytes() == first
     trained.model.trainable_variables[0].assign_add(
         np.ones(trained.model.trainable_variables[0].shape)
     )
-    assert not np.array_equal(artist(7)["pictures/samples"], ink)
+    assert not np.array_equal(pictures.draw_step(trained, data, 7)["pictures/samples"], ink)
+    assert written.read_bytes() != first

@@ -1,11 +1,12 @@
 """Pictures at evaluations: files, TensorBoard images, resume, and a run that is not changed."""
 
+import functools
 import json
 
 import pytest
 import tensorflow as tf
 
-from rebar.analysis.pictures import Artist
+from rebar.analysis.pictures import draw_step
 from rebar.errors import RebarError
 from rebar.experiment import Trained
 from rebar.hparams import Settings
@@ -18,14 +19,13 @@ DATA = tiny.dataset()  # 10 training images: 2 full minibatches of 4 and one of 
 
 
 def run(folder, steps, draw=True, **settings):
-    """Learner after a run of so many steps; `draw` is an artist, or whether to draw at all."""
+    """Learner after a run of so many steps."""
     hparams = tiny.parse("model=SBNDynamicRebar,n_layer=2")
     learner = tiny.learner(hparams.format())
-    if draw is True:
-        trained = Trained(learner.model, hparams, 0, learner.estimator, folder)
-        draw = Artist(trained, DATA.test, DATA.image_shape)
+    trained = Trained(learner.model, hparams, 0, learner.estimator, folder)
+    draw = functools.partial(draw_step, trained, DATA) if draw else None
     settings = Settings(**{"training_steps": steps, "eval_freq": 2, "eval_samples": 3, **settings})
-    Run(learner, DATA, folder, hparams, settings, draw=draw or None).train()
+    Run(learner, DATA, folder, hparams, settings, draw=draw).train()
     return learner
 
 
