@@ -211,11 +211,6 @@ def load_model(folder: str | os.PathLike) -> Trained:
             "command prints after 'run:'. The first checkpoint is written at the end or after "
             "--save_seconds"
         )
-    if "hparams" not in saved.metadata or "input_mean" not in saved.extra:
-        raise RebarError(
-            f"{saved.path}: has no hyperparameters or no training mean; resume the run for one "
-            "more epoch to write them"
-        )
     registry.entry(saved.metadata["hparams"]["model"])  # raises for an estimator of a plug-in
     hparams = HParams.from_dict(saved.metadata["hparams"])
     estimator = registry.make_estimator(hparams.model, hparams)

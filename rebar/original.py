@@ -155,10 +155,4 @@ def model_class(name: str) -> type[SBN]:
     if name == SBN.model_name:
         return SBN
     doc = f"Model {name} with the methods of `SBN` and the estimator {entry.label}."
-    return type(name, (SBN,), {"model_name": name, "__doc__": doc, "__module__": __name__})
-
-
-def __getattr__(name):
-    if name in registry.names():
-        return model_class(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return type(name, (SBN,), {"model_name": name, "__doc__": doc, "__module__": "rebar"})

@@ -5,6 +5,7 @@ TensorFlow.
 """
 
 import dataclasses
+import functools
 import importlib
 import math
 import re
@@ -45,30 +46,30 @@ class Entry:
         return suitable_samples([self], least)
 
 
-def _categorical(target: str, label: str, **limits: Any) -> Entry:
-    """Return an entry for models with categorical latents."""
-    return Entry(f"rebar.estimators.{target}", label, latents="categorical", **limits)
+def _binary(target: str, label: str, **limits: Any) -> Entry:
+    """Return an entry of a built-in estimator."""
+    return Entry(f"rebar.estimators.{target}", label, **limits)
 
+
+_categorical = functools.partial(_binary, latents="categorical")
 
 _ENTRIES: dict[str, Entry] = {
-    "SBN": Entry(
-        "rebar.estimators.reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True
+    "SBN": _binary("reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True),
+    "SBNNVIL": _binary("nvil:NVIL", "NVIL", multi_sample=True),
+    "SBNSimpleMuProp": _binary("muprop:SimpleMuProp", "SimpleMuProp"),
+    "SBNMuProp": _binary("muprop:MuProp", "MuProp"),
+    "SBNRebar": _binary("rebar:REBAR", "REBAR"),
+    "SBNDynamicRebar": _binary("rebar:DynamicREBAR", "DynamicREBAR"),
+    "SBNGumbel": _binary("gumbel:GumbelSoftmax", "Gumbel"),
+    "SBNReinforceLOO": _binary("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
+    "SBNARM": _binary("antithetic:ARM", "ARM"),
+    "SBNDisARM": _binary("antithetic:DisARM", "DisARM"),
+    "SBNRelax": _binary("relax:RELAX", "RELAX"),
+    "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
+    "SBNLocalDisARM": _binary(
+        "local_disarm:LocalDisARM", "LocalDisARM", samples=2, multi_sample=True
     ),
-    "SBNNVIL": Entry("rebar.estimators.nvil:NVIL", "NVIL", multi_sample=True),
-    "SBNSimpleMuProp": Entry("rebar.estimators.muprop:SimpleMuProp", "SimpleMuProp"),
-    "SBNMuProp": Entry("rebar.estimators.muprop:MuProp", "MuProp"),
-    "SBNRebar": Entry("rebar.estimators.rebar:REBAR", "REBAR"),
-    "SBNDynamicRebar": Entry("rebar.estimators.rebar:DynamicREBAR", "DynamicREBAR"),
-    "SBNGumbel": Entry("rebar.estimators.gumbel:GumbelSoftmax", "Gumbel"),
-    "SBNReinforceLOO": Entry("rebar.estimators.leave_one_out:LeaveOneOut", "LOO", min_samples=2),
-    "SBNARM": Entry("rebar.estimators.antithetic:ARM", "ARM"),
-    "SBNDisARM": Entry("rebar.estimators.antithetic:DisARM", "DisARM"),
-    "SBNRelax": Entry("rebar.estimators.relax:RELAX", "RELAX"),
-    "SBNVIMCO": Entry("rebar.estimators.vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
-    "SBNLocalDisARM": Entry(
-        "rebar.estimators.local_disarm:LocalDisARM", "LocalDisARM", samples=2, multi_sample=True
-    ),
-    "SBNTrackGradVariances": Entry("rebar.estimators.tracked:Tracked", "Track", tracks=True),
+    "SBNTrackGradVariances": _binary("tracked:Tracked", "Track", tracks=True),
     "CatST": _categorical("straight_through:StraightThrough", "ST"),
     "CatGumbelST": _categorical("straight_through:StraightThroughGumbel", "ST-GS"),
     "CatGumbelRao": _categorical("gumbel_rao:GumbelRao", "GumbelRao"),

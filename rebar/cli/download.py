@@ -31,30 +31,17 @@ def define_flags() -> flags.FlagValues:
     define(
         "list", "datasets", "all", f"'all', or data sets or tasks, some of: {', '.join(DATA_SETS)}."
     )
-    define(
-        "string",
-        "source",
-        None,
+    text = (
         "Folder or base URL (file, http, https) of all files, as DATA SET/FILE or FILE, gzipped or "
-        "not; by default REBAR_DATA_SOURCE, if set, else the mirrors.",
+        "not; by default REBAR_DATA_SOURCE, if set, else the mirrors."
     )
+    define("string", "source", None, text)
     for name, data_set in _URL_FLAGS.items():
         define("string", name, None, f"Base URL or folder of {data_set}; overrides --source.")
-    define(
-        "float",
-        "timeout",
-        10.0,
-        "Maximum seconds to wait for a connection, and for the next bytes.",
-        lower_bound=0.1,
-    )
-    define(
-        "integer",
-        "retries",
-        1,
-        "Further attempts at a URL after an interrupted transfer.",
-        lower_bound=0,
-        upper_bound=100,
-    )
+    text = "Maximum seconds to wait for a connection, and for the next bytes."
+    define("float", "timeout", 10.0, text, lower_bound=0.1)
+    text = "Further attempts at a URL after an interrupted transfer."
+    define("integer", "retries", 1, text, lower_bound=0, upper_bound=100)
     return values
 
 

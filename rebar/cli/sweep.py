@@ -139,6 +139,7 @@ def _parse_train_flags(words: list[str]):
         if values[name].present:
             raise RebarError(f"--{name} cannot come after --: it follows from the sweep's --{own}")
     import_plugins(values.plugins)
+    train.settings_of(values)  # raises for invalid ones
     return values
 
 

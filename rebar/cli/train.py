@@ -81,7 +81,7 @@ def _run(values, arguments) -> int:
     """Train; return 128 + signal number if a signal ended the run early."""
     import_plugins(values.plugins)
     frame.no_arguments(arguments)
-    settings = _settings(values)
+    settings = settings_of(values)
     hparams = HParams.parse(*values.hparams, preset=settings.preset)
     environment.check()
     check_run(run_folder(settings.working_dir, hparams, settings.seed))
@@ -97,7 +97,7 @@ def _run(values, arguments) -> int:
     return 0 if received is None else frame.SIGNAL + received
 
 
-def _settings(values) -> Settings:
+def settings_of(values) -> Settings:
     """Return the settings given by flags."""
     named = {field.name: values[field.name].value for field in dataclasses.fields(Settings)}
     words = named.pop("keep_epochs")

@@ -1,6 +1,7 @@
 """Hyperparameters: names, defaults, help texts and valid values; see `HParams` for their use."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -42,7 +43,8 @@ def field(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-_BINARY, _CATEGORICAL = "binary", "categorical"
+_binary = functools.partial(field, latents="binary")
+_categorical = functools.partial(field, latents="categorical")
 _FINITE = Limit(math.isfinite, "finite")
 _POSITIVE = Limit(lambda v: 0 < v < math.inf, "above 0 and finite")
 _RATE = Limit(lambda v: 0 <= v < math.inf, "above 0 and finite, or 0 to follow learning_rate")
@@ -58,17 +60,12 @@ class Fields:
     """Fields of `HParams`. The first fifteen are those of the 2017 code, with its defaults (except
     `n_input`, which was 784)."""
 
-    @property
-    def entry(self) -> registry.Entry:
-        """Registry entry of the model."""
-        return registry.entry(self.model)
-
     model: str = field("SBNGumbel", "Estimator of the gradient.", choices=registry.names)
-    n_hidden: int = field(200, "Units per stochastic layer.", AT_LEAST_ONE, latents=_BINARY)
+    n_hidden: int = _binary(200, "Units per stochastic layer.", AT_LEAST_ONE)
     n_input: int = field(0, "Pixels per image; 0 follows the data set.", _PIXELS)
-    n_layer: int = field(1, "Stochastic layers.", AT_LEAST_ONE, latents=_BINARY)
-    nonlinear: bool = field(
-        False, "Put two hidden layers of n_hidden units before each linear map.", latents=_BINARY
+    n_layer: int = _binary(1, "Stochastic layers.", AT_LEAST_ONE)
+    nonlinear: bool = _binary(
+        False, "Put two hidden layers of n_hidden units before each linear map."
     )
     learning_rate: float = field(
         0.001, "Learning rate of the model; control variates learn ten times as fast.", _POSITIVE
@@ -81,16 +78,14 @@ class Fields:
     trial: int = field(
         1, "Number of a repeat; with --seed it determines all randomness of the run.", SEED
     )
-    muprop_relaxation: bool = field(
+    muprop_relaxation: bool = _binary(
         True,
         "Relax as in the REBAR paper's MuProp limit; false: the plain Concrete relaxation.",
-        latents=_BINARY,
     )
     dynamic_b: bool = field(False, "Binarize images anew at each use; false: once and for all.")
-    quadratic: bool = field(
+    quadratic: bool = _binary(
         True,
         "REBAR: one relaxed pass per layer (work grows with n_layer squared); false: one in all.",
-        latents=_BINARY,
     )
     beta2: float = field(0.99999, "Adam's decay rate of the second moment.", _FRACTION)
     optimizer: str = field(
@@ -99,25 +94,22 @@ class Fields:
         choices=("adam", "radam"),
     )
     task: str = field("sbn", "Data set and objective.", choices=TASKS)
-    conditional: str = field(
+    conditional: str = _binary(
         "auto",
         "Network of the conditional tasks: multilayer, or 2017's, whose generator has one layer; "
         "auto: 2017 for one layer or with legacy2017, else multilayer.",
         choices=("auto", "multilayer", "2017"),
-        latents=_BINARY,
     )
-    activation: str = field(
+    activation: str = _binary(
         "tanh",
         "Activation of the hidden layers added by nonlinear=true; leaky_relu has slope .3 below 0.",
         choices=("tanh", "leaky_relu"),
-        latents=_BINARY,
     )
-    initializer: str = field(
+    initializer: str = _binary(
         "2017",
         "Initial weights of the networks: 2017's truncated normal of variance about 2 / fan_in, or "
         "Glorot's uniform of variance 2 / (fan_in + fan_out), as in the DisARM authors' code.",
         choices=("2017", "glorot"),
-        latents=_BINARY,
     )
     learning_rate_generator: float = field(
         0.0, "Learning rate of p without its prior; 0: learning_rate.", _RATE
@@ -131,73 +123,63 @@ class Fields:
         "Learning rate of control variates and temperatures; 0: ten times learning_rate.",
         _RATE,
     )
-    coupling: str = field(
+    coupling: str = _binary(
         "auto",
         "Layers that REBAR couples in the term of a layer: that one (switch, unbiased), or also "
         "those above it (all, as in 2017: biased above one layer); auto: all with legacy2017, "
         "else switch.",
         choices=("auto", "switch", "all"),
-        latents=_BINARY,
     )
-    continuation: str = field(
+    continuation: str = _binary(
         "shared",
         "ARM, DisARM: noise above the layer where a pair of chains separates: shared by both, or "
         "independent.",
         choices=("shared", "independent"),
-        latents=_BINARY,
     )
-    symmetrized: bool = field(
-        True, "LocalDisARM: average over both orders of an antithetic pair.", latents=_BINARY
+    symmetrized: bool = _binary(
+        True, "LocalDisARM: average over both orders of an antithetic pair."
     )
     multi_sample: bool = field(
         False, "Follow the multi-sample bound of n_samples instead of the ELBO."
     )
-    legacy2017: bool = field(
-        False, "Repeat the known errors of the 2017 code, unless set one by one.", latents=_BINARY
+    legacy2017: bool = _binary(
+        False, "Repeat the known errors of the 2017 code, unless set one by one."
     )
-    n_categories: int = field(
-        8, "Categories per latent variable (models Cat...).", _AT_LEAST_TWO, latents=_CATEGORICAL
+    n_categories: int = _categorical(
+        8, "Categories per latent variable (models Cat...).", _AT_LEAST_TWO
     )
-    n_latents: int = field(4, "Categorical latent variables.", AT_LEAST_ONE, latents=_CATEGORICAL)
-    prior: str = field(
+    n_latents: int = _categorical(4, "Categorical latent variables.", AT_LEAST_ONE)
+    prior: str = _categorical(
         "uniform",
         "Prior of the categorical variables.",
         choices=("uniform", "learned"),
-        latents=_CATEGORICAL,
     )
-    mc_samples: int = field(
+    mc_samples: int = _categorical(
         100,
         "CatGumbelRao, CatReinMaxRao and CatReinMaxCV: draws of the noise given the sample.",
         AT_LEAST_ONE,
-        latents=_CATEGORICAL,
     )
-    gst_gap: float = field(
+    gst_gap: float = _categorical(
         1.0,
         "CatGST: gap between the sample's logit and the others.",
         _POSITIVE,
-        latents=_CATEGORICAL,
     )
-    cv_scale: float = field(
-        0.7, "CatReinMaxCV: scale of its control variate.", _FINITE, latents=_CATEGORICAL
-    )
-    cv_form: str = field(
+    cv_scale: float = _categorical(0.7, "CatReinMaxCV: scale of its control variate.", _FINITE)
+    cv_form: str = _categorical(
         "released",
         "CatReinMaxCV: its control variate as in the authors' released code (lower variance, more "
         "bias), or as the paper states it (higher variance).",
         choices=("released", "stgs"),
-        latents=_CATEGORICAL,
     )
-    rk2_beta: float = field(
+    rk2_beta: float = _categorical(
         0.5,
         "CatReinMaxRK2: its node; 0.5 is ReinMax, 1 is ST, both at temperature 1.",
         _FINITE,
-        latents=_CATEGORICAL,
     )
-    rk2_form: str = field(
+    rk2_form: str = _categorical(
         "consistent",
         "CatReinMaxRK2: exact for linear f at any rk2_beta, or as in the authors' code.",
         choices=("consistent", "released"),
-        latents=_CATEGORICAL,
     )
     track: tuple[str, ...] = field(
         ("NVIL", "SimpleMuProp", "MuProp", "DynamicREBAR", "REBAR"),
@@ -209,3 +191,8 @@ class Fields:
         "Estimator in track whose gradient such a model follows.",
         choices=registry.all_labels,
     )
+
+    @property
+    def entry(self) -> registry.Entry:
+        """Registry entry of the model."""
+        return registry.entry(self.model)

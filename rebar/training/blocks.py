@@ -17,12 +17,11 @@ from rebar.training.learner import Learner
 
 
 class Records(NamedTuple):
-    """Consecutive steps: the results of `Learner.watched_step`, [steps] each."""
+    """Consecutive steps: the results of `Learner.step`, [steps] each."""
 
     metrics: dict
     variances: dict
-    finite: np.ndarray
-    first: np.ndarray
+    wrong: np.ndarray
 
 
 class Blocks:
@@ -108,7 +107,13 @@ class Blocks:
         table = run(
             self._data, index, uniforms, pixels, key, tf.constant(first), tf.constant(count)
         ).numpy()
-        return self._records(table[:count])
+        *columns, wrong = table[:count].T
+        metrics, variances = self._names
+        return Records(
+            dict(zip(metrics, columns, strict=False)),
+            dict(zip(variances, columns[len(metrics) :], strict=True)),
+            wrong.astype(int),
+        )
 
     def _epoch_order(self, epoch):
         if self._order[0] != epoch:
@@ -144,11 +149,11 @@ class Blocks:
         branches = ()
         if self._learner.estimator.branches:
             branches = noise.group_branches(latents[n_layer:], n_layer)
-        metrics, variances, finite, first = self._learner.watched_step(
+        metrics, variances, wrong = self._learner.step(
             x, Noise(latents[:n_layer], self._samples, branches, key)
         )
         self._names = tuple(metrics), tuple(variances)
-        row = [*metrics.values(), *variances.values(), finite, first]
+        row = [*metrics.values(), *variances.values(), wrong]
         return tf.stack([tf.cast(v, tf.float32) for v in row])
 
     def _loop(self, data, index, uniforms, pixels, key, first, count):
@@ -167,13 +172,3 @@ class Blocks:
 
         _, records = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), records))
         return records.stack()
-
-    def _records(self, table):
-        metrics, variances = self._names
-        columns = dict(zip((*metrics, *variances, "finite", "first"), table.T, strict=True))
-        return Records(
-            {name: columns[name] for name in metrics},
-            {name: columns[name] for name in variances},
-            columns["finite"] > 0,
-            columns["first"].astype(int),
-        )

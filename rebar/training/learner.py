@@ -54,16 +54,12 @@ class Learner:
         self.model = model
         self.estimator = estimator
         rates = rates or Rates()
-        if freeze_generator:
-            variables = model.inference_variables
-            make = optimizers.MODEL_OPTIMIZERS[rates.optimizer]
-            self._updates = {"optimizer": (make(learning_rate, beta2, variables), variables)}
-        else:
-            self._updates = optimizers.for_model(model, learning_rate, beta2, rates)
+        trained = model.inference_variables if freeze_generator else model.trainable_variables
+        self._updates = optimizers.for_model(model, trained, learning_rate, beta2, rates)
         self.optimizer, _ = self._updates["optimizer"]
-        self.control_optimizer = optimizers.adam(
-            rates.control or CONTROL_RATE * learning_rate, beta2, estimator.trainable_variables
-        )
+        control_rate = rates.control or CONTROL_RATE * learning_rate
+        variables = estimator.trainable_variables
+        self.control_optimizer = optimizers.build("adam", control_rate, beta2, variables)
         self.labels = list(estimator.labels)
         averaged, common = (), ((), ())
         if self.labels:
@@ -102,12 +98,8 @@ class Learner:
         Returns:
           metrics: name -> scalar, "elbo" first, then the estimator's, then the moments'.
           variances: see `Moments.values`; before this step.
-          finite: whether the ELBO and all gradients are finite, a boolean scalar.
+          wrong: index into `watched` of the first non-finite number, or -1.
         """
-        return self.watched_step(x, noise)[:3]
-
-    def watched_step(self, x: tf.Tensor, noise: Noise) -> tuple:
-        """Take a `step`; return also the index into `watched` of the first non-finite number."""
         estimate = checked_estimate(self.estimator, self.model, x, noise)
         if reserved := RESERVED & set(estimate.metrics):
             raise RebarError(
@@ -129,14 +121,15 @@ class Learner:
         are_finite = tf.math.is_finite(tf.stack(terms))
         finite = tf.reduce_all(are_finite)
         first = tf.argmin(tf.cast(are_finite, tf.int32), output_type=tf.int32)
+        wrong = tf.where(finite, -1, first)
         with tf.control_dependencies([*metrics.values(), *variances.values()]):
             self._apply(estimate, finite)
             self.moments.update(tracked, sums)
-        return metrics, variances, finite, first
+        return metrics, variances, wrong
 
     @property
     def watched(self) -> tuple:
-        """Descriptions of the numbers that must be finite in a step, see `watched_step`."""
+        """Descriptions of the numbers that must be finite in a `step`."""
         paths = gradients.variable_names(self.model.trainable_variables)
         ends = [f" by {label}" for label in self.labels] or [""]
         names = [f"the gradient of {path}{end}" for end in ends for path in paths]

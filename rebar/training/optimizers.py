@@ -42,21 +42,14 @@ class Rates:
     optimizer: str = "adam"
 
 
-def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
+def for_model(model, variables, learning_rate: float, beta2: float, rates: Rates) -> dict:
     """Name -> (optimizer, its variables): "optimizer", and one for each part with its own rate.
 
-    Each trainable variable of the model is in one list; "optimizer" has at least those of q.
+    Each of `variables` is in one list; "optimizer" has at least those of q.
 
     Raises:
-      RebarError: an unknown optimizer, or a rate for the prior of a model that has no attribute
-        `prior_variables`.
+      RebarError: a rate for the prior of a model that has no attribute `prior_variables`.
     """
-    if rates.prior_optimizer not in ("adam", "sgd"):
-        raise RebarError(f"prior_optimizer={rates.prior_optimizer!r}: choose from adam, sgd")
-    if rates.optimizer not in MODEL_OPTIMIZERS:
-        raise RebarError(
-            f"optimizer={rates.optimizer!r}: choose from {', '.join(MODEL_OPTIMIZERS)}"
-        )
     separate = rates.prior > 0 or rates.prior_optimizer == "sgd"
     prior = capability(model, "prior_variables")
     if separate and prior is None:
@@ -68,44 +61,31 @@ def for_model(model, learning_rate: float, beta2: float, rates: Rates) -> dict:
     names |= {id(v): "prior_optimizer" if separate else "optimizer" for v in prior or ()}
     generator = "generator_optimizer" if rates.generator > 0 else "optimizer"
     parts: dict = {}
-    for v in model.trainable_variables:
+    for v in variables:
         parts.setdefault(names.get(id(v), generator), []).append(v)
+    kinds = {
+        "optimizer": (rates.optimizer, learning_rate),
+        "generator_optimizer": (rates.optimizer, rates.generator),
+        "prior_optimizer": (rates.prior_optimizer, rates.prior or learning_rate),
+    }
+    return {
+        name: (build(kind, rate, beta2, parts[name]), parts[name])
+        for name, (kind, rate) in kinds.items()
+        if name in parts
+    }
 
-    def make(name, variables):
-        if name == "prior_optimizer":
-            if rates.prior_optimizer == "sgd":
-                return sgd(rates.prior or learning_rate, variables)
-            return adam(rates.prior, beta2, variables)
-        rate = rates.generator if name == "generator_optimizer" else learning_rate
-        return MODEL_OPTIMIZERS[rates.optimizer](rate, beta2, variables)
 
-    order = ("optimizer", "generator_optimizer", "prior_optimizer")
-    return {name: (make(name, parts[name]), parts[name]) for name in order if name in parts}
-
-
-def adam(learning_rate: float, beta2: float, variables, kind=None):
-    """Adam for variables, with its state; None if there are none."""
+def build(kind: str, learning_rate: float, beta2: float, variables):
+    """Optimizer "adam", "radam" or "sgd" for variables, with its state; None if there are none."""
     if not variables:
         return None
-    optimizer = (kind or FusedAdam)(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
+    if kind == "sgd":
+        optimizer = FusedSGD(learning_rate)
+    else:
+        make = FusedAdam if kind == "adam" else FusedRAdam
+        optimizer = make(learning_rate, beta_1=0.9, beta_2=beta2, epsilon=1e-8)
     optimizer.build(variables)
     return optimizer
-
-
-def radam(learning_rate: float, beta2: float, variables):
-    """RAdam for variables, with its state; None if there are none."""
-    return adam(learning_rate, beta2, variables, FusedRAdam)
-
-
-def sgd(learning_rate: float, variables):
-    """Gradient descent for variables."""
-    optimizer = FusedSGD(learning_rate)
-    optimizer.build(variables)
-    return optimizer
-
-
-MODEL_OPTIMIZERS = {"adam": adam, "radam": radam}
-"""Values of the hparam `optimizer`."""
 
 
 class _ApplyAfter:

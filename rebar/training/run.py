@@ -171,12 +171,12 @@ class Run:
     def _checked(self, step, block):
         """The records of a block as a table [steps, columns]; refuses non-finite numbers."""
         columns = [*block.metrics.values(), *block.variances.values()]
-        finite = block.finite & np.all(np.isfinite(columns[len(block.metrics) :]), axis=0)
+        finite = np.all(np.isfinite(columns[len(block.metrics) :]), axis=0) & (block.wrong < 0)
         if not np.all(finite):
             i = int(np.argmin(finite))
             what = "a running gradient variance"
-            if not block.finite[i]:
-                what = self.learner.watched[block.first[i]]
+            if block.wrong[i] >= 0:
+                what = self.learner.watched[block.wrong[i]]
             kept = f"step {self._saved_step}" if self._saved_step >= 0 else "none was written yet"
             raise RebarError(
                 f"non-finite value in {what} at step {step + i + 1} (step {step + i} was finite), "

@@ -256,7 +256,7 @@ def test_submitted_and_left_alone(run, stub, tmp_path, monkeypatch):
         (["--hparams=model={SBN,Foo},n_layer={1,0}"], ["model='Foo'", "n_layer=0"]),
         (["--seeds=a"], ["--seeds=a: must be different integers"]),
         (["--", "--epoch=s"], ["epoch"]),
-        (["--", "--epochs=-1"], ["--epochs=-1"]),
+        (["--", "--epochs=-1"], ["epochs=-1"]),
         (["--", "--hparams=n_layer=2"], ["--hparams cannot come after --", "--hparams"]),
         (["--", "--seed=2"], ["--seed cannot come after --: it follows from the sweep's --seeds"]),
         (["--", "--working_dir=x"], ["the sweep's --sweep_dir"]),

@@ -194,7 +194,7 @@ def test_out_of_file_descriptors(tmp_path, capsys, monkeypatch, whole):
                 os.close(descriptor)
     assert status == 2
     assert re.fullmatch(
-        r"error: cannot write \S*/metrics\.jsonl: Too many open files; free disk space .*\n",
+        r"error: cannot write \S*/metrics\.jsonl: Too many open files; free disk space.*\n",
         capsys.readouterr().err,
     )
     folder = run_of(tmp_path / "runs")

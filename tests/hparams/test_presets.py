@@ -104,12 +104,10 @@ def test_a_run_has_the_name_of_its_values_however_they_were_given():
 
 
 def test_an_unknown_one_is_refused():
-    with pytest.raises(
-        RebarError, match=r"unknown preset 'foo'; choose from disarm_linear, .* 8x4"
-    ):
+    with pytest.raises(RebarError, match=r"unknown preset 'foo'; .*--help"):
         preset("foo")
     with pytest.raises(
-        RebarError, match=r"unknown preset 'disarm_liner'; did you mean disarm_linea"
+        RebarError, match=r"unknown preset 'disarm_liner'.* did you mean disarm_linea"
     ):
         preset("disarm_liner")
 
