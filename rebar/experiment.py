@@ -89,8 +89,8 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
     run = Settings(**{name: value for name, value in settings.items() if name in fields})
     changes = {name: value for name, value in settings.items() if name in names}
     parsed = HParams.parse(hparams, changes, preset=run.preset)
-    check_run(run_folder(run.working_dir, parsed, run.seed))
     ensure(parsed.task, run.data_dir, dynamic=parsed.dynamic_b)
+    check_run(run_folder(run.working_dir, parsed, run.seed))
     return run_experiment(parsed, run)
 
 

@@ -1,7 +1,6 @@
 """Common frame of all commands: flags, help, standard streams, errors and exit status."""
 
 import contextlib
-import errno
 import io
 import logging
 import os
@@ -20,8 +19,6 @@ SIGNAL = 128
 
 PLUGINS = "Python modules that register custom models, imported first."
 """Help of --plugins."""
-
-_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def flag_values() -> flags.FlagValues:
@@ -88,9 +85,7 @@ def run(
     except OSError as error:
         if error.filename is not None:
             return fail(f"{error.filename}: {error.strerror}")
-        if error.errno in _WRITING:
-            return fail(f"standard output: {error.strerror}; free disk space, or redirect it")
-        return fail(str(error))
+        return fail(f"standard output: {error.strerror or error}; free disk space, or redirect it")
     finally:
         if _output_fails():
             # Otherwise Python's flush at exit fails.

@@ -84,7 +84,6 @@ def _run(values, arguments) -> int:
     settings = settings_of(values)
     hparams = HParams.parse(*values.hparams, preset=settings.preset)
     environment.check()
-    check_run(run_folder(settings.working_dir, hparams, settings.seed))
     ensure(
         hparams.task,
         settings.data_dir,
@@ -93,6 +92,7 @@ def _run(values, arguments) -> int:
         log=print_unusual,
         dynamic=hparams.dynamic_b,
     )
+    check_run(run_folder(settings.working_dir, hparams, settings.seed))
     received = _train(settings, hparams)
     return 0 if received is None else frame.SIGNAL + received
 

@@ -1,17 +1,16 @@
-"""Checkpoints: one file each, intact or absent, with a checksum.
+"""Checkpoints: one file each, intact or absent.
 
-`checkpoint-<step>.npz` is an ordinary NumPy archive of plain arrays (nothing is pickled):
+`checkpoint-<step>.npz` is an ordinary NumPy archive of plain arrays (nothing is pickled), with the
+CRC-32 of each that every ZIP archive has:
 
     variables/<name>    all variables of the run
     extra/<name>        other arrays, such as the records of an unfinished epoch
-    description         JSON in bytes: {"step": ..., "metadata": {...}}
-    checksum            SHA-256 of the names, types, shapes and bytes of all the above
+    description         JSON in bytes: {"step": ..., "names": [...], "metadata": {...}}
 
 Variables are those of Keras or TensorFlow.
 """
 
 import errno
-import hashlib
 import io
 import json
 import os
@@ -73,14 +72,14 @@ def save(
         intact.
       TypeError: an array is not of plain numbers and could not be read back.
     """
-    description = json.dumps({"step": step, "metadata": metadata}, allow_nan=False, sort_keys=True)
-    arrays = {"description": np.frombuffer(description.encode(), np.uint8)}
-    arrays |= {f"variables/{name}": np.asarray(v.numpy()) for name, v in variables.items()}
+    arrays = {f"variables/{name}": np.asarray(v.numpy()) for name, v in variables.items()}
     arrays |= {f"extra/{name}": np.asarray(value) for name, value in extra.items()}
+    description = {"step": step, "names": [*arrays], "metadata": metadata}
+    text = json.dumps(description, allow_nan=False, sort_keys=True)
+    arrays["description"] = np.frombuffer(text.encode(), np.uint8)
     for name, array in arrays.items():
         if array.dtype.kind not in "biufc":
             raise TypeError(f"{name} is of type {array.dtype}; only plain numbers can be saved")
-    arrays["checksum"] = _checksum(arrays)
     # In memory first: an archive that fails half-way would hide the reason behind its own clean-up.
     content = io.BytesIO()
     np.savez(content, **arrays)
@@ -98,20 +97,20 @@ def latest(folder: str | os.PathLike) -> Checkpoint | None:
     Raises:
       RebarError: there are checkpoints, but none is intact, or one cannot be opened.
     """
-    paths = _paths(Path(folder))
-    damaged = []
-    for path in reversed(paths.values()):
+    damaged: list[str] = []
+    for path in reversed(_paths(Path(folder)).values()):
         try:
             checkpoint = _load(path)
-        except _DamagedError as error:
-            damaged.append(f"{path} ({error})")
+        except RebarError:
+            raise
+        except Exception as error:
+            # Damage to an archive surfaces as nearly any type of error.
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            damaged.append(f"{path} ({reason})")
             continue
-        for text in damaged:
-            warnings.warn(
-                f"damaged checkpoint {text}; going back to {path.name}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        if damaged:
+            text = f"damaged checkpoint {'; '.join(damaged)}; going back to {path.name}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
         return checkpoint
     if damaged:
         raise RebarError(
@@ -140,70 +139,45 @@ def restore(
     Raises:
       RebarError: metadata or variables differ (names all that do), or no checkpoint is intact.
     """
-    checkpoint = latest(folder)
-    if checkpoint is None:
+    saved = latest(folder)
+    if saved is None:
         return None
-    differences = _metadata_differences(checkpoint.metadata, json.loads(json.dumps(expected)))
-    if differences:
+    metadata = {name: saved.metadata.get(name, "(none)") for name in expected}
+    found = differences(metadata, json.loads(json.dumps(expected)))
+    reason, fix = "is of another run", "Give the old values"
+    if not found:
+        found = differences(_shapes(saved.variables), _shapes(variables))
+        reason, fix = "does not fit the variables of this program", "Use the old version of rebar"
+    if found:
         raise RebarError(
-            f"{checkpoint.path} is of another run: {'; '.join(differences)}. Give the old values "
-            "to resume that run, or another --working_dir to start a new one"
-        )
-    differences = _variable_differences(checkpoint.variables, variables)
-    if differences:
-        raise RebarError(
-            f"{checkpoint.path} does not fit the variables of this program: "
-            f"{'; '.join(differences)}. Resume with the version of rebar that wrote it, or choose "
-            "another --working_dir to start a new run"
+            f"{saved.path} {reason}: {'; '.join(found)}. {fix} to resume that run, or another "
+            "--working_dir to start a new one"
         )
     for name, variable in variables.items():
-        variable.assign(checkpoint.variables[name])
-    return checkpoint
-
-
-class _DamagedError(Exception):
-    """The file was read, but is not an intact checkpoint."""
+        variable.assign(saved.variables[name])
+    return saved
 
 
 def _load(path: Path) -> Checkpoint:
-    """Read and verify one file. Raises _DamagedError; RebarError if it cannot be opened."""
+    """Read and verify one file. Raises RebarError if it cannot be opened; any other: damaged."""
     try:
         content = path.read_bytes()
     except OSError as error:
         if error.errno == errno.EIO:
-            raise _DamagedError(error.strerror) from error
+            raise
         raise RebarError(f"cannot read {path}: {error.strerror}") from error
-    # Damage to an archive surfaces as nearly any type of error.
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        checksum = arrays.pop("checksum")
-        if not np.array_equal(checksum, _checksum(arrays)):
-            raise _DamagedError("its checksum does not match its content")
-        description = json.loads(arrays.pop("description").tobytes())
-        if path.name != f"checkpoint-{description['step']}.npz":
-            raise _DamagedError(f"it was written at step {description['step']}")
-        groups: dict[str, dict[str, np.ndarray]] = {"variables": {}, "extra": {}}
-        for name, array in arrays.items():
-            group, _, own_name = name.partition("/")
-            groups[group][own_name] = array
-        return Checkpoint(path, description["step"], **groups, metadata=description["metadata"])
-    except _DamagedError:
-        raise
-    except Exception as error:
-        # NumPy's message would advise to unpickle it.
-        raise _DamagedError(f"not a checkpoint, {type(error).__name__}") from error
-
-
-def _checksum(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """[32] uint8: SHA-256 over names, types, shapes and bytes, in order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        # As JSON, so that no two different lists of arrays can run together to the same text.
-        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(array.tobytes())
-    return np.frombuffer(digest.digest(), np.uint8)
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        if archive.zip.testzip():
+            raise ValueError("a checksum does not match")
+        arrays = {name: archive[name] for name in archive.files}
+    description = json.loads(arrays.pop("description").tobytes())
+    if path.name != f"checkpoint-{description['step']}.npz" or description["names"] != [*arrays]:
+        raise ValueError("another step, or not all arrays")
+    groups: dict[str, dict[str, np.ndarray]] = {"variables": {}, "extra": {}}
+    for name, array in arrays.items():
+        group, _, own_name = name.partition("/")
+        groups[group][own_name] = array
+    return Checkpoint(path, description["step"], **groups, metadata=description["metadata"])
 
 
 def _paths(folder: Path) -> dict[int, Path]:
@@ -231,37 +205,15 @@ def tidy(folder: Path, step: int) -> None:
     remove_leftovers(folder)
 
 
-def changed(checkpoint: Checkpoint, name: str, now: Mapping[str, Any]) -> list[str]:
-    """Differences in an entry of the metadata, e.g. versions, in words."""
-    return _metadata_differences(checkpoint.metadata.get(name, {}), dict(now), name)
-
-
-def _metadata_differences(saved: Any, expected: Any, name: str = "") -> list[str]:
+def differences(saved: Any, now: Any, name: str = "") -> list[str]:
     """ "name: saved ..., now ..." wherever two JSON values differ, down to the innermost names."""
-    if isinstance(saved, dict) and isinstance(expected, dict):
-        # At the top the checkpoint may know more (versions); further in all must be equal.
-        names = expected if not name else {**saved, **expected}
-        return [
-            difference
-            for key in names
-            for difference in _metadata_differences(
-                saved.get(key, "(none)"), expected.get(key, "(none)"), key
-            )
-        ]
-    return [] if saved == expected else [f"{name}: saved {saved!r}, now {expected!r}"]
+    if isinstance(saved, dict) and isinstance(now, dict):
+        pairs = ((key, saved.get(key, "(none)"), now.get(key, "(none)")) for key in saved | now)
+        return [text for key, *values in pairs for text in differences(*values, key)]
+    return [] if saved == now else [f"{name}: saved {saved!r}, now {now!r}"]
 
 
-def _variable_differences(
-    saved: Mapping[str, np.ndarray], variables: Mapping[str, Any]
-) -> list[str]:
-    """Missing and unexpected variables, and those of another shape or type, in words."""
-    differences = [f"{name} is not in the checkpoint" for name in variables if name not in saved]
-    differences += [f"{name} is only in the checkpoint" for name in saved if name not in variables]
-    for name in variables:
-        if name in saved:
-            old, new = saved[name], np.asarray(variables[name].numpy())
-            if (old.shape, old.dtype) != (new.shape, new.dtype):
-                differences.append(
-                    f"{name} was {old.dtype}{list(old.shape)}, is {new.dtype}{list(new.shape)}"
-                )
-    return differences
+def _shapes(variables: Mapping[str, Any]) -> dict[str, str]:
+    """Type and shape of variables or arrays, such as "float32[3, 2]"."""
+    arrays = {n: v.numpy() if hasattr(v, "numpy") else v for n, v in variables.items()}
+    return {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}

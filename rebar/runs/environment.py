@@ -1,9 +1,11 @@
 """Settings outside the command line that a run depends on."""
 
-import json
+import contextlib
 import os
 import platform
+import re
 import sys
+from pathlib import Path
 
 import rebar
 from rebar.errors import RebarError
@@ -17,37 +19,31 @@ _VARIABLES = (
 
 
 def check_backend() -> None:
-    """Raise RebarError if the backend of Keras is not TensorFlow; imports neither."""
-    backend = os.environ.get("KERAS_BACKEND") or _keras_config().get("backend", "tensorflow")
-    if keras := sys.modules.get("keras"):
-        backend = keras.config.backend()
+    """Select TensorFlow as the backend of Keras; imports neither.
+
+    Raises:
+      RebarError: KERAS_BACKEND, or Keras if it is imported, has another backend.
+    """
+    keras = sys.modules.get("keras")
+    backend = keras.config.backend() if keras else os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend != "tensorflow":
         raise RebarError(
-            f"Keras backend {backend!r}: must be 'tensorflow'; set KERAS_BACKEND=tensorflow, or "
-            '"backend" in ~/.keras/keras.json, before Keras is imported'
+            f"Keras backend {backend!r}: must be 'tensorflow'; set KERAS_BACKEND=tensorflow before "
+            "Keras is imported"
         )
+    os.environ["KERAS_BACKEND"] = backend
 
 
 def check() -> None:
     """Raise RebarError if the backend is not TensorFlow, or the dtype policy has 16 bits."""
     check_backend()
-    policy = _keras_config().get("floatx", "float32")
-    if keras := sys.modules.get("keras"):
-        policy = keras.config.dtype_policy().name
+    keras = sys.modules.get("keras")
+    policy = keras.config.dtype_policy().name if keras else "float32"
     if policy not in ("float32", "float64"):
         raise RebarError(
             f"Keras dtype policy {policy!r}: must be 'float32' or 'float64'; remove \"floatx\" "
             'from ~/.keras/keras.json, or call keras.config.set_dtype_policy("float32")'
         )
-
-
-def _keras_config() -> dict:
-    folder = os.environ.get("KERAS_HOME") or "~/.keras"
-    try:
-        with open(os.path.expanduser(os.path.join(folder, "keras.json"))) as file:
-            return dict(json.load(file))
-    except (OSError, ValueError, TypeError):  # Keras ignores such a file, too
-        return {}
 
 
 def settings() -> dict[str, str]:
@@ -101,17 +97,14 @@ def mode(jit: bool) -> dict[str, int]:
 
 def cores() -> int:
     """Cores that this process may use."""
-    try:
+    with contextlib.suppress(AttributeError):  # not on every system
         return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+    return os.cpu_count() or 1
 
 
 def _processor() -> str:
     """Its model, which chooses the instructions that add up numbers."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor()
+    with contextlib.suppress(OSError):
+        if model := re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()):
+            return model[1]
+    return platform.processor()

@@ -29,7 +29,6 @@ def write_file(path: str | os.PathLike, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
@@ -44,16 +43,6 @@ def remove_leftovers(*folders: Path) -> None:
         for path in folder.glob(f"*{_TEMPORARY}"):
             with suppress(OSError):
                 path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut, where the system can sync a folder."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError) -> RebarError:

@@ -16,11 +16,10 @@ Measured conditional variances follow on one line per estimator.
 
 import ast
 import json
-import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +28,6 @@ import numpy as np
 from rebar.errors import RebarError
 from rebar.runs.files import cannot_write, write_file
 
-# All of them, so that a caller's print options do not change the log.
-_PRINT_OPTIONS = {
-    "precision": 8,
-    "threshold": sys.maxsize,
-    "linewidth": sys.maxsize,
-    "suppress": False,
-    "sign": "-",
-    "floatmode": "maxprec",
-    "nanstr": "nan",
-    "infstr": "inf",
-    "formatter": None,
-    "legacy": False,
-}
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)"
 _ARRAY = re.compile(r"^(Step|Valid|Test) ([0-9]{1,15}): \[([^\[\]]*)\][ \t]*$", re.MULTILINE)
 _VARIANCE = re.compile(rf"\n({_NUMBER})[ \t]*(?=\n|\Z)")
@@ -53,13 +39,15 @@ _TRACKED = re.compile(rf"\n\(({_TEXT}), (?:np\.float\d+\()?({_NUMBER})\)+[ \t]*(
 _MEASURED = re.compile(
     r"^Variance ([0-9]{1,15}) (.{1,200}?): ([^;\n]+); \S+ evaluations of f, ", re.MULTILINE
 )
-_PART = re.compile(rf"(\w+) ({_NUMBER}) \+- \S+")
+_PART = re.compile(rf"(\w+) ({_NUMBER}) \+- ")
+_PRINTED = ("values", "log_variance", "valid", "test", "estimator_variance")
 
 
 def format_values(values: Sequence[float]) -> str:
     """Numbers as NumPy prints an array (at most 8 decimals), always on one line."""
-    with np.printoptions(**_PRINT_OPTIONS):
-        return str(np.asarray(values, dtype=np.float64))
+    options = {"precision": 8, "suppress_small": False, "sign": "-", "floatmode": "maxprec"}
+    unlimited = {"max_line_width": sys.maxsize, "threshold": sys.maxsize}
+    return np.array2string(np.asarray(values, dtype=np.float64), **options, **unlimited)
 
 
 def format_step(step: int, values: Sequence[float]) -> str:
@@ -102,8 +90,8 @@ def parse_log(text: str) -> list[dict[str, Any]]:
 
     Returns:
       By step, {"step": int, "values": list of float, "log_variance": float or {method: float},
-      "valid": list, "test": list}, with None for what was not printed. If a step was printed twice,
-      as after a resume, the later values count.
+      "valid": list, "test": list, "estimator_variance": {label: {part: float}}}, with None for what
+      was not printed. If a step was printed twice, as after a resume, the later values count.
 
     Raises:
       RebarError: an array contains something that is not a number; names the line.
@@ -117,24 +105,17 @@ def parse_log(text: str) -> list[dict[str, Any]]:
         except ValueError as error:
             line = text.count("\n", 0, match.start()) + 1
             raise RebarError(f"line {line} of the log, {kind} {step}: {error}") from None
-        record = records.setdefault(
-            step, dict.fromkeys(("step", "values", "log_variance", "valid", "test"))
-        )
-        record["step"] = step
+        record = records.setdefault(step, {"step": step, **dict.fromkeys(_PRINTED)})
         if kind == "Step":
             record["values"] = values
             record["log_variance"] = _log_variance_at(text, match.end())
         else:
             record[kind.lower()] = values
-    return [records[step] for step in sorted(records)]
-
-
-def parse_estimator_variances(text: str) -> Iterator[tuple[int, str, dict[str, float]]]:
-    """Parse the lines of `format_estimator_variance`: step, label, and variance by part."""
     for match in _MEASURED.finditer(text):
-        parts = [_PART.fullmatch(part) for part in match[3].split(", ")]
-        if all(parts):
-            yield int(match[1]), match[2], {part[1]: float(part[2]) for part in parts}
+        parts = {part[1]: float(part[2]) for part in _PART.finditer(match[3])}
+        if record := records.get(int(match[1])):
+            record["estimator_variance"] = (record["estimator_variance"] or {}) | {match[2]: parts}
+    return [records[step] for step in sorted(records)]
 
 
 def _log_variance_at(text: str, position: int) -> float | dict[str, float] | None:
@@ -169,8 +150,7 @@ class MetricsFile:
         Raises:
           RebarError: it cannot be written; names path and reason.
         """
-        values = {"step": None, **plain(record)} | {"step": int(record["step"])}
-        line = json.dumps(values, allow_nan=False) + "\n"
+        line = json.dumps(plain({"step": None, **record}), allow_nan=False) + "\n"
         try:
             with open(self.path, "ab") as file:
                 file.write(line.encode())
@@ -198,7 +178,8 @@ class MetricsFile:
         records = []
         for number, line in enumerate(lines, start=1):
             try:
-                record = json.loads(line, parse_constant=_refuse)
+                # NaN and Infinity, which are not strict JSON, are a ValueError of int.
+                record = json.loads(line, parse_constant=int)
             except (ValueError, RecursionError):
                 record = None
             if isinstance(record, dict) and type(record.get("step")) is int:
@@ -222,19 +203,7 @@ class MetricsFile:
         return len(present.splitlines()) - len(kept)
 
 
-def _refuse(constant: str):
-    """Refuse NaN and Infinity, which are not strict JSON."""
-    raise ValueError(constant)
-
-
 def plain(value: Any) -> Any:
     """Convert a value for JSON; non-finite numbers become None."""
-    if hasattr(value, "numpy"):
-        value = value.numpy()
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(name): plain(element) for name, element in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(element) for element in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    text = json.dumps(value, default=lambda array: np.asarray(array).tolist())
+    return json.loads(text, parse_constant=lambda name: None)

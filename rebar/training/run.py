@@ -113,7 +113,8 @@ class Run:
             self._epoch = [saved.extra["epoch"]] if len(saved.extra["epoch"]) else []
             self._saved_step = saved.step
             self._say(f"resuming at step {saved.step} from {saved.path}")
-            if changed := checkpoint.changed(saved, "versions", self._environment):
+            before = saved.metadata.get("versions", {})
+            if changed := checkpoint.differences(before, self._environment):
                 self._say(
                     f"warning: the environment changed since {saved.path.name} was written: "
                     f"{'; '.join(changed)}. The run continues, but is not bit-exact"

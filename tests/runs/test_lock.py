@@ -3,9 +3,7 @@
 import errno
 import fcntl
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
 
@@ -13,24 +11,16 @@ import pytest
 
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_folder
-from rebar.runs.lock import HOLDER, FolderLock, check_run, hold_run
-
-HOST = re.escape(socket.gethostname())
+from rebar.runs.lock import FolderLock, check_run, hold_run
 
 
-def named(process):
-    """What is appended to the error if a process holds the folder."""
-    return rf"; held by process {process} on {HOST} since 2\d{{3}}-\d\d-.*"
-
-
-def test_one_holder_at_a_time_and_it_is_named(tmp_path):
+def test_one_holder_at_a_time(tmp_path):
     first = FolderLock(tmp_path / "a" / "b", "held")
-    with pytest.raises(RebarError, match=rf"^taken{named(os.getpid())}$"):
+    with pytest.raises(RebarError, match=r"^taken$"):
         FolderLock(tmp_path / "a" / "b", "taken")
     FolderLock(tmp_path / "a", "another folder").close()
     first.close()
     first.close()
-    assert HOLDER not in os.listdir(tmp_path / "a" / "b")
     FolderLock(tmp_path / "a" / "b", "held").close()
 
 
@@ -43,23 +33,14 @@ input()
 """
 
 
-def test_another_process_is_named_and_its_death_releases_the_folder(tmp_path):
+def test_the_death_of_another_process_releases_the_folder(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"holds\n"
-        with pytest.raises(RebarError, match=rf"^taken{named(child.pid)}$"):
+        with pytest.raises(RebarError, match=r"^taken$"):
             FolderLock(tmp_path, "taken")
         child.send_signal(signal.SIGKILL)
     lock = FolderLock(tmp_path, "held")
-    with pytest.raises(RebarError, match=rf"^taken{named(os.getpid())}$"):
-        FolderLock(tmp_path, "taken")
-    lock.close()
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\x1b[2J", b"\0" * 100_000])
-def test_a_damaged_note_of_the_holder_names_nobody(tmp_path, content):
-    lock = FolderLock(tmp_path, "held")
-    (tmp_path / HOLDER).write_bytes(content)
     with pytest.raises(RebarError, match=r"^taken$"):
         FolderLock(tmp_path, "taken")
     lock.close()
@@ -67,8 +48,8 @@ def test_a_damaged_note_of_the_holder_names_nobody(tmp_path, content):
 
 def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(RebarError, match=r"cannot create .*; choose another --sweep_dir"):
-        FolderLock(tmp_path / "file", "held", "--sweep_dir")
+    with pytest.raises(RebarError, match="cannot create or lock"):
+        FolderLock(tmp_path / "file", "held")
 
 
 def test_a_file_system_without_locks_is_not_taken_for_a_held_folder(tmp_path, monkeypatch):
@@ -80,14 +61,9 @@ def test_a_file_system_without_locks_is_not_taken_for_a_held_folder(tmp_path, mo
         FolderLock(tmp_path, "taken")
 
 
-def test_check_run_refuses_what_hold_run_would_and_creates_nothing(tmp_path, monkeypatch):
+def test_check_run_refuses_what_hold_run_would(tmp_path):
     folder = tmp_path / "a" / "b"
     check_run(folder)
-    assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(RebarError, match="no permission to write in"):
-        check_run(folder)
-    monkeypatch.undo()
     lock = hold_run(folder)
     with pytest.raises(RebarError, match="another process trains in"):
         check_run(folder)
@@ -110,18 +86,15 @@ assert not loaded, f"{loaded} were imported before the folder was refused"
 
 
 @pytest.mark.parametrize("fault", ["file", "locked"])
-def test_the_train_command_refuses_a_folder_before_it_imports_tensorflow_or_reads_data(
-    tmp_path, fault
-):
-    hparams = HParams.parse("model=SBNNVIL,task=sbn")
+def test_the_train_command_refuses_a_folder_before_it_imports_tensorflow(tmp_path, fault):
+    hparams = HParams.parse("model=SBNNVIL,task=digits")
     folder = run_folder(tmp_path / "runs", hparams, 0)
     if fault == "file":
         (tmp_path / "runs").write_text("mine")
     else:
         lock = hold_run(folder)
-    # The data are missing, too: their error would come first if they were read first.
-    flags = ["--hparams=model=SBNNVIL,task=sbn", f"--working_dir={tmp_path / 'runs'}"]
-    command = [sys.executable, "-c", TRAIN, *flags, f"--data_dir={tmp_path}", "--download=no"]
+    flags = ["--hparams=model=SBNNVIL,task=digits", f"--working_dir={tmp_path / 'runs'}"]
+    command = [sys.executable, "-c", TRAIN, *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     message = {"file": "cannot create or lock", "locked": f"another process trains in {folder}"}

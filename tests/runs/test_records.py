@@ -59,6 +59,7 @@ def test_the_logs_of_2017_are_read():
         "log_variance": -3.6465678215,
         "valid": None,
         "test": None,
+        "estimator_variance": None,
     }  # fmt: skip
     assert second["step"] == 4168
     assert second["log_variance"] == -4.42727231979
@@ -95,11 +96,10 @@ def test_step_lines_read_as_those_of_the_original():
 
 
 def test_a_callers_print_options_do_not_change_the_log():
-    with np.printoptions(precision=2, linewidth=20, threshold=3, nanstr="?", suppress=True):
-        line = format_step(1, [*np.linspace(1, 2, 30) / 3, math.nan])
+    with np.printoptions(precision=2, linewidth=20, threshold=3, suppress=True):
+        line = format_step(1, np.linspace(1, 2, 30) / 3)
     assert line.count("\n") == line.count("...") == 0
     assert "0.33333333" in line
-    assert line.endswith("nan]")
 
 
 def test_log_variances_are_floats_or_tuples_sorted_by_name():

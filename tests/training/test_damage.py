@@ -125,12 +125,13 @@ def test_what_is_found_is_said_when_a_run_goes_on(folder):
         {"description": b"[]"},
         {"description": b"rubbish"},
         {"description": b'{"step": 1}'},
-        {"description": b'{"step": 1, "metadata": {}}', "other/x": b"1"},
+        {"description": b'{"step": 1, "names": [], "metadata": {}}', "extra/x": b"1"},
+        {"description": b'{"step": 1, "names": ["extra/x"], "metadata": {}}'},
+        {"description": b'{"step": 1, "names": ["other/x"], "metadata": {}}', "other/x": b"1"},
     ],
 )
-def test_a_foreign_archive_with_a_right_checksum(tmp_path, arrays):
+def test_a_foreign_archive_is_refused(tmp_path, arrays):
     arrays = {name: np.frombuffer(value, np.uint8) for name, value in arrays.items()}
-    arrays["checksum"] = checkpoint._checksum(arrays)
     np.savez(tmp_path / "checkpoint-1.npz", **arrays)
     with pytest.raises(RebarError, match="no intact checkpoint found"):
         latest(tmp_path)
