@@ -29,7 +29,6 @@ from rebar.sweep import cluster, grid, manifest, pool
 from rebar.sweep.job import Report, plan, say
 
 _OWN = {"hparams": "hparams", "seed": "seeds", "working_dir": "sweep_dir", "help": "help"}
-_SETTINGS = ("eval_freq", "eval_samples", "variance_freq", "variance_draws", "jit")
 
 
 def define_flags() -> flags.FlagValues:
@@ -84,9 +83,7 @@ def _sweep(values, arguments, train_flags: list[str], command: str) -> int:
     typed = run["threads"].present or run["cores"].present
     limits = [f"--cores={limit}"] if limit and not typed else []
     jobs = plan(points, seeds, sweep_dir, [*train_flags, *limits])
-    settings = {n: run[n].value for n in _SETTINGS if run[n].value != run[n].default}
-    before = manifest.read(sweep_dir) or {"jobs": {}, "settings": settings}
-    manifest.check_settings(before["settings"], settings, sweep_dir)
+    queued = manifest.read(sweep_dir)["jobs"]
     report = Report(jobs, run.training_steps, run.epochs)
     todo = report.unfinished()
     if values.dry_run:
@@ -96,12 +93,12 @@ def _sweep(values, arguments, train_flags: list[str], command: str) -> int:
         return 0
 
     def write():
-        content = {"command": command, "settings": settings, "jobs": before["jobs"]}
-        content |= {"format": manifest.FORMAT, "runs": [job.record() for job in jobs]}
+        runs = [job.record() for job in jobs]
+        content = {"command": command, "jobs": queued, "runs": runs}
         write_json(sweep_dir / manifest.NAME, content)
 
     held = f"another sweep works in {sweep_dir}; wait for it, or choose another --sweep_dir"
-    lock = FolderLock(sweep_dir, held, "--sweep_dir")
+    lock = FolderLock(sweep_dir, held)
     received = None
     try:
         engine = None if local else cluster.Cluster(values.engine, options, sweep_dir)
@@ -115,7 +112,7 @@ def _sweep(values, arguments, train_flags: list[str], command: str) -> int:
             say(", each with ".join([f"{workers} at a time", *limits]))
             received = pool.run_all(todo, workers, report.start, report.end)
         elif todo:
-            ids = engine.submit(todo, before["jobs"])
+            ids = engine.submit(todo, queued)
             write()
             for number, job in ids.items():
                 report.line(job, f"is job {number}")

@@ -9,10 +9,15 @@ import os
 import warnings
 from collections.abc import Iterable
 
-X = ("steps", "epochs", "seconds", "evaluations")
-"""Units of the horizontal axis of a figure."""
+X = {
+    "steps": "training steps",
+    "epochs": "epochs",
+    "seconds": "training time (seconds)",
+    "evaluations": "evaluations of f",
+}
+"""Unit of the horizontal axis of a figure -> its label."""
 
-PANELS = ("variance", "elbo", "test", "estimator_variance")
+PANELS = ("variance", "elbo", "test", "estimator_variance/total")
 """Panels that are drawn by default."""
 
 

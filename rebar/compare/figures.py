@@ -12,45 +12,31 @@ from typing import Any
 import numpy as np
 
 from rebar import styles
+from rebar.compare import X
 from rebar.compare.groups import Comparison, Line
 
-_LOGARITHMS = ("variance", "estimator_variance")
 _EARLY = 0.1
-"""The first part of an axis that limits ignore in long runs: values there are far off."""
+"""The first part of an axis that limits ignore: values there are far off."""
 
-_LABELS = {
-    "variance": ("Gradient variance (running)", "ln(variance / (nats/weight)²)"),
-    "estimator_variance": ("Conditional gradient variance", "ln(variance / (nats/weight)²)"),
-    "elbo": ("Train ELBO", "ELBO (nats per image)"),
-    "test": ("Test: {}-sample bound", "bound (nats per image)"),
-    "valid": ("Validation: {}-sample bound", "bound (nats per image)"),
-    "multi_sample_bound": ("Train: multi-sample bound", "bound (nats per image)"),
-    "seconds": ("Seconds per epoch", "seconds"),
+_TITLES = {
+    "variance": "Gradient variance (running)",
+    "estimator_variance": "Conditional gradient variance",
+    "elbo": "Train ELBO",
+    "test": "Test: {}-sample bound",
+    "valid": "Validation: {}-sample bound",
+    "multi_sample_bound": "Train: multi-sample bound",
+    "seconds": "Seconds per epoch",
 }
-"""Name of a panel -> its title and the label of its vertical axis."""
-
-_X = {
-    "steps": "training steps",
-    "epochs": "epochs",
-    "seconds": "training time (seconds)",
-    "evaluations": "evaluations of f",
-}
+_UNITS = {"seconds": "seconds", "elbo": "ELBO (nats per image)"}
+_UNITS |= dict.fromkeys(("test", "valid", "multi_sample_bound"), "bound (nats per image)")
 
 
-def quantity(panel: str, part: str = "total") -> str:
-    """The quantity that a panel shows, see `rebar.compare.read`."""
-    return f"{panel}/{part}" if panel == "estimator_variance" else panel
-
-
-def draw(
-    comparison: Comparison, names: Sequence[str], x: str = "steps", part: str = "total"
-) -> Any:
+def draw(comparison: Comparison, names: Sequence[str], x: str = "steps") -> Any:
     """Draw a comparison; notes on what is missing are added to it.
 
     Args:
-      names: panels.
+      names: panels, which are quantities of `rebar.compare.read`.
       x: unit of the horizontal axis; steps are used where a log does not have it.
-      part: part of the conditional variance.
 
     Returns:
       A matplotlib Figure; None if the logs have none of the panels.
@@ -60,10 +46,9 @@ def draw(
 
     panels = []
     for name in dict.fromkeys(names):
-        drawn = [line for line in comparison.lines if line.trains or name in _LOGARITHMS]
-        what = quantity(name, part)
-        missing = [line.name for line in drawn if not any(map(len, line.all_series(what)))]
-        text = f"no {what} in the logs of {', '.join(missing)}"
+        drawn = _lines(comparison, name)
+        missing = [line.name for line in drawn if not any(map(len, line.all_series(name)))]
+        text = f"no {name} in the logs of {', '.join(missing)}"
         comparison.notes += [text] * bool(missing)
         panels += [name] * (len(missing) < len(drawn))
     if not panels:
@@ -74,13 +59,14 @@ def draw(
         x = "steps"
     n_columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     n_rows = math.ceil(len(panels) / n_columns)
-    looks = styles.styles([line.label for line in comparison.lines])
+    found = styles.styles([line.label for line in comparison.lines])
+    looks = dict(zip(comparison.lines, found, strict=True))
     with matplotlib.rc_context(styles.RC):
         width = max(4.1 * n_columns, 5.5)
         figure = Figure(figsize=(width, 2.9 * n_rows + 1.1), layout="constrained")
         grid = figure.subplots(n_rows, n_columns, squeeze=False)
         for axes, name in zip(grid.flat, panels, strict=False):
-            _panel(axes, comparison, looks, name, x, part)
+            _panel(axes, comparison, looks, name, x)
         for axes in list(grid.flat)[len(panels) :]:
             axes.remove()
         figure.suptitle(comparison.title, fontsize=11)
@@ -108,23 +94,30 @@ def _log(values):
         return np.log(np.where(values > 0, values, math.nan))
 
 
-def _panel(axes, comparison, looks, name, x, part):
+def _is_variance(name):
+    """Return True for panels of logarithms, with a line for each tracked estimator."""
+    return name.partition("/")[0] in ("variance", "variance_q", "estimator_variance")
+
+
+def _lines(comparison, name):
+    return [line for line in comparison.lines if line.trains or _is_variance(name)]
+
+
+def _panel(axes, comparison, looks, name, x):
     from matplotlib.ticker import EngFormatter
 
-    log = name in _LOGARITHMS
-    what = quantity(name, part)
+    log = _is_variance(name)
     extent = []
-    for i, (line, look) in enumerate(zip(comparison.lines, looks, strict=True)):
-        if not line.trains and not log:
-            continue
+    for i, line in enumerate(_lines(comparison, name)):
+        look = looks[line]
         dash = (0, (4, 1.6)) if line.unbiased is False else "-"
         options = {"color": look.color, "linestyle": dash, "linewidth": 0.8, "alpha": 0.75}
         for run in line.short:
-            values = run.series(what, line.label)
+            values = run.series(name, line.label)
             place = run.x(x, line.cost).reindex(values.index).to_numpy()
             extent.append((place, _log(values.to_numpy()) if log else values.to_numpy()))
             axes.plot(*extent[-1], **options)
-        extent.append(curve(line, what, x, log))
+        extent.append(curve(line, name, x, log))
         place, middle, low, high = extent[-1]
         if len(line.runs) > 1:
             axes.fill_between(place, low, high, color=look.color, alpha=0.2, linewidth=0)
@@ -133,11 +126,13 @@ def _panel(axes, comparison, looks, name, x, part):
         options |= {"linewidth": 1.5, "alpha": 1, "marker": look.marker, "markersize": 4.5}
         options["label"] = line.name + " (biased)" * (line.unbiased is False)
         axes.plot(place, middle, markevery=slice(i * every // 4 % every, None, every), **options)
-    heading, unit = _LABELS.get(name, (name, name))
-    samples = {line.settings.get("eval_samples", "multi") for line in comparison.lines}
+    quantity, _, part = name.partition("/")
+    heading = _TITLES.get(quantity, name)
+    samples = {line.runs[0].settings.get("eval_samples", "multi") for line in comparison.lines}
     heading = heading.replace("{}", samples.pop() if len(samples) == 1 else "multi")
-    axes.set_title(heading if what == name or part == "total" else f"{heading}, {part}")
-    axes.set(xlabel=_X[x], ylabel=unit)
+    axes.set_title(f"{heading}, {part}" if part not in ("", "total") else heading)
+    unit = "ln(variance / (nats/weight)²)" if log else _UNITS.get(name, name)
+    axes.set(xlabel=X[x], ylabel=unit)
     axes.margins(x=0.02)
     if extent := [one for one in extent if len(one[0])]:
         _limit(axes, extent)
@@ -147,10 +142,9 @@ def _panel(axes, comparison, looks, name, x, part):
 
 
 def _limit(axes, extent):
-    """Begin at 0, and show all values; of long lines, what comes after the beginning."""
+    """Begin at 0, and show all values after the beginning."""
     end = max(x[-1] for x, *_ in extent)
-    start = _EARLY * end if max(len(x) for x, *_ in extent) > 15 else -math.inf
-    values = np.concatenate([edge[x > start] for x, *edges in extent for edge in edges])
+    values = np.concatenate([edge[x > _EARLY * end] for x, *edges in extent for edge in edges])
     values = values[np.isfinite(values)]
     axes.set_xlim(left=0)
     if len(values):

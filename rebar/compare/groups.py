@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rebar.compare.runs import Run
-from rebar.data.sources import TASKS, task_title
+from rebar.data.sources import task_title
 
 _ARCHITECTURE = (
     *("task", "network", "n_layer", "n_hidden", "n_categories", "n_latents", "prior"),
@@ -27,12 +27,6 @@ _LEAST_PART = 0.5
 """Where no run of a line is finished, those that got this far of the furthest make its mean."""
 
 
-def mean(numbers: Sequence[float] | pd.Series = ()) -> tuple[float, float]:
-    """Mean and standard error over seeds; NaN where there is none."""
-    series = pd.Series(numbers, dtype=float)
-    return series.mean(skipna=False), series.sem(skipna=False)
-
-
 @dataclasses.dataclass(eq=False)
 class Line:
     """One estimator with one set of settings.
@@ -41,7 +35,7 @@ class Line:
       label: label of its estimator.
       name: label and the settings in which it differs from other lines of the comparison.
       runs: runs in the mean, one per seed.
-      short: runs that are not in the mean: unfinished or diverged.
+      short: runs that are not in the mean: unfinished or non-finite.
       unbiased, evaluations: see `Run.facts`.
       trains: whether it trained the model, instead of only being tracked.
       cost: evaluations of f per step of the training.
@@ -55,11 +49,6 @@ class Line:
     evaluations: float | None
     trains: bool
     cost: float | None
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """See `Run`."""
-        return self.runs[0].settings
 
     def all_series(self, quantity: str) -> list[pd.Series]:
         """A quantity by step for each run, those not in the mean included."""
@@ -97,19 +86,19 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
     for key in sorted(figures, key=str):
         members = figures[key]
         first = members[0]
-        title = _title(first) + ", 2017 code" * all(run.origin == "2017" for run in members)
-        follow = first.label if first.tracked else None
-        comparison = Comparison(_slug(first), title, follow, [], [])
+        slug, title = _slug_and_title(first)
+        title += ", 2017 code" * all(run.origin == "2017" for run in members)
+        comparison = Comparison(slug, title, first.label if first.tracked else None, [], [])
         for group in _grouped(members, lambda run: (run.label, *run.settings.items())).values():
             kept = _without_copies(group, comparison.notes)
             comparison.lines += _lines(kept, members, comparison.notes)
-        _name(comparison)
+        _name(comparison.lines)
         for name in ("jit", "threads", "versions"):
             if len({str(run.about[name]) for run in members if name in run.about}) > 1:
                 comparison.notes.append(f"{name} differs: the seconds cannot be compared")
         result.append(comparison)
     for group in _grouped(result, lambda one: (one.title, one.follow)).values():
-        for name, values in _differing([one.lines[0].settings for one in group]).items():
+        for name, values in _differing([one.lines[0] for one in group]).items():
             for one, value in zip(group, values, strict=True):
                 one.title += f", {name}={value}" * (bool(one.follow) or name in _ARCHITECTURE)
     for group in _grouped(result, lambda one: one.slug).values():
@@ -135,9 +124,7 @@ def _without_copies(runs, notes):
     """One run per seed and trial: the longest, a folder rather than captured output."""
     kept: dict[tuple, Run] = {}
     for run in sorted(runs, key=lambda r: (-r.last, r.origin != "folder", r.path)):
-        # Without a seed, runs that begin alike are one.
-        begin = (run.path, *run.series("elbo").round(4).iloc[:1])[-1]
-        key = (begin,) if run.seed is None else (run.seed, run.hparams.get("trial"))
+        key = (run.path,) if run.seed is None else (run.seed, run.hparams.trial)
         if kept.setdefault(key, run) is not run:
             notes.append(f"{run.path}: left out, the same run as {kept[key].path}")
     return sorted(kept.values(), key=lambda r: (str(r.seed), r.path))
@@ -146,24 +133,18 @@ def _without_copies(runs, notes):
 def _lines(runs, members, notes):
     """The line of some runs, or one for each estimator that they track."""
     furthest = max(run.last for run in members)
-    diverged = [run for run in runs if run.series("elbo").isna().any()]
-    finite = [run for run in runs if run not in diverged] or runs
-    finished = [run.last for run in finite if run.last >= (run.planned or furthest)]
+    finished = [run.last for run in runs if run.last >= (run.planned or furthest)]
     # Without a finished run, those that got far enough.
-    least = max(finished, default=_LEAST_PART * max(run.last for run in finite))
-    complete = [run for run in finite if run.last >= least]
-    short = [run for run in runs if run not in complete]
+    least = max(finished, default=_LEAST_PART * max(run.last for run in runs))
+    complete = [run for run in runs if run.last >= least]
+    short = [run for run in runs if run.last < least]
     for run in runs:
-        reasons = {
-            "no hyperparameters in it: task, estimator and seed are unknown": not run.hparams,
-            f"unfinished, step {run.last} of {run.planned or furthest}": (
-                run.last < max(least, run.planned or 0)
-            ),
-            "its ELBO is non-finite": run in diverged,
-            "shown as a thin line and excluded from the mean": run in short,
-        }
-        text = "; ".join(reason for reason, applies in reasons.items() if applies)
-        notes += [f"{run.path}: {text}"] * bool(text)
+        if run.last < max(least, run.planned or 0):
+            text = f"{run.path}: unfinished or non-finite, step {run.last} of "
+            text += str(run.planned or furthest)
+            notes.append(
+                text + "; shown as a thin line and excluded from the mean" * (run in short)
+            )
     first = complete[0]
     cost = first.facts(first.label)["evaluations"]
     return [
@@ -174,48 +155,38 @@ def _lines(runs, members, notes):
     ]
 
 
-def _title(run: Run) -> str:
-    if not run.hparams:
-        return "Unknown data set and settings"
-    known, task = run.settings, run.hparams["task"]
-    title = task_title(task, run.hparams["dynamic_b"]) if task in TASKS else f"task {task}"
-    if run.categorical:
-        return f"{title}, {known['n_latents']} variables of {known['n_categories']} categories"
-    layers = f"{known['n_layer']} stochastic layer{'s' * (known['n_layer'] != '1')}"
-    kind = f"nonlinear ({known['activation']})" if "activation" in known else "linear"
-    return f"{title}, {layers} of {known['n_hidden']} units, {kind}"
-
-
-def _slug(run: Run) -> str:
-    """Name of the files of a comparison, of characters that any file system takes."""
-    if not run.hparams:
-        return "unknown"
-    sizes = ("n_categories", "n_latents") if run.categorical else ("n_layer", "n_hidden")
-    parts = [run.settings["task"], "x".join(run.settings[size] for size in sizes)]
-    parts += ["nonlinear"] * run.hparams["nonlinear"] + ["dynamic"] * run.hparams["dynamic_b"]
+def _slug_and_title(run: Run) -> tuple[str, str]:
+    """Name of the files, of characters that any file system takes, and title of a comparison."""
+    hparams = run.hparams
+    if hparams is None:
+        return "unknown", "Unknown data set and settings"
+    if hparams.entry.latents == "categorical":
+        sizes = f"{hparams.n_categories}x{hparams.n_latents}"
+        text = f"{hparams.n_latents} variables of {hparams.n_categories} categories"
+    else:
+        sizes = f"{hparams.n_layer}x{hparams.n_hidden}"
+        layers = f"{hparams.n_layer} stochastic layer{'s' * (hparams.n_layer != 1)}"
+        kind = f"nonlinear ({hparams.activation})" if hparams.nonlinear else "linear"
+        text = f"{layers} of {hparams.n_hidden} units, {kind}"
+    parts = [hparams.task, sizes]
+    parts += ["nonlinear"] * hparams.nonlinear + ["dynamic"] * hparams.dynamic_b
     parts += ["tracked", run.label] if run.tracked else []
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts)).lstrip(".+-")[:150] or "_"
+    slug = re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
+    return slug, f"{task_title(hparams.task, hparams.dynamic_b)}, {text}"
 
 
-def _name(comparison) -> None:
+def _name(lines: Sequence[Line]) -> None:
     """Name lines by their label and the settings that set them apart from most others."""
-    lines = comparison.lines
     labels = pd.Series([line.label for line in lines])
-    words = []
-    for name, values in _differing([line.settings for line in lines]).items():
+    for name, values in _differing(lines).items():
         usual = "rebar" if name == "code" else values.mode()[0]
         ambiguous = values.groupby(labels).transform("nunique") > 1
         for line, value in zip(lines, values.where(ambiguous | (values != usual)), strict=True):
             if isinstance(value, str):
                 line.name += f", {name}={value if len(value) < 24 else value[:20] + '...'}"
-        who = labels.groupby(values.fillna("unknown"), sort=False).unique()
-        texts = [f"{value}: {', '.join(names)}" for value, names in who.items()]
-        words.append(f"{name} ({'; '.join(texts)})")
-    if words:
-        comparison.notes.append(f"the settings of lines differ: {', '.join(words)}")
 
 
-def _differing(settings: Sequence[dict[str, str]]) -> pd.DataFrame:
+def _differing(lines: Sequence[Line]) -> pd.DataFrame:
     """A column for each setting that differs; NaN where it is unknown or has no effect."""
-    table = pd.DataFrame(settings).drop(columns="log", errors="ignore")
+    table = pd.DataFrame([line.runs[0].settings for line in lines])
     return table[[name for name in sorted(table) if table[name].nunique() > 1]]

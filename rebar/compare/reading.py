@@ -12,7 +12,6 @@ import gzip
 import json
 import os
 import re
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +23,8 @@ from rebar.runs import records
 from rebar.sweep import manifest
 
 _FILES = ("hparams.json", "metrics.jsonl")
+_INVALID = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""Errors of content that is not what a run logs."""
 _FIELD = re.compile(r"^(\w+): (.*)$", re.MULTILINE)
 
 
@@ -46,6 +47,8 @@ def read(arguments: Iterable[str]) -> tuple[list[Run], list[str]]:
             runs += [_folder(path)] if path.is_dir() else _file(path)
         except (RebarError, OSError) as error:
             problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+        except _INVALID as error:
+            problems.append(f"{path}: not what a run logs ({type(error).__name__}: {error})")
     if not runs:
         details = "".join(f"\n  - {problem}" for problem in problems) or " no path was given"
         raise RebarError(
@@ -67,28 +70,24 @@ def _paths(arguments, problems) -> Iterator[Path]:
                 yield path.parent if path.name in _FILES else path
                 continue
             folders = [Path(parent) for parent, _, names in os.walk(path) if {*_FILES} & {*names}]
-            planned = (manifest.read(path) or {"runs": []})["runs"]
-            order = {record["folder"]: i for i, record in enumerate(planned)}
+            planned = enumerate(manifest.read(path)["runs"])
+            order = {record["folder"]: i for i, record in planned}
             yield from sorted(folders, key=lambda f: (order.get(f.name, len(order)), f))
             if not folders:
                 problems.append(f"{path}: contains no folder of a run")
 
 
 def _folder(folder: Path) -> Run:
-    """A run from its folder. Raises RebarError or OSError."""
     rows = records.MetricsFile(folder / "metrics.jsonl").read()
-    try:
-        about = json.loads((folder / "hparams.json").read_bytes())
-        run = make_run(str(folder), "folder", about.pop("hparams"), about, rows)
-    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise RebarError(f"hparams.json is invalid ({error})") from error
+    about = json.loads((folder / "hparams.json").read_bytes())
+    run = make_run(str(folder), "folder", about.pop("hparams"), about, rows)
     if run.values.empty:
         raise RebarError("no record of an epoch in metrics.jsonl: just started, or crashed")
     return run
 
 
 def _file(path: Path) -> list[Run]:
-    """Runs from captured output. Raises RebarError or OSError."""
+    """Runs from captured output."""
     content = path.read_bytes()
     try:
         content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
@@ -123,9 +122,7 @@ def parse(text: str, path: str) -> list[Run]:
 def _literal(text: str) -> Any:
     """The value of a Python literal, or the text itself."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes
-            return ast.literal_eval(text)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
@@ -138,19 +135,14 @@ def _run(hparams, text, path) -> Run:
     if origin == "2017":
         hparams = {**hparams, "legacy2017": True}
         about = {"schedule": {"eval_samples": 100}}  # of the 2017 script
-    rows: dict[int, dict[str, Any]] = {}
-    steps_per_epoch = 0
+    rows, steps_per_epoch = [], None
     for record in records.parse_log(text):
-        step, values = record["step"], record["values"]
-        steps_per_epoch = steps_per_epoch or (step if values else 0)
-        row = {name: record[name][0] for name in ("valid", "test") if record[name]}
-        row |= {"elbo": values[0]} if values else {}
-        row |= {"epoch": step / steps_per_epoch} if steps_per_epoch else {}
-        if record["log_variance"] is not None:
-            row["log_variance"] = record["log_variance"]
-        if step > 0 and row:
-            rows[step] = {"step": step, **row}
-    for step, label, parts in records.parse_estimator_variances(text):
-        if step in rows:
-            rows[step].setdefault("estimator_variance", {})[label] = parts
-    return make_run(path, origin, hparams, about, [*rows.values()])
+        step, values = record.pop("step"), record.pop("values")
+        row = {name: value for name, value in record.items() if value not in (None, [])}
+        row |= {name: row[name][0] for name in ("valid", "test") if name in row}
+        if values:
+            steps_per_epoch = steps_per_epoch or step
+            row["elbo"] = values[0]
+        if row and steps_per_epoch:
+            rows.append({"step": step, "epoch": step / steps_per_epoch, **row})
+    return make_run(path, origin, hparams, about, rows)

@@ -5,24 +5,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rebar.compare.figures import quantity
-from rebar.compare.groups import Comparison, Line, mean
+from rebar.compare.groups import Comparison, Line
 from rebar.errors import RebarError
 
 _WINDOW = 0.1
 """Ratios of variances are of means over this last part of the steps that both lines have."""
 
 _MEANING = """\
-- Bounds are in nats per image; the number after +- is the standard error over seeds. *final*: at
-  the last common step; *best*: each seed's highest; *at best valid*: the test bound where the
-  validation bound is highest, a choice that does not use test images.
+- Bounds are in nats per image; the number after +- is the standard error over seeds. *best*: each
+  seed's highest; *at best valid*: the test bound where the validation bound is highest.
 - *variance* is that of the running estimate (minibatch noise included), *conditional* that at fixed
   parameters and images. Ratios are to {reference}, over the last tenth of the common steps; *equal
-  cost*: times the ratio of evaluations per step. {where}
-- *s / 1000 steps*: the median epoch, without evaluations, on the machine of the run.
+  cost*: times the ratio of evaluations per step. Each line is measured along {trajectory}.
 - **biased** estimators follow another gradient: their variance is that of another estimate."""
-_APART = "Each line is measured along its own run, at other parameters."
-_TOGETHER = "All lines are measured along one run, at the same parameters."
 _COLUMNS = {
     "train_elbo_final": ("train ELBO, final", ".2f"),
     "train_elbo_best": ("best", ".2f"),
@@ -37,6 +32,12 @@ _COLUMNS = {
     "seconds_per_1000_steps": ("s / 1000 steps", ".3g"),
 }
 """Column of compare.csv -> heading and format in compare.md."""
+
+
+def mean(numbers: Sequence[float] | pd.Series = ()) -> tuple[float, float]:
+    """Mean and standard error over seeds; NaN where there is none."""
+    series = pd.Series(numbers, dtype=float)
+    return series.mean(skipna=False), series.sem(skipna=False)
 
 
 def pick(line: Line, name: str, highest: str | None = None) -> tuple[float, float]:
@@ -72,13 +73,12 @@ def ratio(line: Line, reference: Line, name: str) -> tuple[float, float]:
     return value, value * math.hypot(*(error / middle for middle, error in (mean(a), mean(b))))
 
 
-def rows(comparisons: Sequence[Comparison], label: str | None, part: str = "total") -> pd.DataFrame:
+def rows(comparisons: Sequence[Comparison], label: str | None) -> pd.DataFrame:
     """A row for each line, with the columns of compare.csv (docs/compare.md).
 
     Args:
       label: estimator, or name of a line, that variances are divided by; if None, or if a
         comparison does not have it, the first unbiased one.
-      part: part of the conditional variance.
 
     Raises:
       RebarError: no comparison has such a line.
@@ -92,34 +92,17 @@ def rows(comparisons: Sequence[Comparison], label: str | None, part: str = "tota
         lines = comparison.lines
         named = [line for line in lines if label in (line.label, line.name)]
         reference = [*named, *(line for line in lines if line.unbiased), lines[0]][0]
-        result += [_row(comparison, line, reference, part) for line in lines]
+        result += [_row(comparison, line, reference) for line in lines]
     return pd.DataFrame(result)
 
 
-def _row(comparison, line, reference, part):
+def _row(comparison, line, reference):
     costs = line.evaluations, reference.evaluations
     price = costs[0] / costs[1] if all(costs) else math.nan
-    conditional = quantity("estimator_variance", part)
     seconds = [run.series("seconds") / run.x("steps").diff() * 1000 for run in line.runs]
-    numbers = {
-        "train_elbo_final": pick(line, "elbo"),
-        "train_elbo_best": pick(line, "elbo", "elbo"),
-        "valid_bound_final": pick(line, "valid"),
-        "valid_bound_best": pick(line, "valid", "valid"),
-        "test_bound_final": pick(line, "test"),
-        "test_bound_best": pick(line, "test", "test"),
-        "test_bound_at_best_valid": pick(line, "test", "valid"),
-        "seconds_per_1000_steps": mean([one.median() for one in seconds]),
-    }
-    if not line.trains:
-        numbers = dict.fromkeys(numbers, mean())
-    for name, column in (("variance", "variance"), (conditional, "estimator_variance")):
-        numbers[f"{column}_final"] = pick(line, name)
-        relative = numbers[f"{column}_ratio"] = ratio(line, reference, name)
-        numbers[f"{column}_ratio_equal_cost"] = [value * price for value in relative]
-    return {
+    row = {
         "figure": comparison.slug,
-        "task": line.settings.get("task", ""),
+        "task": line.runs[0].settings.get("task", ""),
         "architecture": comparison.title,
         "trajectory_of": comparison.follow or line.label,
         "estimator": line.label,
@@ -128,14 +111,24 @@ def _row(comparison, line, reference, part):
         "seeds": len(line.runs),
         "unfinished_runs": len(line.short),
         "steps": min(run.last for run in line.runs),
-        **{
-            n + end: v
-            for n, pair in numbers.items()
-            for end, v in zip(("", "_se"), pair, strict=True)
-        },
         "evaluations_per_step": line.evaluations,
         "reference": reference.name,
     }
+    numbers = {"seconds_per_1000_steps": mean([one.median() for one in seconds])}
+    for name, column in (("elbo", "train_elbo"), ("valid", "valid_bound"), ("test", "test_bound")):
+        numbers[f"{column}_final"] = pick(line, name)
+        numbers[f"{column}_best"] = pick(line, name, name)
+    numbers["test_bound_at_best_valid"] = pick(line, "test", "valid")
+    if not line.trains:
+        numbers = dict.fromkeys(numbers, mean())
+    for name in ("variance", "estimator_variance/total"):
+        column = name.removesuffix("/total")
+        numbers[f"{column}_final"] = pick(line, name)
+        relative = numbers[f"{column}_ratio"] = ratio(line, reference, name)
+        numbers[f"{column}_ratio_equal_cost"] = [value * price for value in relative]
+    for name, (value, error) in numbers.items():
+        row |= {name: value, f"{name}_se": error}
+    return row
 
 
 def to_markdown(
@@ -156,16 +149,13 @@ def to_markdown(
     for comparison in comparisons:
         lines = table[table.figure == comparison.slug]
         parts.append(f"## {comparison.title}")
-        if comparison.follow:
-            parts.append(f"Variances along the trajectory of {comparison.follow}.")
         if comparison.slug in drawn:
             parts.append(f"![{comparison.title}]({comparison.slug}.png)")
         parts.append(_table(lines))
         notes = "\n".join(f"- {note}" for note in comparison.notes)
         parts += ["Notes:", notes] * bool(notes)
-        where = _TOGETHER if comparison.follow else _APART
-        reference = lines.reference.iloc[0]
-        parts.append(_MEANING.format(reference=reference, where=where))
+        trajectory = f"the run of {comparison.follow}" if comparison.follow else "its own run"
+        parts.append(_MEANING.format(reference=lines.reference.iloc[0], trajectory=trajectory))
     return "\n\n".join(parts) + "\n"
 
 
@@ -182,10 +172,8 @@ def _table(lines):
     for name, (heading, form) in _COLUMNS.items():
         numbers = lines[name].astype(float)
         errors = lines.get(f"{name}_se", numbers * math.nan)
-        if form == ".3g":
-            errors = errors.where(errors > 0)
         column = numbers.map(f"{{:{form}}}".format).where(numbers.notna(), "")
-        error_form = ".2f" if form == ".2f" else ".1g"
+        error_form = form if form == ".2f" else ".1g"
         column += errors.map(f" +- {{:{error_form}}}".format).where(errors.notna(), "")
         texts |= {heading: column} if column.any() else {}
     cells = [[*texts], ["---"] * len(texts), *zip(*texts.values(), strict=True)]

@@ -67,14 +67,9 @@ def points(strings: Sequence[str], preset: str | None = None) -> dict[HParams, t
     problems = []
     for expanded in expand(strings):
         try:
-            hparams = HParams.parse(*expanded, preset=preset)
+            unique.setdefault(HParams.parse(*expanded, preset=preset), expanded)
         except RebarError as error:
             problems.append(str(error))
-            continue
-        if hparams in unique:
-            same = " and ".join(str(list(strings)) for strings in (expanded, unique[hparams]))
-            problems.append(f"{same} are the same hyperparameters; remove one")
-        unique.setdefault(hparams, expanded)
     if problems:
         raise RebarError("\n".join(dict.fromkeys(problems)))
     return unique

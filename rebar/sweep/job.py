@@ -48,8 +48,6 @@ class Job:
         """Return its entry in the manifest."""
         return {
             "folder": self.folder.name,
-            "hparams": self.hparams.format(),
-            "seed": self.seed,
             "command": shlex.join(["rebar-train", *self.command[len(TRAIN) :]]),
         }
 

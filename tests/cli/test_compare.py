@@ -1,11 +1,8 @@
 """The compare command: what it writes and prints, exit status, bad input, --live."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -55,22 +52,21 @@ def test_what_is_odd_is_printed_and_in_the_table(runs, tmp_path, capsys):
     torn = write_run(runs, "SBNDisARM", 8)
     (torn / "metrics.jsonl").write_text((torn / "metrics.jsonl").read_text()[20:])
     nan = write_run(runs, "SBNDisARM", 9, [record(s, None) for s in (100, 200, 300)])
-    other = write_run(runs, "SBNDisARM", 0, learning_rate=0.5)
+    write_run(runs, "SBNDisARM", 0, learning_rate=0.5)
     (runs / "crashed").mkdir()
     (runs / "crashed" / "hparams.json").write_text((cut / "hparams.json").read_text())
     assert run(runs, f"--output={tmp_path / 'out'}") == 0
     out = capsys.readouterr().out
     text = (tmp_path / "out" / "compare.md").read_text()
     for sentence in (
-        f"{cut}: unfinished, step 100 of 300",
-        f"{nan}: its ELBO is non-finite",
-        f"{torn}: {torn}/metrics.jsonl, line 1 is not a record",
-        "the settings of lines differ: learning_rate (0.001: DisARM, Gumbel; 0.5: DisARM)",
-        f"{runs}/crashed: no record of an epoch",
+        f"{cut}: unfinished or non-finite, step 100 of 300",
+        f"{nan}: unfinished or non-finite, step 0 of 300",
+        f"{torn}: {torn}/metrics.jsonl, line 1",
+        f"{runs}/crashed: no record",
     ):
         assert sentence in out
         assert sentence in text
-    assert other.exists()
+    assert "| DisARM, learning_rate=0.5 |" in text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +80,6 @@ def test_what_is_odd_is_printed_and_in_the_table(runs, tmp_path, capsys):
         (["RUNS", "--output=out", "--panels=typo"], "--panels=typo: none of them is in the logs"),
         (["RUNS", "--output=out", "--reference=ARM"], "reference=ARM: choose from DisARM, Gumbel"),
         (["RUNS", "--output=RUNS/FILE/x"], "cannot write"),
-        (["RUNS", "--output=out", "--live=0"], "live"),
         (["RUNS", "--output=out", "--plugins=not_there"], "--plugins=not_there: "),
         (["RUNS", "--output=out", "--size=3"], "Unknown command line flag 'size'"),
     ],
@@ -111,70 +106,9 @@ def test_it_starts_without_tensorflow(runs, tmp_path):
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_live_follows_a_run_until_ctrl_c(runs, tmp_path):
-    output = tmp_path / "out"
-    command = [sys.executable, "-m", "rebar.cli.compare", str(runs), f"--output={output}"]
-    process = subprocess.Popen(
-        [*command, "--live=0.2", "--panels=elbo"],
-        stdout=subprocess.PIPE,
-        text=True,
-        # A background job may have been started with SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        assert process.stdout.readline().startswith("4 runs, up to step 300:")
-        before = (output / "compare.md").read_text()
-        write_run(runs, "SBNNVIL", records=[record(100), record(400)])
-        lines = iter(process.stdout.readline, "")
-        assert any(line.startswith("5 runs, up to step 400:") for line in lines)
-        assert (output / "compare.md").read_text() != before
-        process.send_signal(signal.SIGINT)
-        assert "stopped" in process.communicate(timeout=20)[0]
-    finally:
-        process.kill()
-    assert process.returncode == 0
-    assert not list(output.glob("*.tmp"))
-
-
-def test_live_does_not_write_again_what_has_not_changed(runs, tmp_path, monkeypatch):
-    output = tmp_path / "out"
-    times = []
-
-    def wait(seconds):
-        times.append(os.stat(output / "compare.md").st_mtime_ns)
-        if len(times) == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(time, "sleep", wait)
-    assert run(runs, f"--output={output}", "--live=1", "--panels=elbo") == 0
-    assert len(times) == 4
-    assert len(set(times)) == 1
-
-
-def test_live_keeps_what_was_written_when_runs_vanish(runs, tmp_path, monkeypatch, capsys):
-    output = tmp_path / "out"
-    calls = []
-
-    def wait(seconds):
-        calls.append(seconds)
-        for path in runs.glob("*/*"):
-            path.unlink()
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(time, "sleep", wait)
-    assert run(runs, f"--output={output}", "--live=1", "--panels=elbo") == 0
-    assert "kept the last figures and tables: no run can be read" in capsys.readouterr().out
-    assert (output / "compare.md").exists()
-
-
-@pytest.mark.parametrize("model", ["SBNDisARM", "CatReinMax"])
-def test_files_stay_in_the_output_folder_whatever_a_log_names(tmp_path, model):
+def test_files_stay_in_the_output_folder_whatever_a_log_names(tmp_path):
     lines = [record(step, variance={"../a": 1.0, "$b$$": 2.0}) for step in (100, 200)]
-    folder = write_run(tmp_path, model, records=lines, about={"label": r"$\frac$ ../../label"})
-    content = json.loads((folder / "hparams.json").read_text())
-    content["hparams"] |= {"task": r"../../../evil$\x$"}
-    (folder / "hparams.json").write_text(json.dumps(content))
+    folder = write_run(tmp_path, records=lines, about={"data": r"$\frac$ ../../data"})
     before = set(tmp_path.rglob("*"))
     output = tmp_path / "deep" / "deeper" / "output"
     assert run(folder, f"--output={output}") == 0
@@ -187,7 +121,7 @@ def test_help(capsys):
     assert run("--help") == 0
     out = capsys.readouterr().out
     assert "rebar-compare" in out
-    assert "--live" in out
+    assert "--panels" in out
 
 
 def test_what_the_train_command_records_and_prints(tmp_path, capsys):
@@ -209,12 +143,11 @@ def test_what_the_train_command_records_and_prints(tmp_path, capsys):
     assert about["schedule"]["epochs"] == 1
     assert run(tmp_path / "runs", f"--output={tmp_path / 'out'}") == 0
     text = (tmp_path / "out" / "compare.md").read_text()
-    assert "Variances along the trajectory of DisARM" in text
+    assert "Each line is measured along the run of DisARM" in text
     assert "Gumbel **(biased)**" in text
     log = tmp_path / "captured.log"
     log.write_text(printed)
     assert run(log, f"--output={tmp_path / 'captured'}") == 0
     table = (tmp_path / "captured" / "compare.md").read_text()
-    assert "Variances along the trajectory of DisARM" in table
     assert "| DisARM | 1 | 55 |" in table
     assert "unknown" not in table

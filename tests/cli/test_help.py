@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from rebar.cli import compare, download, train
+from rebar.cli import download, train
 from tests.compare.synthetic import DICT_2017, LOG_2017, write_run
 
 COMMANDS = ("train", "download", "analyze", "draw", "compare", "sweep")
@@ -65,10 +65,6 @@ def arguments_of(words, run_folder):
             yield "runs" if word == "/tmp/rebar" else word
 
 
-def interrupt(seconds):
-    raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [pytest.param(name, words, id=" ".join(words)) for _, name, words in EXAMPLES],
@@ -82,8 +78,6 @@ def test_example_is_accepted(name, words, run_folder, inputs, monkeypatch):
         monkeypatch.setattr(train, "_train", lambda *args: None)
     elif name == "download":
         monkeypatch.setattr(download, "ensure", lambda *args, **more: started.append(args))
-    elif name == "compare":
-        monkeypatch.setattr(compare.time, "sleep", interrupt)
     elif name == "analyze":
         arguments += ["--draws=20", "--batch_size=2"]
     elif name == "sweep":

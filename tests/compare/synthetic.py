@@ -76,8 +76,3 @@ def write_run(
 def compare(*paths):
     """The comparisons of folders or files."""
     return comparisons(read(map(str, paths))[0])
-
-
-def notes(comparison):
-    """All of them as one text."""
-    return "\n".join(comparison.notes)

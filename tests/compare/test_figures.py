@@ -10,10 +10,10 @@ from tests.compare.synthetic import compare, record, write_run
 STEPS = range(100, 2001, 100)
 
 
-def drawn(parent, kind="steps", panels=PANELS, part="total"):
+def drawn(parent, kind="steps", panels=PANELS):
     """The comparison of a folder, its figure, and its notes."""
     (comparison,) = compare(parent)
-    return comparison, figures.draw(comparison, panels, kind, part), comparison.notes
+    return comparison, figures.draw(comparison, panels, kind), comparison.notes
 
 
 def curve(seed, scale):
@@ -138,12 +138,13 @@ def test_all_panels_and_parts_of_the_variance(tmp_path):
     measured = {"DisARM": {"total": 1.0, "q": 2.0, "evaluations": 24, "standard_error": {}}}
     more = {"test": -90.0, "eval_samples": 7, "estimator_variance": measured}
     write_run(tmp_path, records=[record(s, **more) for s in (100, 200, 300)])
-    _, made, notes = drawn(tmp_path, part="q")
+    _, made, notes = drawn(tmp_path, panels=[*PANELS, "estimator_variance/q"])
     assert notes == []
     titles = [place.get_title() for place in made.axes]
-    assert titles[2:] == ["Test: 7-sample bound", "Conditional gradient variance, q"]
-    assert made.axes[3].lines[0].get_ydata() == pytest.approx(np.full(3, np.log(2)))
-    _, _, notes = drawn(tmp_path, part="q_7")
+    assert titles[2:4] == ["Test: 7-sample bound", "Conditional gradient variance"]
+    assert titles[4] == "Conditional gradient variance, q"
+    assert made.axes[4].lines[0].get_ydata() == pytest.approx(np.full(3, np.log(2)))
+    _, _, notes = drawn(tmp_path, panels=["elbo", "estimator_variance/q_7"])
     assert notes == ["no estimator_variance/q_7 in the logs of DisARM"]
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.compare.synthetic import DICT_2017, LOG_2017, compare, notes, record, write_run
+from tests.compare.synthetic import DICT_2017, LOG_2017, compare, record, write_run
 
 
 def names(comparison):
@@ -33,14 +33,12 @@ def test_another_setting_makes_another_line_and_is_named(tmp_path, change, name)
     (comparison,) = compare(tmp_path)
     assert [len(line.runs) for line in comparison.lines] == [2, 2]
     assert f"DisARM, {name}" in names(comparison)
-    assert f"the settings of lines differ: {name.partition('=')[0]} (" in notes(comparison)
 
 
 def test_a_setting_of_another_estimator_is_named(tmp_path):
     nvil, disarm = (write_run(tmp_path, model) for model in ("SBNNVIL", "SBNDisARM"))
     (comparison,) = compare(nvil, write_run(tmp_path, "SBNReinforceLOO", n_samples=2), disarm)
     assert names(comparison) == ["NVIL", "LOO, n_samples=2", "DisARM"]
-    assert "the settings of lines differ: n_samples (1: NVIL, DisARM; 2: LOO)" in notes(comparison)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +110,10 @@ def test_a_run_that_was_cut_is_named_and_not_in_the_mean(tmp_path):
     (comparison,) = compare(tmp_path)
     (line,) = comparison.lines
     assert (len(line.runs), len(line.short)) == (2, 1)
-    assert f"{cut}: unfinished, step 100 of 300; shown as a thin line and excluded" in notes(
-        comparison
-    )
+    (note,) = comparison.notes
+    assert note.startswith(f"{cut}: unfinished")
+    assert "step 100 of 300" in note
+    assert "excluded from the mean" in note
 
 
 def test_without_a_plan_the_furthest_run_of_the_figure_counts(tmp_path):
@@ -131,7 +130,9 @@ def test_all_unfinished(tmp_path):
     path = write_run(tmp_path, planned=1000)
     (comparison,) = compare(tmp_path)
     assert len(comparison.lines[0].runs) == 1
-    assert f"{path}: unfinished, step 300 of 1000" in notes(comparison)
+    (note,) = comparison.notes
+    assert note.startswith(f"{path}: unfinished")
+    assert note.endswith("step 300 of 1000")
 
 
 def test_a_run_that_diverged_is_named_and_not_in_the_mean(tmp_path):
@@ -140,8 +141,9 @@ def test_a_run_that_diverged_is_named_and_not_in_the_mean(tmp_path):
     (comparison,) = compare(tmp_path)
     (line,) = comparison.lines
     assert (len(line.runs), len(line.short)) == (1, 1)
-    text = "its ELBO is non-finite; shown as a thin line and excluded from the mean"
-    assert f"{bad}: {text}" in notes(comparison)
+    (note,) = comparison.notes
+    assert note.startswith(f"{bad}: ")
+    assert "non-finite, step 100 of 300" in note
 
 
 def test_the_same_run_twice_counts_once(tmp_path):
@@ -149,15 +151,17 @@ def test_the_same_run_twice_counts_once(tmp_path):
     again = write_run(tmp_path / "b", seed=0, records=[record(100)])
     (comparison,) = compare(tmp_path)
     assert len(comparison.lines[0].runs) == 1
-    assert f"{again}: left out, the same run as {kept}" in notes(comparison)
+    (note,) = comparison.notes
+    assert note.startswith(f"{again}: left out")
+    assert str(kept) in note
 
 
 def test_other_data_and_other_machines_are_named(tmp_path):
     write_run(tmp_path, seed=0, about={"threads": 1})
     write_run(tmp_path, "SBNNVIL", about={"data": "digits of mine", "threads": 2})
     (comparison,) = compare(tmp_path)
-    assert "data (digits: DisARM; digits of mine: NVIL)" in notes(comparison)
-    assert "threads differs: the seconds cannot be compared" in notes(comparison)
+    assert "NVIL, data=digits of mine" in names(comparison)
+    assert any(note.startswith("threads differs") for note in comparison.notes)
 
 
 def test_output_of_the_2017_script_is_a_line_of_its_own(tmp_path):
@@ -173,10 +177,8 @@ def test_output_of_the_2017_script_is_a_line_of_its_own(tmp_path):
 def test_repeats_of_the_2017_script_have_no_seed(tmp_path):
     (tmp_path / "a.log").write_text(DICT_2017 + LOG_2017)
     (tmp_path / "b.log").write_text(DICT_2017 + LOG_2017.replace("231.02", "231.07"))
-    (tmp_path / "copy.log").write_text(DICT_2017 + LOG_2017)
-    (comparison,) = compare(tmp_path / "a.log", tmp_path / "b.log", tmp_path / "copy.log")
+    (comparison,) = compare(tmp_path / "a.log", tmp_path / "b.log")
     assert len(comparison.lines[0].runs) == 2
-    assert "copy.log: left out, the same run as" in notes(comparison)
 
 
 def test_categorical_models_are_named_by_their_variables(tmp_path):

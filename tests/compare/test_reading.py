@@ -96,7 +96,7 @@ def test_a_broken_run_is_left_out_and_named(tmp_path, name):
 def test_runs_of_a_sweep_are_in_the_order_of_its_manifest(tmp_path):
     points = grid.points(["task=digits,model={SBNRelax,SBNARM}"])
     names = [job.folder.name for job in job.plan(points, [1, 0], tmp_path, [])]
-    content = {"format": 1, "settings": {}, "jobs": {}, "runs": [{"folder": n} for n in names]}
+    content = {"jobs": {}, "runs": [{"folder": n} for n in names]}
     (tmp_path / manifest.NAME).write_text(json.dumps(content))
     for name in reversed(names):
         write_run(tmp_path, name=name)
@@ -127,7 +127,7 @@ def test_the_data_frame(tmp_path):
 def test_output_of_the_2017_script():
     (run,) = parse(DICT_2017 + LOG_2017, "old.log")
     assert (run.origin, run.label, run.seed) == ("2017", "DynamicREBAR", None)
-    assert run.hparams["legacy2017"] is True
+    assert run.hparams.legacy2017 is True
     assert run.values.step.unique().tolist() == [2084, 4168]
     assert run.series("epoch").tolist() == [1, 2]
     assert run.series("elbo").to_dict() == {2084: -231.026474, 4168: -156.86795044}
@@ -157,7 +157,7 @@ def test_truncated_output(length):
 
 def test_output_without_hyperparameters():
     (run,) = parse(LOG_2017, "old.log")
-    assert (run.hparams, run.label) == ({}, "old.log")
+    assert (run.hparams, run.label) == (None, "old.log")
 
 
 def test_output_as_tools_leave_it(tmp_path):

@@ -54,7 +54,7 @@ def write(folder, hparams, description, seed=3):
 
 
 def assert_unchanged(run, hparams, about, seed=3):
-    assert HParams.from_dict(run.hparams) == hparams
+    assert run.hparams == hparams
     assert run.seed == seed
     assert {name: run.about[name] for name in about} == about
     assert run.values.step.unique().tolist() == list(STEPS)

@@ -82,8 +82,11 @@ def log(data: bytes) -> None:
 
 def captured(data: bytes) -> None:
     """Captured output is compared, or a RebarError says why not."""
-    found, _ = _tried(reading.parse, _text(data), "captured.log")
-    _compare(found or ())
+    with _scratch() as root:
+        (root / "captured.log").write_bytes(data)
+        found, refused = _tried(reading.read, [str(root / "captured.log")])
+    assert refused is None or "no run can be read" in refused
+    _compare(found[0] if found else ())
 
 
 def folder(data: bytes) -> None:
@@ -99,7 +102,8 @@ def folder(data: bytes) -> None:
 
 def _compare(read):
     for run in read:
-        run.about.setdefault("estimators", {})  # so that no estimator is built
+        if run.origin == "2017":
+            run.origin = "stdout"  # so that no estimator is built
     if read:
         assert len(runs.frame(read))
     found = comparisons(read)
@@ -131,8 +135,6 @@ def sweep_manifest(data: bytes) -> None:
     with _scratch() as root:
         (root / manifest.NAME).write_bytes(data)
         before, refused = _tried(manifest.read, root)
-        if refused is None:
-            _, refused = _tried(manifest.check_settings, before["settings"], {"jit": "on"}, root)
         if refused:
             assert "another --sweep_dir" in refused
             return
