@@ -62,7 +62,7 @@ def files(folder):
 )
 def test_hparams(refused, tmp_path, hparams, message):
     assert message in refused(f"--hparams={hparams}")
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in files(tmp_path)} <= {".lock"}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,6 @@ def test_a_file_in_place_of_the_working_dir(refused, tmp_path):
     (tmp_path / "runs").write_text("mine")
     message = refused("--hparams=task=digits,n_hidden=2")
     assert f"cannot create or lock {tmp_path / 'runs'}" in message
-    assert "--working_dir" in message
     assert files(tmp_path) == {(tmp_path / "runs").relative_to(tmp_path): b"mine"}
 
 
