@@ -160,10 +160,16 @@ def register(
     _ENTRIES[name] = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents)
 
 
+def target(name: str) -> Any:
+    """Return the class or function of a model name; strings are resolved."""
+    found = entry(name).target
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+    return found
+
+
 def make_estimator(name: str, hparams: Any) -> Any:
     """Return an estimator built from `hparams`."""
-    target = entry(name).target
-    if isinstance(target, str):
-        module, _, attribute = target.partition(":")
-        target = getattr(importlib.import_module(module), attribute)
-    return target.from_hparams(hparams) if hasattr(target, "from_hparams") else target(hparams)
+    build = target(name)
+    return build.from_hparams(hparams) if hasattr(build, "from_hparams") else build(hparams)

@@ -45,6 +45,10 @@ MAY_IMPORT = {
         *("errors", "estimators.base", "hparams", "models", "noise", "runs.environment"),
         *("training.learner", "training.optimizers"),
     ],
+    "testing": [
+        *("core", "errors", "estimators.base", "hparams", "models", "noise", "registry"),
+        *("runs.checkpoint", "training.learner", "types"),
+    ],
     "original": [
         *("data.images", "data.sources", "errors", "estimators.base", "factory", "hparams"),
         *("noise", "registry"),
@@ -64,7 +68,7 @@ MAY_IMPORT = {
     ],
     "cli": [
         *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
-        *("runs", "sweep"),
+        *("runs", "sweep", "testing"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

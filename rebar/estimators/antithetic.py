@@ -23,6 +23,9 @@ chain is the first member of every layer's pair instead of being redrawn above i
 log p at the main chain.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from rebar.core import gradients, logit_gradients, samplers
@@ -69,6 +72,7 @@ class _Pairs(Estimator):
 
     unbiased = True
     generator_at_hard = True
+    verified: Sequence[Mapping[str, Any]] = ({}, {"continuation": "independent"})
 
     def __init__(self, continuation="shared", **kwargs):
         super().__init__(**kwargs)

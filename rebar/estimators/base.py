@@ -17,11 +17,16 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import samplers
-from rebar.core.gradients import require_rank, variable_names
+from rebar.core.gradients import (
+    gradient_or_zero,
+    mean_square,
+    require_rank,
+    variable_names,
+)
 from rebar.core.initializers import FanInInitializer
 from rebar.errors import RebarError
 from rebar.noise import Noise
-from rebar.types import Estimate, Model, Rollout
+from rebar.types import Estimate, Model, Rollout, Sampler
 
 
 class Estimator(keras.layers.Layer):
@@ -39,6 +44,10 @@ class Estimator(keras.layers.Layer):
       labels: labels of the estimators that it runs side by side.
       log_temperature: weight of a learned temperature, or None.
       control_trained: training has updated the learned parameters.
+      couples_rows: the estimate of a batch is not the mean of its examples' estimates.
+      verified: constructor arguments that `rebar.testing` verifies: the first in every problem,
+        further ones at every number of layers.
+      control_off: name of a weight -> value without effect; others keep their trained values.
     """
 
     unbiased = True
@@ -50,6 +59,9 @@ class Estimator(keras.layers.Layer):
     labels: Sequence[str] = ()
     log_temperature: Any = None
     control_trained = False
+    couples_rows = False
+    verified: Sequence[Mapping[str, Any]] = ({},)
+    control_off: Mapping[str, float] = {}
 
     def __init__(self, name=None, **kwargs):
         # Keras numbers the instances of a process; names must not depend on earlier ones.
@@ -84,6 +96,14 @@ class Estimator(keras.layers.Layer):
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         """Estimate the gradient of -mean f at x [B, D]."""
         raise NotImplementedError(f"{type(self).__name__} must implement estimate()")
+
+    def control_objective(self, model: Model, x: tf.Tensor, noise: Noise) -> tf.Tensor:
+        """Return the scalar whose gradient `control_gradients` are, to verify them.
+
+        By default the mean square over components of one estimate, whose mean is the variance plus
+        a constant if the estimator is unbiased.
+        """
+        return mean_square(self.estimate(model, x, noise).gradients)
 
     def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         """Return the numbers printed after the ELBO: name -> scalar.
@@ -209,6 +229,34 @@ def flat_rows(x: tf.Tensor) -> tf.Tensor:
 def positive_scale(raw: Any) -> tf.Tensor:
     """Scale 2 sigmoid(raw) in (0, 2), initially 1 for raw = 0 (2017's parameterization)."""
     return 2 * tf.sigmoid(tf.convert_to_tensor(raw))
+
+
+def differentiated_rollout(
+    model: Model, x: tf.Tensor, sampler: Sampler, n_samples: int = 1
+) -> tuple[Rollout, list]:
+    """Roll the model out, and differentiate f with respect to the samples of each layer.
+
+    The derivatives are total: through log q of the layers above, and for a differentiable sampler
+    also through their samples; hard samples are constants.
+
+    Args:
+      model: see `rebar.types.Model`.
+      x: [B, D].
+      sampler: e.g. `samplers.hard(noise)` or `samplers.mean()`.
+      n_samples: samples per example.
+
+    Returns:
+      The rollout, and df/db_l L x [N, H]; zeros where f does not depend on b_l.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+
+        def watched(layer, logits):
+            sample = sampler(layer, logits)
+            tape.watch(sample)
+            return sample
+
+        rollout = model.rollout(x, watched, n_samples)
+    return rollout, gradient_or_zero(tape, rollout.objective, rollout.samples)
 
 
 def hard_rollout(model: Model, x: tf.Tensor, noise: Noise) -> Rollout:

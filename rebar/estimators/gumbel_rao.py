@@ -13,6 +13,9 @@ Source: Paulus, Maddison & Krause 2021 (arXiv 2010.04838), equation 9. Published
 C x C Jacobian of every draw; this code does not.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from rebar import noise as noise_module
@@ -24,6 +27,8 @@ from rebar.types import Noise
 
 class Averaged(Tempered):
     """Base class of estimators that average over K = mc_samples draws at temperature T."""
+
+    verified: Sequence[Mapping[str, Any]] = ({"temperature": 0.8, "mc_samples": 3},)
 
     def __init__(self, temperature=1.0, mc_samples=100, **kwargs):
         super().__init__(temperature, **kwargs)

@@ -34,6 +34,9 @@ Source: Dong, Mnih & Tucker 2020 (arXiv 2006.10680), the extension to multi-samp
 layer; the form for several layers is new. As in their code, a symmetrized estimate averages d L.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from rebar.core import bound_gradients, bounds, logit_gradients, samplers
@@ -55,6 +58,12 @@ class LocalDisARM(MultiSample):
 
     unbiased = True
     samples_per_chain = 2
+    verified: Sequence[Mapping[str, Any]] = (
+        {},
+        {"continuation": "independent"},
+        {"symmetrized": False},
+        {"symmetrized": False, "continuation": "independent"},
+    )
 
     def __init__(self, symmetrized=True, continuation="shared", n_samples=None, **kwargs):
         super().__init__(multi_sample=True, n_samples=n_samples, **kwargs)

@@ -20,10 +20,18 @@ Source: Gu et al. 2016 (arXiv 1511.05176), equations 5-8; scales and the full f 
 signal as in the 2017 code.
 """
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 from rebar.core import gradients, samplers
-from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
+from rebar.estimators.base import (
+    Estimator,
+    InputBaseline,
+    differentiated_rollout,
+    hard_rollout,
+    positive_scale,
+)
 from rebar.types import Estimate, Model, Noise, Rollout
 
 
@@ -32,6 +40,7 @@ class SimpleMuProp(Estimator):
 
     unbiased = True
     generator_at_hard = True
+    control_off: Mapping[str, float] = {"scale_mu": -40.0}
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         return n_samples + 1
@@ -45,17 +54,23 @@ class SimpleMuProp(Estimator):
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         f = tf.stop_gradient(hard.objective)
-        f_mean = tf.tile(model.rollout(x, samplers.mean()).objective, [noise.n_samples])
+        f_mean = model.rollout(x, samplers.mean()).objective
         with tf.GradientTape() as control_tape:
-            signal = (
-                f
-                - positive_scale(self.scale) * f_mean
-                - self.baseline(x, n_samples=noise.n_samples)
-            )
+            signal = self._signal(x, f, f_mean, noise.n_samples)
             squared_signal = tf.reduce_mean(tf.square(signal))
         gradient = gradients.score_gradient(tape, hard, [signal], model.trainable_variables)
         control = control_tape.gradient(squared_signal, self.trainable_variables)
         return Estimate(gradient, control, f, {"mean_field_elbo": tf.reduce_mean(f_mean)})
+
+    def _signal(self, x, f, f_mean, n_samples):
+        """Learning signal [N] for f [N] and f(mu) [B]."""
+        return f - tf.tile(positive_scale(self.scale) * f_mean + self.baseline(x), [n_samples])
+
+    def control_objective(self, model: Model, x: tf.Tensor, noise: Noise) -> tf.Tensor:
+        """Return the mean squared learning signal."""
+        f = hard_rollout(model, x, noise).objective
+        f_mean = model.rollout(x, samplers.mean()).objective
+        return tf.reduce_mean(tf.square(self._signal(x, f, f_mean, noise.n_samples)))
 
     def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}
@@ -66,6 +81,7 @@ class MuProp(Estimator):
 
     unbiased = True
     generator_at_hard = True
+    control_off: Mapping[str, float] = {"scale_mu": -40.0, "scale_linear": -40.0}
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         return n_samples + 1
@@ -84,24 +100,9 @@ class MuProp(Estimator):
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         f = tf.stop_gradient(hard.objective)
-        with tf.GradientTape() as mean_tape:
-            mean_field = model.rollout(x, samplers.mean())
-        derivatives = mean_tape.gradient(mean_field.objective, mean_field.samples)
-        f_mean = tf.tile(mean_field.objective, [noise.n_samples])
-        means, derivatives = (
-            [tf.tile(v, [noise.n_samples, 1]) for v in values]
-            for values in (mean_field.samples, derivatives)
-        )
-
+        mean_field, derivatives = self._mean_field(model, x, noise.n_samples)
         with tf.GradientTape() as control_tape:
-            signals = [
-                f
-                - positive_scale(self.scales[i]) * f_mean
-                - positive_scale(self.linear_scales[i])
-                * tf.reduce_sum(derivatives[i] * (hard.samples[i] - means[i]), axis=1)
-                - self.baselines[i](x, n_samples=noise.n_samples)
-                for i in range(len(hard.samples))
-            ]
+            signals = self._signals(x, f, hard, mean_field, derivatives)
             squared_signals = tf.reduce_mean(tf.add_n([tf.square(s) for s in signals]))
         linear_terms = [
             positive_scale(scale) * derivative * p * (1 - p)
@@ -113,7 +114,35 @@ class MuProp(Estimator):
             tape, hard, signals, model.trainable_variables, linear_terms
         )
         control = control_tape.gradient(squared_signals, self.trainable_variables)
-        return Estimate(gradient, control, f, {"mean_field_elbo": tf.reduce_mean(f_mean)})
+        return Estimate(
+            gradient, control, f, {"mean_field_elbo": tf.reduce_mean(mean_field.objective)}
+        )
+
+    @staticmethod
+    def _mean_field(model, x, n_samples):
+        """Mean-field rollout at [B] rows, and f'_l [N, H] per layer."""
+        mean_field, derivatives = differentiated_rollout(model, x, samplers.mean())
+        return mean_field, [tf.tile(d, [n_samples, 1]) for d in derivatives]
+
+    def _signals(self, x, f, hard, mean_field, derivatives):
+        """Learning signals L x [N]."""
+        n_samples = f.shape[0] // x.shape[0]
+        f_mean = tf.tile(mean_field.objective, [n_samples])
+        return [
+            f
+            - positive_scale(self.scales[i]) * f_mean
+            - positive_scale(self.linear_scales[i])
+            * tf.reduce_sum(derivatives[i] * (b - tf.tile(mean, [n_samples, 1])), axis=1)
+            - self.baselines[i](x, n_samples=n_samples)
+            for i, (b, mean) in enumerate(zip(hard.samples, mean_field.samples, strict=True))
+        ]
+
+    def control_objective(self, model: Model, x: tf.Tensor, noise: Noise) -> tf.Tensor:
+        """Return the mean over rows of the summed squares of the layers' learning signals."""
+        hard = hard_rollout(model, x, noise)
+        terms = self._mean_field(model, x, noise.n_samples)
+        signals = self._signals(x, hard.objective, hard, *terms)
+        return tf.reduce_mean(tf.add_n([tf.square(s) for s in signals]))
 
     def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}

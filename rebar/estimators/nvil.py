@@ -15,6 +15,9 @@ Source: Mnih & Gregor 2014 (arXiv 1402.0030), equation 5 and section 2.3, withou
 normalization and per-layer signals, as in the 2017 code.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from rebar.core import bounds
@@ -28,6 +31,8 @@ class NVIL(MultiSample):
 
     unbiased = True
     generator_at_hard = True
+    verified: Sequence[Mapping[str, Any]] = ({}, {"multi_sample": True})
+    control_off: Mapping[str, float] = {"baseline_output": 0.0}
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create the baseline."""
@@ -36,15 +41,22 @@ class NVIL(MultiSample):
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape(persistent=self.follows_bound) as tape:
             hard = hard_rollout(model, x, noise)
-        values = tf.stop_gradient(hard.objective)
-        f = bounds.split_samples(values, noise.n_samples)
-        if self.follows_bound:
-            values = tf.tile(bounds.multi_sample(f), [noise.n_samples])
+        f = bounds.split_samples(tf.stop_gradient(hard.objective), noise.n_samples)
         with tf.GradientTape() as control_tape:
-            signal = values - self.baseline(x, n_samples=noise.n_samples)
+            signal = self._signal(x, f)
             squared_signal = tf.reduce_mean(tf.square(signal))
         gradient = self.score_gradient(
             tape, hard, signal, noise.n_samples, model.trainable_variables
         )
         control = control_tape.gradient(squared_signal, self.trainable_variables)
         return Estimate(gradient, control, hard.objective, self.bound_metrics(f))
+
+    def _signal(self, x, f):
+        """Learning signal [N] for f [K, B]."""
+        values = tf.tile(bounds.multi_sample(f), f.shape[:1]) if self.follows_bound else f
+        return tf.reshape(values, [-1]) - self.baseline(x, n_samples=f.shape[0])
+
+    def control_objective(self, model: Model, x: tf.Tensor, noise: Noise) -> tf.Tensor:
+        """Return the mean squared learning signal."""
+        f = bounds.split_samples(hard_rollout(model, x, noise).objective, noise.n_samples)
+        return tf.reduce_mean(tf.square(self._signal(x, f)))

@@ -29,6 +29,8 @@ Source: Tucker et al. 2017 (arXiv 1703.07370), equations 6-10 and section 3.2-3.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -57,6 +59,13 @@ class REBAR(Estimator):
 
     unbiased = True
     generator_at_hard = True
+    verified: Sequence[Mapping[str, Any]] = (
+        {},
+        {"quadratic": False},
+        {"muprop_relaxation": False},
+        {"quadratic": False, "coupling": "all"},
+    )
+    control_off: Mapping[str, float] = {"raw_eta": -40.0}
 
     def __init__(
         self,
@@ -184,6 +193,8 @@ class DynamicREBAR(REBAR):
 
     Metrics: temperature, then REBAR's.
     """
+
+    verified: Sequence[Mapping[str, Any]] = ({},)
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create the scales, the baseline and the log temperature."""

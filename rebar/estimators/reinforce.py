@@ -17,6 +17,9 @@ Source: Williams 1992; the centering is that of the 2017 code, U.center, except 
 where 2017 divides by zero and the baseline here is 0.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from rebar.core import bounds
@@ -39,6 +42,8 @@ class Reinforce(MultiSample):
 
     unbiased = True
     generator_at_hard = True
+    couples_rows = True
+    verified: Sequence[Mapping[str, Any]] = ({}, {"multi_sample": True})
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape(persistent=self.follows_bound) as tape:

@@ -25,6 +25,9 @@ latter's code: no C x C Jacobians; RK2 in a form that is exact for linear f at e
 mean of the released form is 2 b times the gradient (see `rebar.core.straight_through`).
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from rebar import noise as noise_module
@@ -54,6 +57,11 @@ class ReinMaxRao(Averaged):
 class ReinMaxCV(Averaged):
     """CatReinMaxCV: temperature T of R and S, mc_samples K of R, scale and form."""
 
+    verified: Sequence[Mapping[str, Any]] = (
+        {"temperature": 0.8, "mc_samples": 3},
+        {"temperature": 0.8, "mc_samples": 3, "cv_form": "stgs"},
+    )
+
     def __init__(self, temperature=1.0, mc_samples=100, cv_scale=0.7, cv_form="released", **kwargs):
         super().__init__(temperature, mc_samples, **kwargs)
         self.cv_scale = cv_scale
@@ -73,6 +81,11 @@ class ReinMaxCV(Averaged):
 
 class ReinMaxRK2(SampledThrough):
     """CatReinMaxRK2: rk2_beta = 1/2 is ReinMax and 1 is ST, both at T = 1."""
+
+    verified: Sequence[Mapping[str, Any]] = (
+        {"rk2_beta": 0.8},
+        {"rk2_beta": 0.8, "rk2_form": "released"},
+    )
 
     def __init__(self, rk2_beta=0.5, rk2_form="consistent", **kwargs):
         super().__init__(**kwargs)

@@ -35,6 +35,7 @@ Concrete, as there, for any value of the hyperparameter muprop_relaxation.
 """
 
 import math
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
@@ -93,6 +94,7 @@ class RELAX(Estimator):
 
     unbiased = True
     generator_at_hard = True
+    control_off: Mapping[str, float] = {"log_scale": -40.0}
 
     def __init__(self, temperature=0.1, hidden=137, **kwargs):
         super().__init__(**kwargs)

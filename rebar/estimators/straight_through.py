@@ -19,6 +19,7 @@ Source: Bengio et al. 2013 (arXiv 1308.3432); Jang et al. 2017 (arXiv 1611.01144
 is an argument, so that estimators can be compared on the same samples.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -70,6 +71,8 @@ class SampledThrough(Estimator):
 
 class Tempered(SampledThrough):
     """Base class of estimators with a temperature T in the backward pass."""
+
+    verified: Sequence[Mapping[str, Any]] = ({"temperature": 0.8},)
 
     def __init__(self, temperature=1.0, **kwargs):
         super().__init__(**kwargs)

@@ -45,6 +45,7 @@ class Tracked(Estimator):
         self.samples_per_chain = estimators[follow].samples_per_chain
         self.jit_pays = all(estimator.jit_pays for estimator in self.estimators)
         self.branches = any(estimator.branches for estimator in self.estimators)
+        self.couples_rows = estimators[follow].couples_rows
 
     @classmethod
     def from_hparams(cls, hparams):

@@ -27,7 +27,7 @@ from rebar.noise import Noise
 from rebar.types import Rollout, Sampler
 
 HIDDEN = (512, 256)
-"""Widths of the encoder's hidden layers; the decoder has them in reverse."""
+"""The papers' widths of the hidden layers."""
 
 PRIORS = ("uniform", "learned")
 
@@ -43,6 +43,7 @@ class CategoricalVAE(keras.Model):
         networks.
       prior: prior of z, "uniform" or "learned" (logits [L, C], initially 0).
       seed: seed of the initial weights.
+      hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
 
     Raises:
       RebarError: an invalid argument.
@@ -57,6 +58,7 @@ class CategoricalVAE(keras.Model):
         input_mean,
         prior="uniform",
         seed=0,
+        hidden=HIDDEN,
         name="categorical_vae",
         **kwargs,
     ):
@@ -79,13 +81,14 @@ class CategoricalVAE(keras.Model):
             "input_mean": mean.tolist(),
             "prior": prior,
             "seed": seed,
+            "hidden": list(hidden),
         }
         self.latent_shape = (int(n_latents), int(n_categories))
         self.n_units = (int(n_latents) * int(n_categories),)
         self.n_input = len(mean)
         self.input_mean = tf.constant(mean, self.compute_dtype)
-        self.encoder = self._network("encoder", (self.n_input, *HIDDEN, *self.n_units), seed)
-        self.decoder = self._network("decoder", (*self.n_units, *HIDDEN[::-1], self.n_input), seed)
+        self.encoder = self._network("encoder", (self.n_input, *hidden, *self.n_units), seed)
+        self.decoder = self._network("decoder", (*self.n_units, *hidden[::-1], self.n_input), seed)
         self._prior_logits = None
         if prior == "learned":
             self._prior_logits = self.add_weight(

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 def test_exact_gradients_are_those_of_the_tape(monkeypatch, codes):
     monkeypatch.setattr(at_logits, "_CODES", codes)
     for prior in ("uniform", "learned"):
-        model, x = categories.model(monkeypatch, prior), tensor(images(3))
+        model, x = categories.model(prior), tensor(images(3))
         (table,) = enumeration.elbo_and_gradient(at_logits.AtLogits(model, x), x).gradients
         np.testing.assert_allclose(at_logits.exact_gradient(model, x), table, atol=1e-12)
         truth = enumeration.elbo_and_gradient(model, x).gradients
@@ -29,8 +29,8 @@ def test_exact_gradients_are_those_of_the_tape(monkeypatch, codes):
         )
 
 
-def test_the_logits_are_those_of_the_encoder(monkeypatch):
-    model, x = categories.model(monkeypatch), tensor(images(3))
+def test_the_logits_are_those_of_the_encoder():
+    model, x = categories.model(), tensor(images(3))
     (logits,) = at_logits.AtLogits(model, x).posterior_logits(x, ())
     np.testing.assert_allclose(logits, model.posterior_logits(x, ())[0], rtol=1e-14)
 

@@ -2,63 +2,37 @@
 
 import itertools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from rebar import noise, registry
+from rebar import registry
 from rebar.core import gradients
-from rebar.factory import make_model
 from rebar.hparams import HParams
+from rebar.testing.problems import (
+    FAMILIES,
+    N_HIDDEN,
+    N_INPUT,
+    Problem,
+    draw,
+    dtype_policy,
+    flat,
+    images,
+    noise_keys,
+    randomize,
+)
 
-N_INPUT, N_HIDDEN = 6, 2
+__all__ = ["FAMILIES", "N_INPUT", "draw", "flat", "images", "noise_keys"]
 
-FAMILIES = {
-    "unconditional": (False, "auto"),
-    "multilayer": (True, "multilayer"),
-    "2017": (True, "2017"),
-}
-"""Name -> (conditional, hparam `conditional`)."""
-
-WEIGHTS = {
-    ("unconditional", 1, False): (123, 1.0),
-    ("unconditional", 2, False): (76, 1.0),
-    ("unconditional", 2, True): (118, 1.0),
-    ("unconditional", 3, False): (77, 1.0),
-    ("unconditional", 4, False): (22, 1.0),
-    ("multilayer", 1, False): (47, 1.0),
-    ("multilayer", 2, False): (14, 1.0),
-    ("multilayer", 3, False): (71, 1.0),
-    ("2017", 1, False): (31, 1.4),
-    ("2017", 2, False): (121, 1.4),
-    ("2017", 3, False): (126, 1.4),
-}
-"""(family, n_layer, nonlinear) -> seed and scale of the weights. Most random weights leave some
-tensor with next to no gradient, so that no bias would be visible; with these none is small."""
+CONDITIONAL = {"unconditional": "auto", "multilayer": "multilayer", "2017": "2017"}
+"""Family -> hparam `conditional`."""
 
 
 @pytest.fixture
 def float64():
     """Keras' dtype policy is float64 while the test runs."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy(policy)
-
-
-def randomize(variables, seed: int, scale: float) -> None:
-    """Normal values of standard deviation `scale`; the same for the same seed."""
-    generator = np.random.default_rng(seed)
-    for v in variables:
-        v.assign(generator.normal(size=v.shape) * scale)
-
-
-def images(count: int, seed: int = 0) -> np.ndarray:
-    """[count, N_INPUT] of zeros and ones, no two alike in a row."""
-    x = np.random.default_rng(seed).integers(0, 2, size=(count, N_INPUT))
-    x[:, 0] = np.arange(count) % 2
-    return x.astype(np.float64)
+    with dtype_policy("float64"):
+        yield
 
 
 def samples_of(*names: str, least: int = 1) -> int:
@@ -77,34 +51,14 @@ def samples_of(*names: str, least: int = 1) -> int:
 
 def hparams(name: str, n_layer: int, family: str = "unconditional", **changes) -> HParams:
     """Hyperparameters of a tiny case, with as few samples as the estimators in it take."""
-    values = {"n_layer": n_layer, "n_hidden": N_HIDDEN, "conditional": FAMILIES[family][1]}
+    values = {"n_layer": n_layer, "n_hidden": N_HIDDEN, "conditional": CONDITIONAL[family]}
     values["n_samples"] = samples_of(name, *changes.get("track", ()))
     return HParams(model=name, **{**values, **changes})
 
 
-def noise_keys(seed: int, position: int) -> np.ndarray:
-    """Keys [2, 2] of one estimate's noise: of the main chain, and of the branches."""
-    return np.stack([noise.key(seed, "analysis", position), noise.key(seed, "branches", position)])
-
-
-def draw(estimator, model, keys, n_samples: int, batch: int, dtype=tf.float32) -> noise.Noise:
-    """Noise for one estimate, with branches where the estimator needs them.
-
-    Args:
-      keys: [2, 2] from `noise_keys`.
-    """
-    main = noise.latents(keys[0], n_samples, batch, model.n_units, dtype)
-    return noise.with_branches(main, keys[1]) if estimator.branches else main
-
-
 def tiny_model(n_layer: int, family: str = "unconditional", nonlinear=False):
     """A model with random weights, in the dtype of Keras' policy."""
-    settings = hparams("SBN", n_layer, family, nonlinear=nonlinear)
-    mean = np.linspace(0.2, 0.7, N_INPUT)
-    model = make_model(settings, mean, FAMILIES[family][0])
-    seed, scale = WEIGHTS.get((family, n_layer, nonlinear), (1, 1.0))
-    randomize(model.trainable_variables, seed, scale)
-    return model
+    return Problem(family, n_layer, nonlinear).model()
 
 
 def set_up(estimator, model, seed=2):
@@ -145,11 +99,6 @@ def assert_control_descends_the_mean_square(estimator, model, x, noise) -> None:
         expected = (values[0] - values[1]) / (2 * step)
         assert np.sum(g * direction) == pytest.approx(expected, rel=1e-5, abs=1e-9), v.path
         assert expected != 0, v.path
-
-
-def flat(tensors) -> np.ndarray:
-    """All components of a list of tensors."""
-    return np.concatenate([np.reshape(t, -1) for t in tensors])
 
 
 def tensor(x, dtype=tf.float64) -> tf.Tensor:

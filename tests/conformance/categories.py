@@ -6,22 +6,17 @@ import tensorflow as tf
 from rebar import noise, registry
 from rebar.core import categorical
 from rebar.hparams import HParams
-from rebar.models import categorical_vae
 from rebar.models.categorical_vae import CategoricalVAE
+from rebar.testing.problems import N_CATEGORIES, N_INPUT, N_LATENTS, randomize
 from rebar.types import Rollout
-from tests.conformance.cases import N_INPUT, randomize, tensor
-
-N_LATENTS, N_CATEGORIES = 2, 3
-HIDDEN = (4, 3)
-SEED = 6
-"""Of the weights: with it no tensor has next to no gradient."""
+from tests.conformance.cases import tensor
 
 
-def model(monkeypatch, prior="learned", seed=SEED):
+def model(prior="learned"):
     """A CategoricalVAE with narrow layers and random weights, in the dtype of Keras' policy."""
-    monkeypatch.setattr(categorical_vae, "HIDDEN", HIDDEN)
-    vae = CategoricalVAE(N_CATEGORIES, N_LATENTS, np.linspace(0.2, 0.7, N_INPUT), prior)
-    randomize(vae.trainable_variables, seed, 1.0)
+    mean = np.linspace(0.2, 0.7, N_INPUT)
+    vae = CategoricalVAE(N_CATEGORIES, N_LATENTS, mean, prior, hidden=(4, 3))
+    randomize(vae.trainable_variables, 6, 1.0)
     return vae
 
 

@@ -9,12 +9,10 @@ import pytest
 import tensorflow as tf
 
 from rebar import registry
-from rebar.estimators.base import hard_rollout
 from rebar.factory import make_model
 from rebar.hparams import HParams
 from tests.conformance import categories
 from tests.conformance.cases import (
-    FAMILIES,
     N_INPUT,
     draw,
     images,
@@ -37,21 +35,6 @@ def assert_finite(estimate):
     for values in tf.nest.flatten(estimate._asdict()):
         assert np.all(np.isfinite(values))
         assert np.all(np.isfinite(np.square(values)))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", NAMES)
-def test_logits_of_ten_thousand(name, family):
-    model = tiny_model(2, family)
-    for v in model.trainable_variables:
-        v.assign(1e4 * v)
-    estimator = registered(name, model)
-    n_samples = samples_of(name)
-    x = tf.constant(images(BATCH), tf.float32)
-    noise = draw(estimator, model, noise_keys(5, 0), n_samples, BATCH)
-    logits = np.abs(np.concatenate(hard_rollout(model, x, noise).logits))
-    assert logits.max() > 1e4
-    assert_finite(estimate(estimator, model, images(BATCH), n_samples))
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e3])
@@ -88,8 +71,8 @@ def test_a_single_image(name):
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e3])
 @pytest.mark.parametrize("name", registry.names("categorical"))
-def test_categorical(name, temperature, monkeypatch):
-    model = categories.model(monkeypatch)
+def test_categorical(name, temperature):
+    model = categories.model()
     for scale in (1, 30):
         for v in model.trainable_variables:
             v.assign(scale * v)

@@ -10,9 +10,9 @@ from rebar.errors import RebarError
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.local_disarm import LocalDisARM
 from rebar.noise import Noise
+from rebar.testing import comparison
 from rebar.training.learner import Learner
 from rebar.training.moments import OF_PART
-from tests.conformance import monte_carlo
 from tests.conformance.cases import (
     FAMILIES,
     draw,
@@ -30,32 +30,6 @@ from tests.conformance.cases import (
 __all__ = ["float64"]
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-# Compiled.
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "family"),
-    [
-        ("SBN", {"multi_sample": True}, "2017"),
-        ("SBNNVIL", {"multi_sample": True}, "unconditional"),
-        ("SBNVIMCO", {}, "multilayer"),
-        ("SBNLocalDisARM", {"symmetrized": True, "continuation": "independent"}, "multilayer"),
-        ("SBNLocalDisARM", {"symmetrized": False}, "unconditional"),
-    ],
-)
-def test_jit_gives_what_eager_gives(name, settings, family):
-    model = tiny_model(2, family)
-    estimator = follower(name, model, 4, **settings)
-    noise = draw(estimator, model, noise_keys(5, 0), 4, 5, tf.float64)
-    compiled = tf.function(estimator.estimate, jit_compile=True, autograph=False)
-    pairs = zip(
-        tf.nest.flatten(estimator.estimate(model, tensor(images(5)), noise)._asdict()),
-        tf.nest.flatten(compiled(model, tensor(images(5)), noise)._asdict()),
-        strict=True,
-    )
-    for eager, jit in pairs:
-        np.testing.assert_allclose(eager, jit, rtol=0, atol=1e-12 * max(1, np.max(np.abs(eager))))
 
 
 # One sample: the bound is the ELBO.
@@ -126,11 +100,15 @@ def test_one_pair_is_disarm(family, continuation, symmetrized):
 def test_the_symmetrized_form_varies_less(family, n_layer, continuation):
     """The squared errors of the two on the same noise, in every tensor."""
     model = tiny_model(n_layer, family)
-    gradients = enumeration.bound_and_gradient(model, images(monte_carlo.IMAGES), 2).gradients
+    gradients = enumeration.bound_and_gradient(model, images(comparison.IMAGES), 2).gradients
     squares = [
         np.square(
-            monte_carlo.estimates(
-                LocalDisARM(symmetrized=symmetrized, continuation=continuation), model, 4
+            comparison.estimates(
+                LocalDisARM(symmetrized=symmetrized, continuation=continuation),
+                model,
+                images(comparison.IMAGES),
+                4,
+                comparison.BATCHES,
             )
             - flat(gradients)
         )

@@ -14,8 +14,8 @@ __all__ = ["float64"]
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def models(monkeypatch):
-    yield categories.model(monkeypatch)
+def models():
+    yield categories.model()
     for family in FAMILIES:
         yield tiny_model(2, family)
 
@@ -24,16 +24,16 @@ def models(monkeypatch):
 def test_parts_add_up(monkeypatch, rows):
     monkeypatch.setattr(enumeration, "ROWS", rows)
     x = tensor(images(3))
-    for model in models(monkeypatch):
+    for model in models():
         elbo, gradients = tf.function(enumeration.elbo_and_gradient)(model, x)
         truth = enumeration.bound_and_gradient(model, x, 1)
         np.testing.assert_allclose(elbo, truth.value, rtol=1e-12)
         np.testing.assert_allclose(flat(gradients), flat(truth.gradients), atol=1e-12)
 
 
-def test_states(monkeypatch):
+def test_states():
     assert enumeration.count(tiny_model(3)) == 2**6
-    model = categories.model(monkeypatch)
+    model = categories.model()
     (codes,) = enumeration.states_of(model)
     assert codes.shape == (9, 2, 3)
     assert enumeration.count(model) == 9

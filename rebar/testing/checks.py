@@ -1,0 +1,105 @@
+"""The checks of an estimator: which properties, for which problems and settings."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from rebar.testing import means, properties
+from rebar.testing.comparison import Comparison
+from rebar.testing.problems import LARGE, Problem
+from rebar.testing.subject import Subject
+
+
+class Check(NamedTuple):
+    """A property to be checked.
+
+    Attributes:
+      name: the property and the problem.
+      kind: name of the property, for selection.
+      run: the check; it returns a detail for the report or a `Comparison`, or raises `Failure`.
+      statistical: it compares means of random draws.
+    """
+
+    name: str
+    kind: str
+    run: Callable[[], str | Comparison | None]
+    statistical: bool = False
+
+
+def plan(subject: Subject, times: float = 1, seed: int = 0) -> list[Check]:
+    """Return all checks of an estimator.
+
+    Args:
+      subject: the estimator.
+      times: factor of the number of draws.
+      seed: seed of the draws.
+    """
+    return [*_exact_checks(subject), *_comparisons(subject, times, seed)]
+
+
+def _exact_checks(subject) -> Iterator[Check]:
+    """Checks without statistics."""
+    for i, settings in enumerate(subject.settings):
+        by_layers = _rotated(subject.problems, i)
+        deep = by_layers[min(1, len(by_layers) - 1)]
+        families = {p.family: p._replace(n_layer=deep.n_layer) for p in subject.problems}
+        checks: list[tuple[str, Callable, list]] = [
+            ("structure", properties.structure, by_layers),
+            ("evaluations", properties.evaluations, by_layers),
+            ("saturated logits", properties.saturated, list(families.values())),
+            ("rows", properties.rows, list(families.values())),
+            ("compiled", properties.compiled, [deep]),
+            ("restored", properties.restored, [deep]),
+            ("generator", properties.generator, [deep]),
+        ]
+        if i:
+            checks = [c for c in checks if c[0] in ("evaluations", "compiled", "generator")]
+            checks += [("rows", properties.rows, [deep])]
+        if subject.couples_rows(settings):
+            checks = [c for c in checks if c[0] != "rows"]
+        if subject.learns(settings):
+            checks += [("control gradients", properties.control_gradients, by_layers)]
+        for kind, run, problems in checks:
+            for problem in problems:
+                name = f"{kind}: {problem}{_named(settings)}"
+                yield Check(name, kind, partial(run, subject, problem, settings))
+
+
+def _comparisons(subject, times, seed) -> Iterator[Check]:
+    """Comparisons of means with enumeration."""
+
+    def check(problem, settings, text="", **options):
+        name = f"unbiased: {problem}{_named(settings)}{text}"
+        run = partial(means.unbiased, subject, problem, settings, times=times, seed=seed, **options)
+        return Check(name, "unbiased", run, statistical=True)
+
+    for i, settings in enumerate(subject.settings):
+        by_layers = _rotated(subject.problems, i)
+        for problem in by_layers if i else subject.problems:
+            yield check(problem, settings)
+        if not i:
+            yield check(by_layers[0], settings, ", more samples", more=1)
+        if subject.couples_rows(settings):
+            yield check(by_layers[0], settings, ", few rows", few_rows=True)
+        if not subject.learns(settings):
+            continue
+        for problem in by_layers[i % 2 : i % 2 + 1] if i else by_layers[:2]:
+            if not i:
+                yield check(problem, settings, ", initial control variates", control=0.0)
+            yield check(problem, settings, ", large control variates", control=LARGE)
+            yield check(problem, settings, ", trained control variates", trained=True)
+            name = f"efficiency: {problem}{_named(settings)}"
+            run = partial(means.efficiency, subject, problem, settings, seed=seed)
+            yield Check(name, "efficiency", run, statistical=True)
+
+
+def _rotated(problems, start) -> list[Problem]:
+    """One problem per number of layers, of different families."""
+    by_layers: dict[int, list] = {}
+    for problem in problems:
+        by_layers.setdefault(problem.n_layer, []).append(problem)
+    return [p[(start + i) % len(p)] for i, p in enumerate(by_layers.values())]
+
+
+def _named(settings: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={value}" for name, value in settings.items())

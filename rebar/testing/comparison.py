@@ -1,0 +1,183 @@
+"""Is an estimator unbiased? The mean of many estimates against the sum over all latent states.
+
+An estimate is the mean over the rows of a batch, so with every image tiled a batch is a Monte
+Carlo sample. The means of `batches` such estimates give the mean and its standard error for each
+component of the gradient, and Student's t the largest deviation to expect.
+
+    draws             batches * ROWS = 360,000 rows; 3,600,000 with thorough=True
+    false-fail rate   FALSE_FAIL_RATE per estimator, shared by Bonferroni over its comparisons and
+                      their components, so that 100 estimators have 1e-6
+    detectable bias   (critical value + 3) standard errors in one component, which are missed with
+                      probability .001, as a fraction of the norm of the gradient with respect to
+                      the same weight tensor; a comparison in which it is LARGEST_UNSEEN_BIAS or
+                      more fails, since it could not have found anything
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rebar.core import enumeration, gradients
+from rebar.estimators.base import Estimator, checked_estimate
+from rebar.noise import Noise
+from rebar.testing.problems import draw, flat, images, noise_keys
+from rebar.types import Model
+
+BATCHES = 200
+IMAGES, ROWS = 3, 1800
+FEW_IMAGES, REPETITIONS = 2, 250
+FALSE_FAIL_RATE = 1e-8
+COMPARISONS = 64
+"""Maximum number of comparisons per estimator that share the false-fail rate."""
+LARGEST_UNSEEN_BIAS = 0.25
+
+
+class Comparison(NamedTuple):
+    """Deviation of the mean of many estimates from the exact gradient.
+
+    Attributes:
+      rows: number of rows (samples of single images).
+      z: largest deviation, in standard errors.
+      critical: above this value of z the estimator is biased.
+      detectable: smallest detectable bias, see the module; of the worst weight tensor.
+      worst: name of the weight tensor where z is largest.
+      bias: norm of the deviation over the norm of the exact gradient.
+    """
+
+    rows: int
+    z: float
+    critical: float
+    detectable: float
+    worst: str
+    bias: float
+
+    @property
+    def biased(self) -> bool:
+        """Whether z is above the critical value."""
+        return bool(self.z > self.critical)
+
+
+def compare(
+    estimator: Estimator,
+    model: Model,
+    n_samples: int = 1,
+    *,
+    few_rows: bool = False,
+    times: float = 1,
+    seed: int = 0,
+) -> Comparison:
+    """Compare the mean of estimates with the exact gradient of the objective.
+
+    Args:
+      estimator: set up for the model.
+      model: in float64, with at most 4096 states.
+      n_samples: samples per example of the noise.
+      few_rows: batches of FEW_IMAGES images, whose rows the estimator may couple, instead of many
+        copies of IMAGES images. A control variate that is fitted to its own batch has a bias of
+        order 1 / rows, which a large batch hides.
+      times: factor of the number of batches.
+      seed: seed of the noise.
+
+    Raises:
+      RebarError: an invalid estimate, or too many states.
+    """
+    batches = max(2, round(times * BATCHES))
+    x = images(FEW_IMAGES if few_rows else IMAGES)
+    exact = exact_gradient(estimator, model, x, n_samples)
+    values = estimates(estimator, model, x, n_samples, batches, seed, few_rows)
+    rows = batches * (REPETITIONS * len(x) * n_samples if few_rows else _tiles(n_samples) * IMAGES)
+    return summarize(values, exact, gradients.variable_names(model.trainable_variables), rows)
+
+
+def exact_gradient(estimator: Estimator, model: Model, x: np.ndarray, n_samples: int) -> list:
+    """Return the exact gradient of what an estimator follows with n_samples of noise."""
+    if estimator.objective == "bound":
+        chains = n_samples // estimator.samples_per_chain
+        return enumeration.bound_and_gradient(model, x, chains).gradients
+    return enumeration.elbo_and_gradient(model, x).gradients
+
+
+def _tiles(n_samples: int) -> int:
+    return ROWS // n_samples // IMAGES
+
+
+def estimates(
+    estimator: Estimator,
+    model: Model,
+    x: np.ndarray,
+    n_samples: int,
+    batches: int,
+    seed: int = 0,
+    few_rows: bool = False,
+) -> np.ndarray:
+    """Return the means [batches, P] of estimates at x [B, D]; see `compare`."""
+    keys = tf.constant(np.stack([noise_keys(seed, i) for i in range(batches)]))
+    copies = 1 if few_rows else _tiles(n_samples)
+    inputs = tf.constant(np.tile(x, [copies, 1]), model.compute_dtype)
+
+    def estimate(noise):
+        return _flat(checked_estimate(estimator, model, inputs, noise).gradients)
+
+    def one(keys):
+        return estimate(draw(estimator, model, keys, n_samples, len(inputs), inputs.dtype))
+
+    def mean_of_many(keys):
+        batch = REPETITIONS * len(inputs)
+        noise = draw(estimator, model, keys, n_samples, batch, inputs.dtype)
+        parts = tf.nest.map_structure(
+            lambda u: _by_repetition(u, n_samples), (noise.uniforms, noise.branches)
+        )
+        indices = tf.range(REPETITIONS)
+
+        def repetition(i):
+            uniforms, branches = tf.nest.map_structure(lambda u: u[i], parts)
+            key = tf.random.experimental.stateless_fold_in(noise.key, i)
+            return estimate(Noise(uniforms, n_samples, branches, key))
+
+        values = tf.map_fn(repetition, indices, fn_output_signature=inputs.dtype)
+        return tf.reduce_mean(values, axis=0)
+
+    @tf.function(autograph=False, jit_compile=few_rows)
+    def batch_mean(keys):
+        return mean_of_many(keys) if few_rows else one(keys)
+
+    return np.stack([batch_mean(key) for key in keys])
+
+
+def _by_repetition(u: tf.Tensor, n_samples: int) -> tf.Tensor:
+    """[S * R * B, H] -> [R, S * B, H]."""
+    width = u.shape[1]
+    parts = tf.reshape(u, [n_samples, REPETITIONS, -1, width])
+    return tf.reshape(tf.transpose(parts, [1, 0, 2, 3]), [REPETITIONS, -1, width])
+
+
+def _flat(values) -> tf.Tensor:
+    return tf.concat([tf.reshape(v, [-1]) for v in values], axis=0)
+
+
+def summarize(values: np.ndarray, exact: list, names: list[str], rows: int) -> Comparison:
+    """Return the comparison of estimates [batches, P] with exact gradients by tensor."""
+    from scipy import stats
+
+    batches, truth = len(values), flat(exact)
+    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(batches)
+    # Rounding, where a component has no variance.
+    error = np.maximum(error, 1e-12 * np.linalg.norm(truth))
+    rate = FALSE_FAIL_RATE / COMPARISONS / len(truth)
+    critical = stats.t.isf(rate / 2, batches - 1)
+    deviation = np.abs(mean - truth)
+    z = np.where(np.isfinite(mean), deviation / error, np.inf)
+    owner = np.repeat(np.arange(len(names)), [np.size(g) for g in exact])
+    detectable = [
+        (critical + 3) * np.max(error[owner == i]) / np.linalg.norm(truth[owner == i])
+        for i in range(len(names))
+    ]
+    return Comparison(
+        rows,
+        float(np.max(z)),
+        float(critical),
+        float(np.max(detectable)),
+        names[owner[np.argmax(z)]],
+        float(np.linalg.norm(deviation) / np.linalg.norm(truth)),
+    )

@@ -1,0 +1,107 @@
+"""The estimator to be checked: how it is built, and for which problems."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from rebar import registry
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
+from rebar.hparams import HParams
+from rebar.testing.problems import BINARY, CATEGORICAL, SMALL, Problem, perturb
+from rebar.types import Model
+
+
+class Subject(NamedTuple):
+    """An estimator to be checked.
+
+    Attributes:
+      name: name in the report.
+      entry: its limits, see `registry.Entry`.
+      build: constructor arguments -> estimator.
+      settings: `Estimator.verified` of its class.
+    """
+
+    name: str
+    entry: registry.Entry
+    build: Callable[..., Estimator]
+    settings: tuple[Mapping[str, Any], ...]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Problems with its kind of latent variables."""
+        return BINARY if self.entry.latents == "binary" else CATEGORICAL
+
+    def couples_rows(self, settings: Mapping[str, Any]) -> bool:
+        """Return `Estimator.couples_rows` with some settings."""
+        return self.build(**settings).couples_rows
+
+    def learns(self, settings: Mapping[str, Any]) -> bool:
+        """Return whether there are learned parts that are not those of tracked estimators."""
+        learned = self.set_up(self.problems[0].model(), **settings).trainable_variables
+        return bool(learned) and not self.entry.tracks
+
+    def set_up(self, model: Model, control: float = SMALL, **settings: Any) -> Estimator:
+        """Return the estimator for a model.
+
+        Args:
+          model: see `rebar.types.Model`.
+          control: size of the deviation of all learned weights from their initial values, see
+            `problems.perturb`.
+          **settings: constructor arguments.
+        """
+        estimator = self.build(**settings)
+        estimator.setup(model, 2)
+        perturb(estimator.trainable_variables, 2, control)
+        return estimator
+
+    def n_samples(self, estimator: Estimator, least: int = 1) -> int:
+        """Return the smallest number of samples, with chains for `least` samples of the bound."""
+        return self.entry.n_samples(least * estimator.samples_per_chain)
+
+
+def subject(estimator: str | type[Estimator], **limits: Any) -> Subject:
+    """Return the subject of a registered name or an `Estimator` subclass.
+
+    Args:
+      estimator: name of a model, or a class.
+      **limits: attributes of `registry.Entry` for a class, such as min_samples=2.
+
+    Raises:
+      RebarError: an unknown name, or something else.
+    """
+    if isinstance(estimator, str):
+        entry, target = registry.entry(estimator), registry.target(estimator)
+        if entry.tracks:
+            entry = dataclasses.replace(entry, min_samples=2)
+            return Subject(estimator, entry, _from_hparams(estimator, entry), _tracked(entry))
+        if not isinstance(target, type):
+            return Subject(estimator, entry, _from_hparams(estimator, entry), ({},))
+        return Subject(estimator, entry, target, tuple(target.verified))
+    if isinstance(estimator, type) and issubclass(estimator, Estimator):
+        entry = registry.Entry(estimator, estimator.__name__, **limits)
+        return Subject(estimator.__name__, entry, estimator, tuple(estimator.verified))
+    raise RebarError(
+        f"estimator={estimator!r}: must be the name of a model or a subclass of rebar.Estimator; "
+        "pass e.g. 'SBNDisARM'"
+    )
+
+
+def _from_hparams(name, entry):
+    """Build from hyperparameters: trackers, and functions that were registered."""
+
+    def build(**settings):
+        hparams = HParams(model=name, n_samples=entry.n_samples(2), **settings)
+        return registry.make_estimator(name, hparams)
+
+    return build
+
+
+def _tracked(entry):
+    """A biased and an unbiased estimator side by side, following the latter, then the former."""
+    labels = registry.labels(entry.latents)
+    classes = {label: registry.target(name) for label, name in labels.items()}
+    unbiased = next(n for n, c in classes.items() if c.unbiased and not c.couples_rows)
+    biased = next(n for n, c in classes.items() if not c.unbiased)
+    track = (biased, unbiased)
+    return {"track": track, "follow": unbiased}, {"track": track, "follow": biased}
