@@ -59,8 +59,8 @@ def draw(comparison: Comparison, names: Sequence[str], x: str = "steps") -> Any:
         x = "steps"
     n_columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     n_rows = math.ceil(len(panels) / n_columns)
-    found = styles.styles([line.label for line in comparison.lines])
-    looks = dict(zip(comparison.lines, found, strict=True))
+    chosen = styles.styles([line.label for line in comparison.lines])
+    looks = dict(zip(comparison.lines, chosen, strict=True))
     with matplotlib.rc_context(styles.RC):
         width = max(4.1 * n_columns, 5.5)
         figure = Figure(figsize=(width, 2.9 * n_rows + 1.1), layout="constrained")

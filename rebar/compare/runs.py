@@ -71,8 +71,8 @@ class Run:
     @property
     def environment(self) -> str:
         """Variables and library settings that change numbers."""
-        known = sorted(self.about.get("environment", {}).items())
-        return ", ".join(map("=".join, known)) or "default"
+        variables = sorted(self.about.get("environment", {}).items())
+        return ", ".join(map("=".join, variables)) or "default"
 
     @functools.cached_property
     def settings(self) -> dict[str, str]:
@@ -104,8 +104,8 @@ class Run:
         Recorded, or derived for output of the 2017 script.
         """
         derived = self.origin == "2017" and self.hparams
-        known = _facts(self.hparams) if derived else self.about.get("estimators", {})
-        return {name: known.get(label, {}).get(name) for name in ("unbiased", "evaluations")}
+        table = _facts(self.hparams) if derived else self.about.get("estimators", {})
+        return {name: table.get(label, {}).get(name) for name in ("unbiased", "evaluations")}
 
     def series(self, quantity: str, label: str | None = None) -> pd.Series:
         """A quantity of an estimator (by default that which trains) by step; NaN: non-finite."""
@@ -138,11 +138,11 @@ def make_run(
     not what a run logs.
     """
     names = {field.name for field in dataclasses.fields(HParams)}
-    known = HParams(**{n: v for n, v in hparams.items() if n in names}) if hparams else None
+    checked = HParams(**{n: v for n, v in hparams.items() if n in names}) if hparams else None
     tracked = any(isinstance(record.get("log_variance"), Mapping) for record in records)
     label = path
-    if known:
-        label = known.follow if tracked else known.entry.label
+    if checked:
+        label = checked.follow if tracked else checked.entry.label
     rows = [row for record in records for row in _rows(record, label)]
     values = pd.DataFrame(rows, columns=_COLUMNS).astype({"value": float})
     values = values.drop_duplicates(_COLUMNS[:3], keep="last").sort_values("step", kind="stable")
@@ -151,7 +151,7 @@ def make_run(
     values.loc[logs, "quantity"] = values.quantity[logs].str.removeprefix("log_")
     # Numbers from here on have no finite square.
     values["value"] = values.value.where(values.value.abs() < 1e150)
-    run = Run(path, origin, known, {**about}, label, tracked, values)
+    run = Run(path, origin, checked, {**about}, label, tracked, values)
     # Invalid types are reported here, not when they are used.
     _ = run.settings, run.planned, [{**facts} for facts in about.get("estimators", {}).values()]
     return run

@@ -143,14 +143,14 @@ def restore(
     if saved is None:
         return None
     metadata = {name: saved.metadata.get(name, "(none)") for name in expected}
-    found = differences(metadata, json.loads(json.dumps(expected)))
+    changes = differences(metadata, json.loads(json.dumps(expected)))
     reason, fix = "is of another run", "Give the old values"
-    if not found:
-        found = differences(_shapes(saved.variables), _shapes(variables))
+    if not changes:
+        changes = differences(_shapes(saved.variables), _shapes(variables))
         reason, fix = "does not fit the variables of this program", "Use the old version of rebar"
-    if found:
+    if changes:
         raise RebarError(
-            f"{saved.path} {reason}: {'; '.join(found)}. {fix} to resume that run, or another "
+            f"{saved.path} {reason}: {'; '.join(changes)}. {fix} to resume that run, or another "
             "--working_dir to start a new one"
         )
     for name, variable in variables.items():

@@ -1,8 +1,5 @@
 """The draw command: the picture of a run, exit status and messages."""
 
-import subprocess
-import sys
-
 import pytest
 
 from rebar.cli import draw
@@ -68,17 +65,3 @@ def test_mistakes(capsys, arguments, message):
     assert err.startswith("error: ")
     assert message in err
     assert "Traceback" not in err
-
-
-def test_as_a_program(tmp_path, monkeypatch):
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    command = [sys.executable, "-m", "rebar.cli.draw"]
-    found = subprocess.run([*command, "--help"], capture_output=True, text=True)
-    assert found.returncode == 0
-    assert "RUN_FOLDER" in found.stdout
-    assert found.stderr == ""
-    found = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
-    assert found.returncode == 2
-    assert found.stdout == ""
-    assert found.stderr.startswith("error: no checkpoint in ")
-    assert found.stderr.count("\n") == 1

@@ -91,11 +91,8 @@ def check_agreement(folder, text, steps=STEPS):
 @pytest.mark.parametrize(
     "hparams",
     [
-        "task=digits,model=SBN",
         "task=digits,model=SBNNVIL",
-        "task=digits,model=SBNSimpleMuProp",
         "task=digits,model=SBNMuProp",
-        "task=digits,model=SBNRebar",
         "task=digits,model=SBNDynamicRebar",
         "task=digits,model=SBNGumbel",
         "task=digits,model=SBNTrackGradVariances,follow=NVIL,track=[MuProp,NVIL,REBAR]",
@@ -167,37 +164,24 @@ def test_stopped_and_started_again(run, tmp_path, capsys):
 
 def test_the_variance_of_the_estimators_alone(run, tmp_path, capsys):
     """A line and a record for each; a run that did not measure goes on as one that does."""
-    for hparams, labels in (
-        ("model=SBNTrackGradVariances,track=[NVIL,DisARM],follow=DisARM", ["DisARM", "NVIL"]),
-        ("model=SBN", ["REINFORCE"]),
-    ):
+    tracked = "model=SBNTrackGradVariances,track=[NVIL,DisARM],follow=DisARM"
+    for model, labels in ((tracked, ["DisARM", "NVIL"]), ("model=SBN", ["REINFORCE"])):
         flags = [f"--working_dir={tmp_path / labels[0]}"]
-        hparams = f"task=digits,n_hidden=4,n_layer=2,{hparams}"
-        assert run(hparams, *flags) == 0
-        assert "\nVariance" not in capsys.readouterr().out
-        flags += ["--epochs=2", "--variance_freq=1", "--variance_draws=5"]
-        assert run(hparams, *flags) == 0
+        hparams = f"task=digits,n_hidden=4,n_layer=2,{model}"
+        if model == tracked:
+            assert run(hparams, *flags, "--training_steps=9") == 0
+            assert "\nVariance" not in capsys.readouterr().out
+        assert run(hparams, *flags, "--variance_freq=1", "--variance_draws=5") == 0
         out = capsys.readouterr().out
-        assert re.findall(r"^Variance 110 (\w+): total \d", out, re.MULTILINE) == labels
+        assert re.findall(r"^Variance 55 (\w+): total \d", out, re.MULTILINE) == labels
         (folder,) = (tmp_path / labels[0]).iterdir()
-        record = json.loads((folder / "metrics.jsonl").read_text().splitlines()[1])
+        record = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
         assert sorted(record["estimator_variance"]) == labels
         assert record["variance_draws"] == 5
         calls = {"DisARM": 3 * 24, "NVIL": 24, "REINFORCE": 24}
         for label, parts in record["estimator_variance"].items():
             assert {"total", "q", "q_0", "q_1", "p"} < set(parts)
             assert parts["evaluations"] == calls[label]
-
-
-def test_seeds_have_folders_and_numbers_of_their_own(run, tmp_path, capsys):
-    texts = []
-    for seed in (0, 1):
-        flags = [f"--seed={seed}", "--training_steps=5"]
-        assert run("model=SBNNVIL,task=digits,n_hidden=4", *flags) == 0
-        texts.append(parse_log(capsys.readouterr().out)[0]["values"])
-    assert texts[0] != texts[1]
-    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
-    assert ["-s0-" in names[0], "-s1-" in names[1]] == [True, True]
 
 
 def test_compiled_by_choice_of_the_estimator_or_of_the_user(
@@ -267,7 +251,14 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 def test_nothing_but_lines_in_a_redirected_log(tmp_path):
-    """No progress bar, no start-up lines of TensorFlow's, with its own log level not set."""
+    """No progress bar, no start-up lines of TensorFlow's; without matplotlib if nothing is drawn.
+
+    Keras imports it for itself where it finds it; the train command must not.
+    """
+    code = (
+        "import runpy, sys; sys.modules['matplotlib'] = None; sys.argv[0] = 'rebar_train.py'; "
+        f"runpy.run_path({str(ROOT / 'rebar_train.py')!r}, run_name='__main__')"
+    )
     arguments = [
         "--hparams=model=SBNNVIL,task=digits,n_hidden=4",
         "--epochs=2",
@@ -277,7 +268,7 @@ def test_nothing_but_lines_in_a_redirected_log(tmp_path):
     ]
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "rebar_train.py"), *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

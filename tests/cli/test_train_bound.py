@@ -13,9 +13,7 @@ __all__ = ["run"]
     ("hparams", "followed", "after_bound"),
     [
         ("model=SBNVIMCO,n_samples=3", "3 samples", []),
-        ("model=SBNLocalDisARM,n_samples=4,continuation=independent", "2 samples", []),
         ("model=SBNLocalDisARM,n_samples=2,symmetrized=false", "1 sample", []),
-        ("model=SBNNVIL,n_samples=2,multi_sample=true", "2 samples", []),
         ("model=SBN,n_samples=2,multi_sample=true", "2 samples", ["signal_rms"]),
     ],
 )

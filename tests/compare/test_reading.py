@@ -72,7 +72,10 @@ BROKEN = {
             ("estimators", {"DisARM": 3}),
         ]
     },
-    **{f"hparams {changes}": {"hparams": changes} for changes in ({"n_layer": "two"}, {"task": 3})},
+    **{
+        f"hparams {changes}": {"hparams": changes}
+        for changes in ({"n_layer": "two"}, {"task": 3}, {"model": "Own"})
+    },
 }
 
 
