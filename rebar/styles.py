@@ -1,8 +1,9 @@
-"""Color and marker of each estimator, and matplotlib settings, shared by all figures."""
+"""Color and marker of each estimator, matplotlib settings and files, shared by all figures."""
 
+import io
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RC = {
     "font.size": 9,
@@ -75,3 +76,14 @@ def styles(labels: Sequence[str]) -> list[Style]:
         choices = [Style(color, other) for other in markers]
         result.append(next((style for style in choices if style not in result), choices[0]))
     return result
+
+
+def render(figure: Any, suffix: str, dpi: int = 200) -> bytes:
+    """The content of a figure's file: "png" or "pdf"."""
+    import matplotlib
+
+    content = io.BytesIO()
+    metadata = {"CreationDate": None} if suffix == "pdf" else None
+    with matplotlib.rc_context(RC):
+        figure.savefig(content, format=suffix, dpi=dpi, metadata=metadata)
+    return content.getvalue()

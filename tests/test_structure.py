@@ -68,7 +68,7 @@ MAY_IMPORT = {
     ],
     "cli": [
         *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
-        *("runs", "sweep", "testing"),
+        *("runs", "styles", "sweep", "testing"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

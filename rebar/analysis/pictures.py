@@ -8,7 +8,6 @@ A picture has one or more panels, a panel is a grid of grayscale images [h, w] i
 """
 
 import gc
-import io
 import math
 import os
 from pathlib import Path
@@ -18,7 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from rebar import noise
+from rebar import noise, styles
 from rebar.errors import RebarError
 from rebar.runs.files import write_file
 from rebar.types import capability
@@ -28,7 +27,6 @@ _HEIGHT, _ROW = 5.0, 0.6
 """Minimum height of a grid and of one of its rows, in inches."""
 _INK = matplotlib.colormaps["gray_r"].with_extremes(bad="#c8d4e4")
 """Colors of the values of a mosaic; NaN is the frame."""
-_DPI = 120
 _SAMPLES, _PAIRS = 0, 1
 """Positions in the noise stream "analysis"."""
 
@@ -186,22 +184,13 @@ def suffix(path: str | os.PathLike) -> str:
     return ending
 
 
-def rendered(drawing: Figure, suffix: str = ".png") -> bytes:
-    """The content of a figure's file."""
-    content = io.BytesIO()
-    drawing.savefig(content, format=suffix[1:], dpi=_DPI)
-    return content.getvalue()
-
-
 def save(drawing: Figure, path: str | os.PathLike) -> None:
     """Write a figure atomically, as PNG or PDF.
 
     Raises:
       RebarError: an unsupported suffix, or the file cannot be written.
     """
-    content = io.BytesIO()
-    drawing.savefig(content, format=suffix(path)[1:], dpi=_DPI)
-    write_file(path, content.getvalue())
+    write_file(path, styles.render(drawing, suffix(path)[1:], dpi=120))
 
 
 def draw(trained, data, path: str | os.PathLike, seed: int = 0) -> dict[str, np.ndarray]:

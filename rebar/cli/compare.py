@@ -52,6 +52,7 @@ def _compare(values, arguments) -> None:
     if not values.output:
         raise RebarError("give the folder to write to, e.g. --output=comparison")
     import_plugins(values.plugins)
+    from rebar import styles
     from rebar.compare import figures, groups, reading, runs, tables
 
     logs, problems = reading.read(arguments)
@@ -66,7 +67,7 @@ def _compare(values, arguments) -> None:
         if figure is not None:
             drawn.append(comparison.slug)
             for suffix in ("png", "pdf"):
-                content = figures.render(figure, suffix)
+                content = styles.render(figure, suffix)
                 write_file(output / f"{comparison.slug}.{suffix}", content)
     if not drawn:
         choices = ", ".join(runs.frame(logs).quantity.unique())

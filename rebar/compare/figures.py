@@ -4,7 +4,6 @@ Variances are averaged over seeds before the logarithm. matplotlib is imported w
 made, and never through pyplot: no display is needed.
 """
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -172,14 +171,3 @@ def _legend(figure, comparison, width):
         **{"loc": "outside lower center", "ncols": ncols, "frameon": False},
         **{"title": caption, "title_fontsize": 8},
     )
-
-
-def render(figure: Any, suffix: str) -> bytes:
-    """The content of a figure's file: "png" or "pdf"."""
-    import matplotlib
-
-    content = io.BytesIO()
-    metadata = {"CreationDate": None} if suffix == "pdf" else None
-    with matplotlib.rc_context(styles.RC):
-        figure.savefig(content, format=suffix, dpi=200, metadata=metadata)
-    return content.getvalue()

@@ -182,5 +182,5 @@ def test_a_panel_without_common_steps_is_empty(tmp_path):
 
 def test_files(runs):
     figure = drawn(runs)[1]
-    assert figures.render(figure, "png").startswith(b"\x89PNG")
-    assert figures.render(figure, "pdf").startswith(b"%PDF")
+    assert styles.render(figure, "png").startswith(b"\x89PNG")
+    assert styles.render(figure, "pdf").startswith(b"%PDF")
