@@ -1,0 +1,16 @@
+"""Catalog of planted faults. Each must be caught by a property, not by recorded numbers.
+
+A fault is a small patch and what must fail with it: a check of `rebar.testing` for a name or class,
+or a property test elsewhere. That these pass without the fault is tested where they belong; for
+classes that only exist here, the class without the fault is checked by `test_faults.py`.
+"""
+
+from tests.conformance.faults.baselines import BASELINES
+from tests.conformance.faults.declarations import DECLARATIONS
+from tests.conformance.faults.pairs import PAIRS
+from tests.conformance.faults.planting import Fault
+from tests.conformance.faults.relaxations import RELAXATIONS
+
+__all__ = ["FAULTS", "Fault"]
+
+FAULTS = [*BASELINES, *RELAXATIONS, *PAIRS, *DECLARATIONS]

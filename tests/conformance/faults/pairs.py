@@ -1,0 +1,114 @@
+"""Antithetic pairs, and the multi-sample bound."""
+
+import tensorflow as tf
+
+from rebar.core import bernoulli, bound_gradients, bounds, logit_gradients, samplers
+from rebar.estimators import antithetic
+from tests.conformance import test_exact
+from tests.conformance.faults.planting import TWO_LAYERS, Fault, Float64, biased, replace, times
+
+
+def chain(uniforms_of):
+    """Antithetic chains with `uniforms_of(u, layer, i)` in layer i, separated at `layer`."""
+
+    def make(true):
+        def antithetic(noise, layer, below):
+            def sample(i, logits):
+                u = uniforms_of(noise.uniforms, layer, i)
+                return bernoulli.hard_sample(logits, bernoulli.logistic(u))
+
+            return sample
+
+        return antithetic
+
+    return make
+
+
+def _without_log_q(true):
+    def at_fixed_samples(*arguments):
+        fixed = true(*arguments)
+        return fixed._replace(log_q=[tf.zeros_like(c) for c in fixed.log_q])
+
+    return at_fixed_samples
+
+
+PAIRS = [
+    *(
+        Fault(
+            f"the wrong sign of {name}",
+            replace(logit_gradients, kernel, times(-1)),
+            biased(name),
+        )
+        for name, kernel in (("SBNARM", "arm"), ("SBNDisARM", "disarm"))
+    ),
+    Fault(
+        "an antithetic chain with other lower layers",
+        replace(samplers, "antithetic", chain(lambda u, n, i: 1 - u[i] if i <= n else u[i])),
+        biased("SBNDisARM", TWO_LAYERS),
+    ),
+    Fault(
+        "an antithetic chain that goes on with the flipped noise",
+        replace(samplers, "antithetic", chain(lambda u, n, i: u[i] if i < n else 1 - u[n])),
+        biased("SBNDisARM", TWO_LAYERS),
+    ),
+    Fault(
+        "an antithetic chain that goes on with the noise of the pair",
+        replace(
+            samplers, "antithetic", chain(lambda u, n, i: 1 - u[i] if i == n else u[min(i, n)])
+        ),
+        biased("SBNARM", TWO_LAYERS),
+    ),
+    Fault(
+        "the value of the main chain in the place of the antithetic one",
+        replace(
+            antithetic,
+            "antithetic_objective",
+            lambda true: (
+                lambda model, x, noise, hard, layer: (
+                    tf.stop_gradient(hard.objective) / 2,
+                    true(model, x, noise, hard, layer)[1],
+                )
+            ),
+        ),
+        biased("SBNDisARM"),
+    ),
+    *(
+        Fault(
+            f"the explicit part of q dropped in {name}",
+            replace(bound_gradients, "at_fixed_samples", _without_log_q),
+            biased(name, only),
+        )
+        for name, only in (
+            ("SBNVIMCO", "unbiased: unconditional, 1 layer"),
+            ("SBNLocalDisARM", "unbiased: unconditional, 1 layer"),
+            ("SBNNVIL", "unbiased: multilayer, 1 layer, multi_sample=True"),
+        )
+    ),
+    Fault(
+        "the replacement of another chain",
+        replace(
+            logit_gradients,
+            "bound_with_one_replaced",
+            lambda true: lambda f, other: true(f, tf.roll(other, 1, axis=0)),
+        ),
+        biased("SBNLocalDisARM"),
+    ),
+    Fault(
+        "the members of a pair swapped in the signal",
+        replace(
+            logit_gradients,
+            "bound_with_one_replaced",
+            lambda true: lambda f, other: true(other, f),
+        ),
+        biased("SBNLocalDisARM"),
+    ),
+    Fault(
+        "the bound of a sum in the place of a mean",
+        replace(
+            bounds,
+            "multi_sample",
+            lambda true: lambda f: true(f) + tf.math.log(tf.cast(f.shape[0], f.dtype)),
+        ),
+        lambda: Float64(test_exact).test_the_bound_equals_numpy("unconditional"),
+    ),
+]
