@@ -64,8 +64,7 @@ class Trained(NamedTuple):
         """One row per epoch, as a pandas data frame; nested records have names like "a.b"."""
         import pandas as pd
 
-        records = MetricsFile(self.folder / "metrics.jsonl").read()
-        return pd.json_normalize(records)
+        return pd.json_normalize(MetricsFile(self.folder / "metrics.jsonl").read())
 
 
 def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:

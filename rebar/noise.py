@@ -123,11 +123,15 @@ def latents(
     key: Any, n_samples: int, batch: int, widths: Sequence[int], dtype: Any = tf.float32
 ) -> Noise:
     """Draw the noise of one estimate: uniforms [n_samples * batch, width] per layer."""
-    rows = n_samples * batch
+    layers = _layers(key, n_samples * batch, widths, dtype)
+    return Noise(tuple(layers), n_samples, key=fold_in(key, 1))
+
+
+def _layers(key, rows, widths, dtype):
+    """Uniforms [rows, width] per layer, from one draw."""
     flat = uniforms(key, [rows * sum(widths)], dtype)
-    parts = tf.split(flat, [rows * width for width in widths])
-    layers = tuple(tf.reshape(p, [rows, w]) for p, w in zip(parts, widths, strict=True))
-    return Noise(layers, n_samples, key=fold_in(key, 1))
+    parts = tf.split(flat, [rows * width for width in widths]) if widths else []
+    return [tf.reshape(part, [rows, width]) for part, width in zip(parts, widths, strict=True)]
 
 
 def further_key(noise: Noise, number: int) -> tf.Tensor:
@@ -163,11 +167,9 @@ def group_branches(tensors: Sequence[tf.Tensor], n_layer: int) -> tuple:
 
 def with_branches(noise: Noise, key: Any) -> Noise:
     """Add branches to the noise of the main chain, from a key of the stream "branches"."""
-    rows, dtype = noise.uniforms[0].shape[0], noise.uniforms[0].dtype
+    first = noise.uniforms[0]
     widths = branch_widths([u.shape[1] for u in noise.uniforms])
-    flat = uniforms(key, [rows * sum(widths)], dtype)
-    parts = tf.split(flat, [rows * width for width in widths]) if widths else []
-    tensors = [tf.reshape(p, [rows, w]) for p, w in zip(parts, widths, strict=True)]
+    tensors = _layers(key, first.shape[0], widths, first.dtype)
     return noise._replace(branches=group_branches(tensors, len(noise.uniforms)))
 
 

@@ -47,14 +47,9 @@ class SBN:
     model_name = "SBN"
 
     def __init__(self, hparams: HParams, mean_xs, eval_mode: bool = False, seed: int = 0):
-        if isinstance(hparams, str):
+        if not isinstance(hparams, HParams):
             hparams = HParams.parse(hparams)
         name = self.model_name
-        if not isinstance(hparams, HParams):
-            raise RebarError(
-                f"hparams={hparams!r}: must be rebar.HParams or a string; use e.g. "
-                f'rebar.{name}("n_layer=2", mean_xs)'
-            )
         is_default = hparams.model == HParams().model and "model" not in hparams.typed
         if hparams.model != name and not is_default:
             raise RebarError(

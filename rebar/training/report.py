@@ -48,12 +48,8 @@ class Report:
         ):
             values = {**run.hparams.applicable(), "seed": run.settings.seed}
             self._events.hparams(values, run.folder.name)
-            self.begin_epoch()
+            self._started = time.monotonic()
             yield
-
-    def begin_epoch(self) -> None:
-        """Start the timer."""
-        self._started = time.monotonic()
 
     def epoch(
         self, metrics: Mapping[str, float], variances: Mapping[str, float], last: bool
@@ -92,6 +88,7 @@ class Report:
         self.printer.end_epoch(record)
         self._events.scalars(step, scalars)
         self._events.images(step, images)
+        self._started = time.monotonic()
 
     @functools.cached_property
     def _measure(self):

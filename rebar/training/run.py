@@ -201,7 +201,6 @@ class Run:
         )
         if position == 0 and epoch in self.settings.keep_epochs:
             self._write(self.folder / "snapshots" / f"epoch-{epoch}")
-        self._report.begin_epoch()
 
     def _save(self):
         self._write(self.folder)
