@@ -17,10 +17,17 @@ from rebar.training.learner import Learner
 
 
 class Records(NamedTuple):
-    """Consecutive steps: the results of `Learner.step`, [steps] each."""
+    """The results of `Learner.step` in consecutive steps.
 
-    metrics: dict
-    variances: dict
+    Attributes:
+      metrics, variances: names of the columns, first those of metrics.
+      table: [steps, columns] float32.
+      wrong: [steps] integers.
+    """
+
+    metrics: tuple
+    variances: tuple
+    table: np.ndarray
     wrong: np.ndarray
 
 
@@ -107,13 +114,7 @@ class Blocks:
         table = run(
             self._data, index, uniforms, pixels, key, tf.constant(first), tf.constant(count)
         ).numpy()
-        *columns, wrong = table[:count].T
-        metrics, variances = self._names
-        return Records(
-            dict(zip(metrics, columns, strict=False)),
-            dict(zip(variances, columns[len(metrics) :], strict=True)),
-            wrong.astype(int),
-        )
+        return Records(*self._names, table[:count, :-1], table[:count, -1].astype(int))
 
     def _epoch_order(self, epoch):
         if self._order[0] != epoch:

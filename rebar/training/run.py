@@ -171,8 +171,8 @@ class Run:
 
     def _checked(self, step, block):
         """The records of a block as a table [steps, columns]; refuses non-finite numbers."""
-        columns = [*block.metrics.values(), *block.variances.values()]
-        finite = np.all(np.isfinite(columns[len(block.metrics) :]), axis=0) & (block.wrong < 0)
+        variances = block.table[:, len(block.metrics) :]
+        finite = np.all(np.isfinite(variances), axis=1) & (block.wrong < 0)
         if not np.all(finite):
             i = int(np.argmin(finite))
             what = "a running gradient variance"
@@ -184,8 +184,8 @@ class Run:
                 f"with the estimator {type(self.learner.estimator).__name__}; lower learning_rate "
                 f"or check the inputs. The last checkpoint is kept: {kept}"
             )
-        self._columns = (tuple(block.metrics), tuple(block.variances))
-        return np.stack(columns, axis=1)
+        self._columns = block.metrics, block.variances
+        return block.table
 
     def _finish_epoch(self, last):
         """Report the means of the epoch's minibatches; keep a checkpoint if it is due."""

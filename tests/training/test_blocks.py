@@ -63,8 +63,7 @@ def advance(runner, step, last, most=10**9):
 
 def table(taken):
     """Everything recorded, a row a step."""
-    parts = [np.stack([*t.metrics.values(), *t.variances.values(), t.wrong], axis=1) for t in taken]
-    return np.concatenate(parts)
+    return np.concatenate([np.column_stack([t.table, t.wrong]) for t in taken])
 
 
 def watch(train, steps, batch_size=4, n_samples=1, seed=0, n_units=(2, 4), dynamic=False):
@@ -127,15 +126,14 @@ def test_blocks_begin_at_the_same_steps_however_many_a_call_takes(short_blocks, 
 def test_records_are_those_of_the_steps_in_order(short_blocks):
     watcher = Watcher()
     taken = advance(Blocks(watcher, tiny.images(18), 4), 0, 10)
-    joined = {n: np.concatenate([t.metrics[n] for t in taken]) for n in taken[0].metrics}
+    joined = {name: tiny.column(taken, name) for name in taken[0].metrics}
     assert list(joined) == ["elbo", "image", "noise"]
     np.testing.assert_array_equal(joined["elbo"], [len(x) for x, *_ in watcher.seen])
     np.testing.assert_array_equal(joined["image"], [codes(x)[0] for x, *_ in watcher.seen])
     np.testing.assert_array_equal(joined["noise"], [u[0, 0] for _, u, _ in watcher.seen])
     wrong = np.concatenate([t.wrong for t in taken])
     np.testing.assert_array_equal(wrong, [codes(x)[0] for x, *_ in watcher.seen])
-    variances = np.concatenate([t.variances[""] for t in taken])
-    np.testing.assert_array_equal(variances, -joined["noise"])
+    np.testing.assert_array_equal(tiny.column(taken, ""), -joined["noise"])
 
 
 def test_a_call_stays_within_a_noise_block_and_within_the_full_minibatches(short_blocks):
@@ -216,7 +214,9 @@ def test_branches_reach_the_estimator_in_their_places():
         branches=noise.group_branches(list(map(tf.constant, uniforms[3:])), 3),
     )
     estimate = learner.estimator.estimate(learner.model, tf.constant(x), latents)
-    np.testing.assert_allclose(records.metrics["elbo"], [np.mean(estimate.objective)], rtol=1e-6)
+    np.testing.assert_allclose(
+        tiny.column([records], "elbo"), [np.mean(estimate.objective)], rtol=1e-6
+    )
     first = [v for v in learner.optimizer.variables if v.path.endswith("_momentum")]
     for m, g in zip(first, estimate.gradients, strict=True):
         np.testing.assert_allclose(m, 0.1 * g, rtol=1e-4, atol=1e-6)
@@ -234,7 +234,7 @@ def test_the_last_smaller_minibatch_is_used():
             learner.model, tf.constant(x), noise.Noise(tuple(map(tf.constant, uniforms)))
         )
         expected = np.mean(estimate.objective)
-        np.testing.assert_allclose(record.metrics["elbo"], [expected], rtol=1e-6)
+        np.testing.assert_allclose(tiny.column([record], "elbo"), [expected], rtol=1e-6)
     assert [len(x) for x, *_ in seen] == [4, 1]
 
 

@@ -6,7 +6,6 @@ shows what every kill leaves (`faults.Kills`), half-written files included.
 """
 
 import contextlib
-import dataclasses
 import io
 import json
 import os
@@ -19,23 +18,15 @@ import pytest
 
 from rebar import noise
 from rebar.errors import RebarError
-from rebar.hparams import Settings
 from rebar.runs.files import write_file
-from rebar.training import report as report_module
-from rebar.training import run as run_module
-from rebar.training.run import Run
 
 from . import faults, tiny
 
 DATA = tiny.dataset(n_train=18)  # 4 full minibatches of 4 and one of 2
-SETTINGS = Settings(
-    eval_freq=2,
-    eval_samples=3,
-    variance_freq=2,
-    variance_draws=4,
-    save_seconds=0,
-    keep_epochs=(2,),
-)
+SETTINGS = {
+    **{"eval_freq": 2, "variance_freq": 2, "variance_draws": 4},
+    **{"save_seconds": 0, "keep_epochs": (2,)},
+}
 QUICK, LONG = 10, pytest.param(20, marks=pytest.mark.slow)
 """Steps: two epochs, or four."""
 ALLOWED = re.compile(
@@ -46,41 +37,20 @@ ALLOWED = re.compile(
 
 @pytest.fixture(scope="module")
 def start():
-    """Starts a run in a folder as a new process would; what is slow to make is made once."""
-    hparams = tiny.parse("model=SBNDynamicRebar,n_layer=2")
-    learner = tiny.learner(hparams.format())
-    fresh = tiny.values(learner)
-    made = {}
-
-    def once(module, name):
-        make = getattr(module, name)
-
-        def get(*arguments):
-            if name not in made:
-                made[name] = make(*arguments)
-            return made[name]
-
-        return get
+    """Starts a run in a folder as a new process would."""
 
     def begin(folder, steps, say):
         def draw(step):
             write_file(folder / "pictures" / f"step-{step:07d}.png", b"picture of %d" % step)
             return {"pictures/all": np.full([2, 2, 3], step, np.uint8)}
 
-        for name, variable in learner.named_variables().items():
-            variable.assign(fresh[name])
-        settings = dataclasses.replace(SETTINGS, training_steps=steps)
-        return Run(learner, DATA, folder, hparams, settings, draw=draw, say=say), learner
+        hparams, settings = "model=SBNDynamicRebar,n_layer=2", {**SETTINGS, "training_steps": steps}
+        run = tiny.run(folder, DATA, hparams, draw, say, **settings)
+        return run, run.learner
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise, "MAX_BLOCK_STEPS", 3)
         patch.setattr(os, "fsync", lambda descriptor: None)  # it takes time and no power is cut
-        for module, name in (
-            (run_module, "Blocks"),
-            (report_module, "Evaluator"),
-            (report_module, "VarianceMeter"),
-        ):
-            patch.setattr(module, name, once(module, name))
         yield begin
 
 

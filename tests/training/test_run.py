@@ -125,11 +125,9 @@ def test_numbers_are_means_over_the_minibatches_of_an_epoch(undisturbed):
     runner = blocks.Blocks(learner, DATA.train, 4, seed=(0, 1))
     taken = [runner.take(*c) for c in ((0, 3), (3, 1), (4, 1), (5, 3), (8, 1), (9, 1))]
     for record, parts in ((records[0], taken[:3]), (records[1], taken[3:])):
-        elbo = np.concatenate([t.metrics["elbo"] for t in parts]).astype(np.float64)
-        variance = np.concatenate([t.variances[""] for t in parts]).astype(np.float64)
+        elbo, variance, of_q = (tiny.column(parts, name) for name in ("elbo", "", OF_PART))
         assert len(elbo) == PER_EPOCH
         np.testing.assert_allclose(record["elbo"], elbo.mean(), rtol=1e-12)
-        of_q = np.concatenate([t.variances[OF_PART] for t in parts]).astype(np.float64)
         np.testing.assert_allclose(record["log_variance"], np.log(variance.mean()), rtol=1e-12)
         np.testing.assert_allclose(record["log_variance_q"], np.log(of_q.mean()), rtol=1e-12)
 

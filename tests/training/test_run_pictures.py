@@ -19,14 +19,14 @@ DATA = tiny.dataset()  # 10 training images: 2 full minibatches of 4 and one of 
 
 
 def run(folder, steps, draw=True, **settings):
-    """Learner after a run of so many steps."""
+    """Values after a run of so many steps."""
     hparams = tiny.parse("model=SBNDynamicRebar,n_layer=2")
-    learner = tiny.learner(hparams.format())
+    learner = tiny.restarted(hparams.format())
     trained = Trained(learner.model, hparams, 0, learner.estimator, folder)
     draw = functools.partial(draw_step, trained, DATA) if draw else None
     settings = Settings(**{"training_steps": steps, "eval_freq": 2, "eval_samples": 3, **settings})
     Run(learner, DATA, folder, hparams, settings, draw=draw).train()
-    return learner
+    return tiny.values(learner)
 
 
 def names(folder):
@@ -47,13 +47,13 @@ def images(folder):
 
 
 def test_a_picture_at_every_evaluation_changes_nothing_else(tmp_path, capsys):
-    learners, printed, records = [], [], []
+    values, printed, records = [], [], []
     for name, draw in (("with", True), ("without", False)):
-        learners.append(run(tmp_path / name, 5 * PER_EPOCH, draw))
+        values.append(run(tmp_path / name, 5 * PER_EPOCH, draw))
         printed.append(tiny.log_lines(capsys.readouterr().out))
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         records.append([{**json.loads(line), "seconds": 0} for line in lines])
-    tiny.assert_same(*map(tiny.values, learners))
+    tiny.assert_same(*values)
     assert printed[0] == printed[1]
     assert records[0] == records[1]
     assert names(tmp_path / "with") == ["step-0000006.png", "step-0000012.png"]

@@ -44,11 +44,11 @@ def without_times(found):
 
 
 def test_measuring_changes_nothing_else(tmp_path, capsys):
-    with_it = train(tmp_path / "with", 2 * PER_EPOCH, variance_freq=1, eval_freq=2)
+    with_it = tiny.values(train(tmp_path / "with", 2 * PER_EPOCH, variance_freq=1, eval_freq=2))
     first = tiny.log_lines(capsys.readouterr().out).splitlines()
-    without = train(tmp_path / "without", 2 * PER_EPOCH, eval_freq=2)
+    without = tiny.values(train(tmp_path / "without", 2 * PER_EPOCH, eval_freq=2))
     second = tiny.log_lines(capsys.readouterr().out).splitlines()
-    tiny.assert_same(tiny.values(with_it), tiny.values(without))
+    tiny.assert_same(with_it, without)
     assert [line for line in first if not line.startswith("Variance")] == second
     assert len(first) == len(second) + 2 * 2
     found = without_times(records(tmp_path / "with"))
@@ -124,7 +124,7 @@ def test_a_line_in_full():
 
 def test_any_set_is_tracked(tmp_path, capsys):
     """Every estimator of one sample at once: the printed list is as documented."""
-    hparams = f"model=SBNTrackGradVariances,n_layer=2,track=[{','.join(EVERY)}],follow=DisARM"
+    hparams = f"model=SBNTrackGradVariances,track=[{','.join(EVERY)}],follow=DisARM"
     train(tmp_path, 2 * PER_EPOCH, hparams, variance_freq=2)
     printed = parse_log(capsys.readouterr().out)
     one, two = records(tmp_path)

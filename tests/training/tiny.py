@@ -41,10 +41,33 @@ def learner(hparams="", seed=0, mean=None):
     return make_learner(settings, estimator, mean, conditional=False, seed=seed)
 
 
+def column(records, name):
+    """Values [steps] of a metric or a variance of several `Records`."""
+    names = [*records[0].metrics, *records[0].variances]
+    return np.concatenate([r.table[:, names.index(name)] for r in records]).astype(np.float64)
+
+
+_LEARNERS: dict = {}
+
+
+def restarted(hparams):
+    """The learner of these hparams as it was when new; made once, since tracing it takes seconds.
+
+    It is the same object each time: take the `values` of one run before the next one starts.
+    """
+    if hparams not in _LEARNERS:
+        made = learner(hparams)
+        _LEARNERS[hparams] = made, values(made)
+    made, initial = _LEARNERS[hparams]
+    for name, variable in made.named_variables().items():
+        variable.assign(initial[name])
+    return made
+
+
 def run(folder, data, hparams="", draw=None, say=print, **settings):
-    """A run of a new learner, without evaluations unless `settings` ask for them."""
+    """A run from the start, without evaluations unless `settings` ask for them."""
     settings = Settings(**{"eval_freq": 0, "eval_samples": 3, **settings})
-    return Run(learner(hparams), data, folder, parse(hparams), settings, draw=draw, say=say)
+    return Run(restarted(hparams), data, folder, parse(hparams), settings, draw=draw, say=say)
 
 
 def values(learner):
