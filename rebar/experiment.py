@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import os
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,7 +72,7 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
     Args:
       hparams: hyperparameters as a string or a mapping.
       **settings: hyperparameters (model, task, n_layer ...), which override those of `hparams`,
-        and attributes of `Settings` (epochs, seed, working_dir ...).
+        and attributes of `rebar.hparams.Settings` (epochs, seed, working_dir ...).
 
     Returns:
       The trained model, with the run's history, estimator and folder.
@@ -215,11 +214,7 @@ def load_model(folder: str | os.PathLike) -> Trained:
     estimator = registry.make_estimator(hparams.model, hparams)
     conditional = TASKS[hparams.task].conditional
     learner = make_learner(hparams, estimator, saved.extra["input_mean"], conditional)
-    with warnings.catch_warnings():
-        # latest() has reported damaged checkpoints.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        restored = checkpoint.restore(folder, learner.named_variables(), expected={})
-    step = (restored or saved).step
-    for member in learner.estimator.members().values():
-        member.control_trained = step > 0
-    return Trained(learner.model, hparams, step, learner.estimator, Path(folder))
+    checkpoint.assign(saved, learner.named_variables(), expected={})
+    for member in estimator.members().values():
+        member.control_trained = saved.step > 0
+    return Trained(learner.model, hparams, saved.step, estimator, Path(folder))

@@ -123,25 +123,28 @@ def latest(folder: str | os.PathLike) -> Checkpoint | None:
 def restore(
     folder: str | os.PathLike, variables: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> Checkpoint | None:
-    """Assign the values of the newest intact checkpoint to the variables.
+    """Assign the values of the newest intact checkpoint, if there is one; return it.
 
-    Everything is compared before anything is assigned.
+    See `latest` and `assign`.
+    """
+    saved = latest(folder)
+    if saved is not None:
+        assign(saved, variables, expected)
+    return saved
+
+
+def assign(saved: Checkpoint, variables: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Assign the values of a checkpoint to the variables, once everything is compared.
 
     Args:
-      folder: folder of the checkpoints.
+      saved: the checkpoint.
       variables: name -> variable; names, shapes and types must be those saved.
       expected: metadata that must be equal to those saved, such as
         {"hparams": hparams.to_dict(), "seed": seed}; other metadata are not compared.
 
-    Returns:
-      The checkpoint, or None, with unchanged variables, if the folder holds none.
-
     Raises:
-      RebarError: metadata or variables differ (names all that do), or no checkpoint is intact.
+      RebarError: metadata or variables differ (names all that do).
     """
-    saved = latest(folder)
-    if saved is None:
-        return None
     metadata = {name: saved.metadata.get(name, "(none)") for name in expected}
     changes = differences(metadata, json.loads(json.dumps(expected)))
     reason, fix = "is of another run", "Give the old values"
@@ -155,7 +158,6 @@ def restore(
         )
     for name, variable in variables.items():
         variable.assign(saved.variables[name])
-    return saved
 
 
 def _load(path: Path) -> Checkpoint:
