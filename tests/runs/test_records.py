@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_a_log_cut_off_anywhere_is_read_as_far_as_it_goes():
 
 
 def test_a_log_with_a_broken_number_is_refused_by_line():
-    with pytest.raises(RebarError, match=r"line 3 of the log, Step 4: .*'1.x'"):
+    with pytest.raises(RebarError, match=r"line 3 .*Step 4: .*'1.x'"):
         parse_log("Step 2: [1.]\n0.5\nStep 4: [1.x 2.]\n")
 
 
@@ -244,14 +245,14 @@ def test_a_broken_line_in_the_middle_is_refused(tmp_path, line):
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     metrics.path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
     for read in (metrics.read, lambda: metrics.truncate_after(5)):
-        with pytest.raises(RebarError, match="line 2 is not a record"):
+        with pytest.raises(RebarError, match=r"metrics\.jsonl, line 2 "):
             read()
     assert len(metrics.path.read_text().splitlines()) == 3
 
 
 def test_metrics_that_cannot_be_written_say_why(tmp_path):
     metrics = MetricsFile(tmp_path / "missing" / "metrics.jsonl")
-    with pytest.raises(RebarError, match=r"cannot write .*metrics\.jsonl: No such file"):
+    with pytest.raises(RebarError, match=r"metrics\.jsonl: No such file"):
         metrics.append({"step": 1})
-    with pytest.raises(RebarError, match="cannot read"):
+    with pytest.raises(RebarError, match=re.escape(str(tmp_path))):
         MetricsFile(tmp_path).read()

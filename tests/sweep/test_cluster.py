@@ -77,10 +77,10 @@ def test_options(strings, options):
 @pytest.mark.parametrize(
     ("string", "message"),
     [
-        ("partition", "unsupported 'partition'"),
-        ("--time=5", "unsupported '--time=5'"),
-        ("nodes=2", "unsupported 'nodes=2'"),
-        ("tasks_per_node=2", "unsupported 'tasks_per_node=2'"),
+        ("partition", "'partition'"),
+        ("--time=5", "'--time=5'"),
+        ("nodes=2", "'nodes=2'"),
+        ("tasks_per_node=2", "'tasks_per_node=2'"),
     ],
 )
 def test_bad_options(string, message):
@@ -97,7 +97,7 @@ def test_without_submitit(tmp_path):
 @needs_submitit
 def test_options_that_submitit_refuses(tmp_path):
     for options in ({"color": 1}, {"timeout_min": "long"}):
-        with pytest.raises(RebarError, match="--engine=local cannot be used"):
+        with pytest.raises(RebarError, match="--engine=local "):
             cluster.Cluster("local", options, tmp_path)
 
 
