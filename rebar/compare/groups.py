@@ -140,11 +140,9 @@ def _lines(runs, members, notes):
     short = [run for run in runs if run.last < least]
     for run in runs:
         if run.last < max(least, run.planned or 0):
-            text = f"{run.path}: unfinished or non-finite, step {run.last} of "
-            text += str(run.planned or furthest)
-            notes.append(
-                text + "; shown as a thin line and excluded from the mean" * (run in short)
-            )
+            text = f"unfinished or non-finite, step {run.last} of {run.planned or furthest}"
+            text += "; shown as a thin line and excluded from the mean" * (run in short)
+            notes.append(f"{run.path}: {text}")
     first = complete[0]
     cost = first.facts(first.label)["evaluations"]
     return [
