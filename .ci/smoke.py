@@ -24,6 +24,30 @@ estimate = rebar.estimate_gradient(
 assert estimate.unbiased
 tf.debugging.assert_near(tf.reduce_mean(estimate.gradient), 0.25, atol=0.02)
 
+PLUGIN = """
+import rebar
+from rebar.estimators.leave_one_out import LeaveOneOut
+
+class HalfScore(LeaveOneOut):
+    def estimate(self, model, x, noise):
+        estimate = super().estimate(model, x, noise)
+        return estimate._replace(gradients=[g / 2 for g in estimate.gradients])
+
+rebar.register("Plugin", LeaveOneOut, min_samples=2)
+rebar.register("BiasedPlugin", HalfScore, min_samples=2)
+"""
+
+with tempfile.TemporaryDirectory() as folder:
+    (Path(folder) / "smoke_plugin.py").write_text(PLUGIN)
+    for name, status in (("Plugin", 0), ("BiasedPlugin", 1)):
+        command = [
+            *(str(installed / "bin" / "rebar-check"), name, "--plugins=smoke_plugin"),
+            "--only=unbiased: unconditional, 1 layer",
+        ]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == status, f"{command}: {done.stdout}{done.stderr}"
+        assert ("biased at" in done.stdout) == bool(status), done.stdout
+
 with tempfile.TemporaryDirectory() as folder:
     command = [
         str(installed / "bin" / "rebar-train"),

@@ -5,10 +5,10 @@ Examples:
   rebar-check MyEstimator --plugins=my_module
   rebar-check SBNRelax --only="3 layers" --thorough
 
-NAME is a value of `model` in --hparams. Means of many estimates are compared with exact enumeration
-on tiny models; columns: draws (rows), largest deviation in standard errors (z), its critical value,
-the smallest bias that would have been detected as a fraction of the gradient's norm, and seconds.
-Exit status 1 if a check fails.
+Each argument is a name of --hparams="model=NAME". Means of many estimates are compared with exact
+enumeration on tiny models. Columns: rows drawn, largest deviation in standard errors (z), value of
+z above which the estimator is biased (critical), smallest bias that would have been detected, as a
+fraction of the gradient's norm (detects), and seconds. The exit status is 1 if a check fails.
 """
 
 import sys
@@ -25,7 +25,7 @@ def define_flags() -> flags.FlagValues:
     """Return the flags of the command."""
     values = frame.flag_values()
     define = frame.definer(values)
-    define("string", "only", "", 'Check only what has this in its name, e.g. "unbiased".')
+    define("string", "only", "", 'Run only checks whose name contains it, e.g. "unbiased".')
     define("boolean", "thorough", False, "Take ten times as many draws.")
     define("integer", "seed", 0, "Seed of the draws.", lower_bound=0, upper_bound=2**32 - 1)
     define("list", "plugins", "", frame.PLUGINS)
@@ -41,10 +41,12 @@ def _check(values, names) -> int:
     """Print every result as soon as it is known."""
     import_plugins(values.plugins)
     if not names:
-        raise RebarError("no estimator: give the name of a model, e.g. rebar-check SBNDisARM")
+        raise RebarError(
+            "no estimator to check; pass the name of a model, e.g. rebar-check SBNDisARM"
+        )
     with quiet_start():
         from rebar import testing
-    for name in names:  # refuse a wrong name before the first check
+    for name in names:  # reject a wrong name before the first check
         testing.subject(name)
     passed = True
     for name in names:
@@ -54,7 +56,7 @@ def _check(values, names) -> int:
             thorough=values.thorough,
             seed=values.seed,
             only=values.only,
-            say=lambda result: print(result, flush=True),
+            on_result=lambda result: print(result, flush=True),
         )
         print(report.summary(), flush=True)
         passed &= report.passed

@@ -1,26 +1,31 @@
-"""Checks of estimators: is it unbiased, and does it have every other declared property?
+"""Checks of gradient estimators: unbiasedness, and every other declared property.
 
-    rebar.testing.check_estimator("SBNDisARM")
+    report = rebar.testing.check_estimator("SBNDisARM")
+    print(report)
+    report.raise_failures()
 
-checks a registered estimator, or an `Estimator` subclass, on tiny models whose gradient is a sum
-over all latent states. The command `rebar-check` does the same.
+An estimator is a registered name or an `Estimator` subclass. It is checked on tiny models whose
+exact gradient is a sum over all latent states. The command `rebar-check` prints the same report.
 """
 
+import re
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
-from rebar.testing import properties, report
 from rebar.testing.checks import Check, plan
 from rebar.testing.comparison import COMPARISONS, Comparison, compare
 from rebar.testing.problems import Problem
-from rebar.testing.report import Report, Result
+from rebar.testing.properties import Failure
+from rebar.testing.report import HEAD, Report, Result
 from rebar.testing.subject import Subject, subject
 
 __all__ = [
     "COMPARISONS",
+    "HEAD",
     "Check",
     "Comparison",
     "Problem",
@@ -42,7 +47,7 @@ def check_estimator(
     thorough: bool = False,
     seed: int = 0,
     only: str = "",
-    say: Callable[[Result], Any] = lambda result: None,
+    on_result: Callable[[Result], Any] = lambda result: None,
     **limits: Any,
 ) -> Report:
     """Check every declared property of an estimator.
@@ -52,12 +57,14 @@ def check_estimator(
     rows; equal results in eager mode, graphs and XLA; both dtypes; saturated logits; saving and
     restoring; structure; the number of evaluations; gradients and efficiency of control variates.
 
+    An exception of the estimator is a failed check, not an error.
+
     Args:
       estimator: name of a registered model, or a subclass of `Estimator`.
       thorough: take ten times as many draws.
       seed: seed of the draws.
-      only: check only properties whose name has this in it, e.g. "unbiased" or "3 layers".
-      say: function called with every `Result` as soon as it is known.
+      only: run only checks whose name contains this text, e.g. "unbiased" or "3 layers".
+      on_result: function called with every `Result` as soon as it is available.
       **limits: for a class: attributes of `rebar.registry.Entry`, e.g. min_samples=2 or
         latents="categorical".
 
@@ -65,18 +72,27 @@ def check_estimator(
       `Report`; print it, or call its `raise_failures`.
 
     Raises:
-      RebarError: an unknown estimator, or no check is called `only`.
+      RebarError: an unknown estimator or limit, or no check contains `only`.
     """
-    about = subject(estimator, **limits)
-    chosen = [c for c in plan(about, 10 if thorough else 1, seed) if only in c.name]
+    target = subject(estimator, **limits)
+    try:
+        checks = plan(target, 10 if thorough else 1, seed)
+    except Exception as error:
+        result = Result("setup: creation of the estimator", False, _describe(error))
+        on_result(result)
+        return Report(target.name, (result,))
+    chosen = [check for check in checks if only in check.name]
     if not chosen:
-        kinds = dict.fromkeys(check.kind for check in plan(about))
-        raise RebarError(f"only={only!r}: no such check; choose from {', '.join(kinds)}")
+        kinds = dict.fromkeys(check.kind for check in checks)
+        raise RebarError(
+            f"only={only!r}: no check of {target.name} contains it; use one of {', '.join(kinds)}, "
+            f'or a part of a name, e.g. "{checks[0].name}"'
+        )
     results = []
     for check in chosen:
         results.append(run(check))
-        say(results[-1])
-    return Report(about.name, tuple(results))
+        on_result(results[-1])
+    return Report(target.name, tuple(results))
 
 
 def check_unbiased(estimator: str | type[Estimator], **options: Any) -> Report:
@@ -85,21 +101,29 @@ def check_unbiased(estimator: str | type[Estimator], **options: Any) -> Report:
 
 
 def run(check: Check) -> Result:
-    """Run one check."""
-    start, passed, found = time.monotonic(), True, None
-    detail: Any = ""
+    """Run one check. It fails with a `Failure`, or with any exception of the estimator."""
+    start, passed, detail, comparison = time.monotonic(), True, "", None
     try:
-        found = check.run()
-    except properties.Failure as failure:
-        passed, (detail, *further) = False, failure.args
-        found = further[0] if further else None
-    except RebarError as error:
-        passed, detail = False, str(error)
-    if isinstance(found, str):
-        detail, found = found, None
-    elif found is not None and found.biased and passed:
-        detail = f"biased, as declared: {found.bias:.1%} of the gradient"
-    return Result(check.name, passed, detail, time.monotonic() - start, found)
+        outcome = check.run()
+        if isinstance(outcome, Comparison):
+            comparison = outcome
+            if comparison.biased:
+                detail = f"biased, as declared: {comparison.bias:.1%} of the gradient"
+        else:
+            detail = outcome or ""
+    except Failure as failure:
+        passed, detail, comparison = False, str(failure), failure.comparison
+    except Exception as error:
+        passed, detail = False, _describe(error)
+    return Result(check.name, passed, detail, time.monotonic() - start, comparison)
 
 
-HEAD = report.HEAD
+def _describe(error: Exception) -> str:
+    """Return the message of an exception; of others than RebarError also class and place."""
+    if isinstance(error, RebarError):
+        return str(error)
+    message = re.sub(r"\{\{function_node .*?\}\} ", "", str(error)).strip().partition("\n")[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = ("/tensorflow/", "/keras/", "/numpy/")
+    places = [f for f in frames if not any(part in f.filename for part in libraries)]
+    return f"{type(error).__name__}: {message} ({places[-1].filename}:{places[-1].lineno})"

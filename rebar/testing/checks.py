@@ -1,4 +1,4 @@
-"""The checks of an estimator: which properties, for which problems and settings."""
+"""Selection of checks: properties of an estimator, per problem and settings."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -11,13 +11,13 @@ from rebar.testing.subject import Subject
 
 
 class Check(NamedTuple):
-    """A property to be checked.
+    """One property, for one problem and one set of constructor arguments.
 
     Attributes:
-      name: the property and the problem.
-      kind: name of the property, for selection.
-      run: the check; it returns a detail for the report or a `Comparison`, or raises `Failure`.
-      statistical: it compares means of random draws.
+      name: the property, the problem and the settings.
+      kind: name of the property.
+      run: function that returns a detail for the report or a `Comparison`, or raises `Failure`.
+      statistical: random draws decide, so that it can fail by chance.
     """
 
     name: str
@@ -38,7 +38,7 @@ def plan(subject: Subject, times: float = 1, seed: int = 0) -> list[Check]:
 
 
 def _exact_checks(subject) -> Iterator[Check]:
-    """Checks without statistics."""
+    """Yield the checks that do not depend on statistics."""
     for i, settings in enumerate(subject.settings):
         by_layers = _rotated(subject.problems, i)
         deep = by_layers[min(1, len(by_layers) - 1)]
@@ -66,7 +66,7 @@ def _exact_checks(subject) -> Iterator[Check]:
 
 
 def _comparisons(subject, times, seed) -> Iterator[Check]:
-    """Comparisons of means with enumeration."""
+    """Yield the comparisons of means with enumeration, and of variances."""
 
     def check(problem, settings, text="", **options):
         name = f"unbiased: {problem}{_named(settings)}{text}"
@@ -94,7 +94,7 @@ def _comparisons(subject, times, seed) -> Iterator[Check]:
 
 
 def _rotated(problems, start) -> list[Problem]:
-    """One problem per number of layers, of different families."""
+    """Return one problem per number of layers, of different families."""
     by_layers: dict[int, list] = {}
     for problem in problems:
         by_layers.setdefault(problem.n_layer, []).append(problem)

@@ -1,16 +1,16 @@
-"""Is an estimator unbiased? The mean of many estimates against the sum over all latent states.
+"""Comparison of the mean of many estimates with the exact gradient, a sum over all latent states.
 
 An estimate is the mean over the rows of a batch, so with every image tiled a batch is a Monte
-Carlo sample. The means of `batches` such estimates give the mean and its standard error for each
-component of the gradient, and Student's t the largest deviation to expect.
+Carlo sample. BATCHES such estimates give the mean and its standard error for each component of the
+gradient. The quantile of Student's t distribution is the critical value of the largest deviation.
 
-    draws             batches * ROWS = 360,000 rows; 3,600,000 with thorough=True
+    draws             BATCHES * ROWS = 360,000 rows; 3,600,000 with thorough=True
     false-fail rate   FALSE_FAIL_RATE per estimator, shared by Bonferroni over its comparisons and
                       their components, so that 100 estimators have 1e-6
     detectable bias   (critical value + 3) standard errors in one component, which are missed with
                       probability .001, as a fraction of the norm of the gradient with respect to
-                      the same weight tensor; a comparison in which it is LARGEST_UNSEEN_BIAS or
-                      more fails, since it could not have found anything
+                      the same weight tensor; a comparison that detects only LARGEST_UNSEEN_BIAS or
+                      more fails
 """
 
 from typing import NamedTuple
@@ -40,7 +40,7 @@ class Comparison(NamedTuple):
       rows: number of rows (samples of single images).
       z: largest deviation, in standard errors.
       critical: above this value of z the estimator is biased.
-      detectable: smallest detectable bias, see the module; of the worst weight tensor.
+      detectable: smallest detectable bias, see the module; the maximum over weight tensors.
       worst: name of the weight tensor where z is largest.
       bias: norm of the deviation over the norm of the exact gradient.
     """
@@ -86,7 +86,8 @@ def compare(
     x = images(FEW_IMAGES if few_rows else IMAGES)
     exact = exact_gradient(estimator, model, x, n_samples)
     values = estimates(estimator, model, x, n_samples, batches, seed, few_rows)
-    rows = batches * (REPETITIONS * len(x) * n_samples if few_rows else _tiles(n_samples) * IMAGES)
+    copies = REPETITIONS if few_rows else _tiles(n_samples)
+    rows = batches * copies * len(x) * n_samples
     return summarize(values, exact, gradients.variable_names(model.trainable_variables), rows)
 
 

@@ -1,4 +1,4 @@
-"""Statistical properties: the mean and the variance of an estimator."""
+"""Statistical checks: the mean and the variance of an estimator."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,14 +30,19 @@ def unbiased(
     times: float = 1,
     seed: int = 0,
 ) -> Comparison:
-    """The mean over draws is the exact gradient, or differs if the estimator says so."""
+    """Check that the mean over draws is the exact gradient, unless `unbiased` is False.
+
+    A comparison that is too noisy is repeated once with four times the draws.
+    """
     with dtype_policy("float64"):
         model = problem.model()
         estimator = subject.set_up(model, control, **settings)
         if trained:
             fit(subject, estimator, model)
-        least = 1 + more if few_rows or estimator.objective == "elbo" else 2 + more
+        least = 1 if few_rows or estimator.objective == "elbo" else 2
         n_samples = subject.n_samples(estimator, least)
+        if more:
+            n_samples = subject.entry.n_samples(n_samples + more * estimator.samples_per_chain)
         result = compare(estimator, model, n_samples, few_rows=few_rows, times=times, seed=seed)
         if _too_noisy(estimator, result):
             result = compare(
@@ -50,7 +55,11 @@ def unbiased(
             result,
         )
     if _too_noisy(estimator, result):
-        raise Failure("too noisy: a bias would not be seen; take more draws", result)
+        raise Failure(
+            f"too noisy: a bias of {comparison.LARGEST_UNSEEN_BIAS:.0%} of the gradient could be "
+            "missed; reduce the variance, or take more draws with thorough=True (--thorough)",
+            result,
+        )
     return result
 
 
@@ -79,7 +88,7 @@ def fit(subject: Subject, estimator: Estimator, model: Any) -> None:
 def efficiency(
     subject: Subject, problem: Problem, settings: Mapping[str, Any], seed: int = 0
 ) -> str:
-    """With trained control variates, the variance is at most that without them."""
+    """Check that trained control variates do not increase the variance."""
     with dtype_policy("float64"):
         model = problem.model()
         estimator = subject.set_up(model, 0.0, **settings)

@@ -1,7 +1,7 @@
 """Problems that can be enumerated: tiny models with random weights, images, noise.
 
-Most random weights leave some tensor with next to no gradient, so that no bias would be visible;
-the seeds below were chosen such that no tensor has less than a few percent of the norm.
+With most random weights some tensor has almost no gradient, which would hide a bias. The seeds
+below give every tensor at least a few percent of the norm.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ _WEIGHTS = {
 
 
 class Problem(NamedTuple):
-    """A model to verify estimators with.
+    """A tiny model on which estimators are checked.
 
     Attributes:
       family: one of FAMILIES, or "categorical": 2 variables of 3 categories.
@@ -88,7 +88,7 @@ CATEGORICAL = (Problem("categorical"),)
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Keras' dtype policy within a block."""
+    """Set Keras' dtype policy within a block."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -117,14 +117,14 @@ def perturb(variables: Sequence, seed: int, scale: float) -> None:
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
-    """[count, N_INPUT] of zeros and ones; neighbors differ."""
+    """Return images [count, N_INPUT] of zeros and ones; neighbors differ."""
     x = np.random.default_rng(seed).integers(0, 2, size=(count, N_INPUT))
     x[:, 0] = np.arange(count) % 2
     return x.astype(np.float64)
 
 
 def noise_keys(seed: int, position: int) -> np.ndarray:
-    """Keys [2, 2] of one estimate's noise: of the main chain, and of the branches."""
+    """Return keys [2, 2] of one estimate's noise: of the main chain, and of the branches."""
     return np.stack([noise.key(seed, "analysis", position), noise.key(seed, "branches", position)])
 
 

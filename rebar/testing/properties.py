@@ -1,4 +1,4 @@
-"""Properties that are checked without statistics. They raise `Failure`, or return what they saw."""
+"""Checks without statistics: each returns a detail for the report, or raises `Failure`."""
 
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, checked_estimate, hard_rollout
 from rebar.noise import Noise
 from rebar.runs import checkpoint
+from rebar.testing.comparison import Comparison
 from rebar.testing.problems import LARGE, SMALL, Problem, draw, dtype_policy, images, noise_keys
 from rebar.testing.subject import Subject
 from rebar.training.learner import Learner
@@ -21,7 +22,16 @@ BATCH = 5
 
 
 class Failure(Exception):
-    """The estimator lacks a property; the message says what was seen."""
+    """The estimator lacks a property.
+
+    Args:
+      message: what was computed, and what was expected.
+      comparison: the comparison that shows it, if any.
+    """
+
+    def __init__(self, message: str, comparison: Comparison | None = None):
+        super().__init__(message)
+        self.comparison = comparison
 
 
 def require(condition: Any, message: str) -> None:
@@ -44,7 +54,7 @@ class Case(NamedTuple):
 
 
 def make_case(subject, problem, settings, batch=BATCH, least=1, control=SMALL, position=0) -> Case:
-    """A case in the dtype of Keras' policy."""
+    """Return an estimator on a batch, in the dtype of Keras' policy."""
     model = problem.model()
     estimator = subject.set_up(model, control, **settings)
     n_samples = subject.n_samples(estimator, least)
@@ -54,7 +64,7 @@ def make_case(subject, problem, settings, batch=BATCH, least=1, control=SMALL, p
 
 
 def largest_difference(a: Any, b: Any) -> float:
-    """Largest difference over all tensors, relative to the largest magnitude of each."""
+    """Return the largest difference of all tensors, relative to the largest magnitude of each."""
     return max(
         (
             np.max(np.abs(np.subtract(x, y)), initial=0) / max(np.max(np.abs(x), initial=0), 1e-3)
@@ -65,7 +75,7 @@ def largest_difference(a: Any, b: Any) -> float:
 
 
 def structure(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> None:
-    """Number, shapes and dtypes of all results; metrics also without a gradient."""
+    """Check number, shapes and dtypes of all results, and that `metrics` agrees with them."""
     for dtype in ("float32", "float64"):
         with dtype_policy(dtype):
             case = make_case(subject, problem, settings, least=1 + problem.n_layer % 3)
@@ -78,28 +88,37 @@ def structure(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -
             ):
                 names = gradients.variable_names(owner.trainable_variables)
                 for name, value in zip(names, values, strict=True):
-                    require(value.dtype == dtype, f"{name}: gradient of type {value.dtype.name}")
+                    require(
+                        value.dtype == dtype,
+                        f"{name}: gradient of type {value.dtype.name} for a {dtype} model",
+                    )
             hard = hard_rollout(model, x, noise)
             count = len(estimate.objective)
             if estimator.objective == "bound" or count > BATCH:
                 same = largest_difference(estimate.objective, hard.objective[:count])
-                require(same < 1e-5, "objective: not f at the hard samples of the noise")
+                require(
+                    same < 1e-5,
+                    "objective: not f at the hard samples of the noise; return rollout.objective",
+                )
             reported = estimator.metrics(model, x, noise, hard)
             common = [n for n in estimate.metrics if n in reported]
             require(
                 common == list(reported),
-                f"metrics(): {', '.join(reported)}; those of estimate(): "
-                f"{', '.join(estimate.metrics)}",
+                f"metrics() returned {', '.join(reported) or 'none'}: must be those of estimate() "
+                f"in their order, {', '.join(estimate.metrics) or 'none'}",
             )
             for name in common:
                 difference = largest_difference(estimate.metrics[name], reported[name])
                 require(difference < 1e-4, f"metrics(): {name} differs from that of estimate()")
             shared = {id(v) for v in model.variables} & {id(v) for v in estimator.variables}
-            require(not shared, "the estimator owns variables of the model")
+            require(
+                not shared,
+                "the estimator owns variables of the model; keep no reference to the model",
+            )
 
 
 def evaluations(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> str:
-    """The number of evaluations claimed is that of the rollouts made."""
+    """Compare `evaluations` with the number of rows of all rollouts."""
     seen = []
     for least in (1, 2, 3):
         case = make_case(subject, problem, settings, least=least)
@@ -132,7 +151,7 @@ class _Counting:
 
 
 def saturated(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> None:
-    """Everything is finite, squares included, for logits beyond 30 and 10,000 and extreme noise."""
+    """Check that all results and their squares are finite, for large logits and extreme noise."""
     for scale in (40, 1e4):
         case = make_case(subject, problem, settings)
         for v in case.model.trainable_variables:
@@ -146,11 +165,14 @@ def saturated(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -
         estimate = case._replace(noise=case.noise._replace(uniforms=uniforms)).estimate()
         for field, values in estimate._asdict().items():
             for value in tf.nest.flatten(values):
-                require(np.all(np.isfinite(np.square(value))), f"{field}: not finite")
+                require(
+                    np.all(np.isfinite(np.square(value))),
+                    f"{field}: not finite for weights {scale:g} times as large",
+                )
 
 
 def rows(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> str:
-    """The estimate of a batch is the mean of its examples' estimates, with the same noise.
+    """Check that the estimate of a batch is the mean of its examples' estimates, noise fixed.
 
     Then a control variate cannot see other rows, and an estimator that is unbiased for a large
     batch is unbiased for one row. Where an example's additional noise depends on the batch, only
@@ -190,7 +212,7 @@ def rows(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> str
 
 
 def _part(case, examples):
-    """The case of some examples of the batch, with their noise."""
+    """Return the case of some examples of the batch, with their noise."""
 
     def of_examples(u):
         split = tf.reshape(u, [case.noise.n_samples, BATCH, u.shape[1]])
@@ -204,7 +226,7 @@ def _part(case, examples):
 
 
 def compiled(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> str:
-    """Compiled by XLA and as a graph, the estimate is that of eager mode."""
+    """Compare the estimate as a graph and compiled by XLA with that of eager mode."""
     with dtype_policy("float64"):
         case = make_case(subject, problem, settings, least=2)
         eager = case.estimate()._asdict()
@@ -222,7 +244,7 @@ def compiled(subject: Subject, problem: Problem, settings: Mapping[str, Any]) ->
 
 
 def generator(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> str:
-    """What `generator_at_hard` says of the gradient of p's variables."""
+    """Check what `generator_at_hard` declares about the gradient of p's variables."""
     case = make_case(subject, problem, settings, least=2)
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(hard_rollout(case.model, case.x, case.noise).log_joint)
@@ -241,7 +263,7 @@ def generator(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -
 
 
 def restored(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> None:
-    """Restored into another learner, a run goes on as before, bit by bit."""
+    """Check that a run restored into another learner continues bit-exact."""
 
     def learner(control):
         model = problem.model()
@@ -266,13 +288,13 @@ def restored(subject: Subject, problem: Problem, settings: Mapping[str, Any]) ->
         same = same and np.array_equal(states[0][name], states[1][name])
     require(
         same,
-        "a restored run goes on differently: keep everything that a step changes in "
+        "a restored run continues differently: keep everything that a step changes in "
         "weights created by setup()",
     )
 
 
 def control_gradients(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> str:
-    """They are the derivatives of `control_objective`, by central differences."""
+    """Compare them with central differences of `control_objective`."""
     with dtype_policy("float64"):
         case = make_case(subject, problem, settings, least=2)
         variables = case.estimator.trainable_variables

@@ -1,4 +1,4 @@
-"""Results of the checks of an estimator, as lines of a table."""
+"""Results of checks, as a table."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,9 +15,9 @@ class Result(NamedTuple):
     Attributes:
       check: name of the property, and the problem.
       passed: the estimator has the property.
-      detail: what was seen, or what is wrong.
+      detail: what was computed, or what is wrong.
       seconds: time of the check.
-      comparison: the statistical comparison, if it is one.
+      comparison: the comparison of a mean with the exact gradient, if the check makes one.
     """
 
     check: str
@@ -40,8 +40,8 @@ class Result(NamedTuple):
 HEAD = f"{'':6}  {'check':{WIDTH}}  " + "  ".join(
     f"{text:>9}" for text in ("rows", "z", "critical", "detects", "seconds")
 )
-"""Column names: the z of the largest deviation, its critical value, and the smallest detectable
-bias as a fraction of the gradient's norm."""
+"""Column names: rows drawn, largest deviation in standard errors (z), value of z above which the
+estimator is biased, smallest detectable bias as a fraction of the gradient's norm, and seconds."""
 
 
 class Report(NamedTuple):
@@ -66,14 +66,12 @@ class Report(NamedTuple):
         return [result for result in self.results if not result.passed]
 
     def summary(self) -> str:
-        """Return one line: how many checks passed, and the time they took."""
+        """Return one line: the number of checks and failures, and the total time."""
         seconds = sum(result.seconds for result in self.results)
         count = len(self.results)
-        verdict = (
-            f"{len(self.failures)} of {count} checks FAILED"
-            if self.failures
-            else (f"all {count} checks passed")
-        )
+        verdict = f"all {count} checks passed"
+        if self.failures:
+            verdict = f"{len(self.failures)} of {count} checks FAILED"
         return f"{self.name}: {verdict} in {seconds:.0f} s"
 
     def raise_failures(self) -> None:

@@ -1,11 +1,11 @@
-"""The estimator to be checked: how it is built, and for which problems."""
+"""The estimator to be checked: its construction and its problems."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rebar import registry
-from rebar.errors import RebarError
+from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.hparams import HParams
 from rebar.testing.problems import BINARY, CATEGORICAL, SMALL, Problem, perturb
@@ -17,9 +17,9 @@ class Subject(NamedTuple):
 
     Attributes:
       name: name in the report.
-      entry: its limits, see `registry.Entry`.
-      build: constructor arguments -> estimator.
-      settings: `Estimator.verified` of its class.
+      entry: limits such as min_samples, see `registry.Entry`.
+      build: function of constructor arguments that returns an estimator.
+      settings: constructor arguments to check, `Estimator.verified` of the class.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Subject(NamedTuple):
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Problems with its kind of latent variables."""
+        """Problems with the estimator's kind of latent variables."""
         return BINARY if self.entry.latents == "binary" else CATEGORICAL
 
     def couples_rows(self, settings: Mapping[str, Any]) -> bool:
@@ -37,7 +37,7 @@ class Subject(NamedTuple):
         return self.build(**settings).couples_rows
 
     def learns(self, settings: Mapping[str, Any]) -> bool:
-        """Return whether there are learned parts that are not those of tracked estimators."""
+        """Return whether the estimator has learned parts besides those of tracked estimators."""
         learned = self.set_up(self.problems[0].model(), **settings).trainable_variables
         return bool(learned) and not self.entry.tracks
 
@@ -68,8 +68,9 @@ def subject(estimator: str | type[Estimator], **limits: Any) -> Subject:
       **limits: attributes of `registry.Entry` for a class, such as min_samples=2.
 
     Raises:
-      RebarError: an unknown name, or something else.
+      RebarError: an unknown name or limit, limits of a name, or another type.
     """
+    _check_limits(estimator, limits)
     if isinstance(estimator, str):
         entry, target = registry.entry(estimator), registry.target(estimator)
         if entry.tracks:
@@ -87,8 +88,24 @@ def subject(estimator: str | type[Estimator], **limits: Any) -> Subject:
     )
 
 
+def _check_limits(estimator, limits):
+    """Raise RebarError for unknown limits, and for any of a registered name."""
+    valid = [field.name for field in dataclasses.fields(registry.Entry)][2:]
+    for name, value in limits.items():
+        if name not in valid:
+            raise RebarError(
+                f"{name}={value!r}: unknown limit of an estimator; choose from {', '.join(valid)}"
+                f"{did_you_mean(name, valid)}"
+            )
+        if isinstance(estimator, str):
+            raise RebarError(
+                f"{name}={value!r}: unsupported for a registered name, whose limits are those of "
+                f"rebar.register; remove it, or pass the class of {estimator}"
+            )
+
+
 def _from_hparams(name, entry):
-    """Build from hyperparameters: trackers, and functions that were registered."""
+    """Return the constructor of trackers and registered functions, from hyperparameters."""
 
     def build(**settings):
         hparams = HParams(model=name, n_samples=entry.n_samples(2), **settings)
@@ -98,7 +115,7 @@ def _from_hparams(name, entry):
 
 
 def _tracked(entry):
-    """A biased and an unbiased estimator side by side, following the latter, then the former."""
+    """Return settings that track a biased and an unbiased estimator, and follow each."""
     labels = registry.labels(entry.latents)
     classes = {label: registry.target(name) for label, name in labels.items()}
     unbiased = next(n for n, c in classes.items() if c.unbiased and not c.couples_rows)

@@ -106,7 +106,9 @@ def _same_uniforms(true):
 
 
 DECLARATIONS = [
-    Fault("state outside the weights", None, fails(KeepsState, "restored", "goes on differently")),
+    Fault(
+        "state outside the weights", None, fails(KeepsState, "restored", "continues differently")
+    ),
     Fault("float32 gradients of a float64 model", None, fails(Halves, "structure", "of type")),
     Fault("a score that overflows", None, fails(Overflows, "saturated", "not finite")),
     Fault("another result in graphs", None, fails(KnowsTheMode, "compiled", "eager mode")),
