@@ -96,7 +96,7 @@ def gapped_straight_through(logits, one_hot, g, temperature=1, gap=1):
     """
     temperature, gap = positive(temperature, "temperature"), positive(gap, "gap")
     shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
-    t = (1 - one_hot) * tf.minimum(shifted, -tf.cast(gap, logits.dtype))
+    t = (1 - one_hot) * tf.minimum(shifted, -gap)
     return softmax_product(tf.nn.softmax(t / temperature), g) / temperature
 
 
