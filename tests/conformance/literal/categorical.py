@@ -1,0 +1,68 @@
+"""Formulas of the estimators for categorical latents."""
+
+import numpy as np
+import tensorflow as tf
+
+from rebar import noise as noise_module
+from tests.conformance.literal import kernels
+from tests.conformance.literal.common import descend, gradients, gumbels, main_chain, rollout
+
+
+def exponentials(noise, count, shape):
+    """E = -log u of 16-bit uniforms, two draws per word: [count, *shape]."""
+    key = noise_module.fold_in(noise.key, 0)
+    words = noise_module.words(key, [(count + 1) // 2, *shape]).numpy()
+    bits = np.concatenate([words >> 16, words[: count // 2] & 0xFFFF])
+    return -np.log((bits + 0.5) / 2**16)
+
+
+def through(kernel, *settings, **options):
+    """Formula - mean_n [ s . d logits + d f at fixed z ] of a kernel.
+
+    Args:
+      kernel: name of a literal kernel.
+      *settings: "mc_samples" if it takes draws of the noise given the sample.
+      **options: option of the kernel -> name of the setting.
+    """
+
+    def formula(c):
+        main, _ = main_chain(c)
+        z, logits = main.samples[0], main.logits[0].numpy()
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            f = rollout(c, [z]).objective
+        draws = {"gumbels": gumbels(c.noise.uniforms[0], logits.shape[1:])}
+        if "mc_samples" in settings:
+            draws["exponentials"] = exponentials(c.noise, c.settings.mc_samples, logits.shape)
+        key = noise_module.fold_in(c.noise.key, 1)
+        fresh = noise_module.uniforms(key, logits.shape, logits.dtype)
+        draws["fresh"] = gumbels(fresh, logits.shape[1:])
+        s = kernels.every(
+            kernels.KERNELS[kernel],
+            logits,
+            z.numpy(),
+            tape.gradient(f, z).numpy(),
+            **draws,
+            **{option: getattr(c.settings, name) for option, name in options.items()},
+        )
+
+        def surrogate(r):
+            return -tf.reduce_mean(tf.reduce_sum(s * r.logits[0], axis=[1, 2]) + r.objective)
+
+        return descend(c, [z], surrogate), []
+
+    return formula
+
+
+def exact(c):
+    n_latents, n_categories = c.model.latent_shape
+    with tf.GradientTape() as tape:
+        mean = 0
+        for code in np.ndindex(*[n_categories] * n_latents):
+            z = tf.tile(
+                tf.constant(np.eye(n_categories)[list(code)], c.x.dtype)[None], [len(c.x), 1, 1]
+            )
+            r = c.model.rollout(c.x, lambda layer, logits, z=z: z)
+            mean += tf.exp(r.log_q[0]) * r.objective
+        loss = -tf.reduce_mean(mean)
+    return gradients(tape, loss, c.model.trainable_variables), []

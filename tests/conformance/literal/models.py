@@ -1,0 +1,116 @@
+"""The objective f of the built-in models in NumPy, from the values of their weights.
+
+    f, log_weight, samples = evaluate(model, x, sample, n_samples, kind, activation)
+
+f and log_weight are [S, B], the latter that of the multi-sample bound; `sample(layer, logits)`
+returns samples [N, ...], as `hard` and `argmax` do for uniforms.
+"""
+
+import functools
+
+import numpy as np
+
+from rebar import factory
+from rebar.models.categorical_vae import CategoricalVAE
+
+NARROW = (6, 5)
+
+
+def narrow(patch):
+    """Let models of hyperparameters have NARROW hidden layers where the paper's are wide."""
+    patch.setattr(factory, "CategoricalVAE", functools.partial(CategoricalVAE, hidden=NARROW))
+
+
+def hard(uniforms):
+    """b = 1[u > 1 - p]."""
+    return lambda layer, a: (uniforms[layer] > 1 - 1 / (1 + np.exp(-a))) * 1.0
+
+
+def argmax(uniforms):
+    """One-hot argmax(logits + G) of [N, L, C], from uniforms [N, L C]."""
+
+    def sample(layer, a):
+        perturbed = a - np.log(-np.log(np.reshape(uniforms[0], a.shape)))
+        return np.eye(a.shape[-1])[np.argmax(perturbed, axis=-1)]
+
+    return sample
+
+
+def evaluate(model, x, sample, n_samples, kind, activation="tanh"):
+    """Kinds: "unconditional", "multilayer", "2017" and "categorical"."""
+    x = np.tile(np.asarray(x, np.float64), [n_samples, 1])
+    mean = np.asarray(model.input_mean, np.float64)
+    of_kind = _categorical if kind == "categorical" else _sbn
+    f, log_weight, samples = of_kind(model, x, mean, sample, kind, ACTIVATIONS[activation])
+    return f.reshape(n_samples, -1), log_weight.reshape(n_samples, -1), samples
+
+
+ACTIVATIONS = {"tanh": np.tanh, "leaky_relu": lambda a: np.where(a > 0, a, 0.3 * a)}
+
+
+def bound(log_weight):
+    """log 1/S sum_s exp w_s: [S, B] -> [B]."""
+    most = np.max(log_weight, axis=0)
+    return most + np.log(np.mean(np.exp(log_weight - most), axis=0))
+
+
+def _dense(layers, values, activation):
+    """Dense layers with an activation between them."""
+    for i, layer in enumerate(layers):
+        values = values @ layer.kernel.numpy().astype(np.float64) + layer.bias.numpy()
+        values = activation(values) if i < len(layers) - 1 else values
+    return values
+
+
+def _log_bernoulli(b, a):
+    """sum of b log p + (1 - b) log(1 - p), [N]."""
+    return -np.sum(b * np.logaddexp(0, -a) + (1 - b) * np.logaddexp(0, a), axis=1)
+
+
+def _sbn(model, x, mean, sample, kind, activation):
+    half = len(mean) // 2 if kind != "unconditional" else 0
+    y = x[:, half:]
+    clipped = np.clip(mean, 0.001, 0.999)[half:]
+    output_bias = np.log(clipped / (1 - clipped))
+    # The generator's networks start at the last layer, q's at the first.
+    p_networks = [t.dense for t in reversed(model.generator.transformations)]
+    values = (x - mean)[:, :half] if kind == "2017" else x - mean
+    samples, log_q = [], 0
+    for layer, network in enumerate(model.recognition.transformations):
+        a = _dense(network.dense, values, activation)
+        samples.append(sample(layer, a))
+        log_q = log_q + _log_bernoulli(samples[-1], a)
+        values = 2 * samples[-1] - 1
+    inputs = [2 * b - 1 for b in samples]
+    if kind == "2017":
+        f = _log_bernoulli(y, _dense(p_networks[0], inputs[-1], activation) + output_bias)
+        return f, f, samples
+    if kind == "multilayer":
+        prior = _dense(model.prior.dense, (x - mean)[:, :half], activation)
+    else:
+        prior = np.zeros(samples[-1].shape) + model.prior.logits.numpy()
+    f = _log_bernoulli(samples[-1], prior) - log_q
+    f += _log_bernoulli(y, _dense(p_networks[0], inputs[0], activation) + output_bias)
+    for layer in range(1, len(samples)):
+        f += _log_bernoulli(
+            samples[layer - 1], _dense(p_networks[layer], inputs[layer], activation)
+        )
+    return f, f, samples
+
+
+def _categorical(model, x, mean, sample, kind, activation):
+    def relu(a):
+        return np.maximum(a, 0)
+
+    n_latents, n_categories = model.latent_shape
+    a = _dense(model.encoder, x, relu).reshape(-1, n_latents, n_categories)
+    prior = np.zeros([n_latents, n_categories])
+    if model.prior_variables:
+        prior = prior + model.prior_variables[0].numpy()
+    log_q, log_p = (v - np.log(np.sum(np.exp(v), axis=-1, keepdims=True)) for v in (a, prior))
+    divergence = np.sum(np.exp(log_q) * (log_q - log_p), axis=(1, 2))
+    z = sample(0, a)
+    pixels = _dense(model.decoder, z.reshape(len(x), -1), relu)
+    log_likelihood = _log_bernoulli(x, pixels)
+    log_weight = log_likelihood + np.sum(z * (log_p - log_q), axis=(1, 2))
+    return log_likelihood - divergence, log_weight, [z]
