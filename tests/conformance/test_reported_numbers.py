@@ -4,6 +4,7 @@ Pixels, permutations, noise, gradients, updates, moments, bounds, variances and 
 again, in NumPy or by the literal formulas.
 """
 
+import itertools
 import re
 from types import SimpleNamespace
 
@@ -71,29 +72,33 @@ def epochs_of(values) -> list:
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_trains_on_the_pixels_of_its_data_set(case, run_of):
     run = run_of(case)
-    train = run.data[0]
-    orders = []
-    for epoch, calls in enumerate(epochs_of(run.steps[followed(run)])):
-        x = np.concatenate([call.x for call in calls])
-        assert [len(call.x) for call in calls] == [BATCH, BATCH, len(train) - 2 * BATCH]
-        orders.append(noise.permutation(run.seed, epoch, len(train)))
-        assert sorted(orders[-1]) == [*range(len(train))]
-        expected = train[orders[-1]]
-        if not run.h.dynamic_b:
-            np.testing.assert_array_equal(x, expected)
-            continue
-        assert np.all((x == 0) | (x == 1))
-        z = (np.sum(x) - np.sum(expected)) / np.sqrt(np.sum(expected * (1 - expected)))
-        assert abs(z) < 6
-        assert np.all(x[expected == 0] == 0)
-        assert np.all(x[expected == 1] == 1)
-        run.steps.setdefault("images", []).append(x[np.argsort(orders[-1])])
-    first, second = (order.tolist() for order in orders)
-    assert first != second != [*range(len(train))] != first
-    if run.h.dynamic_b:  # each epoch draws anew: pixels differ with probability 2 p (1 - p)
-        a, b = run.steps.pop("images")
-        p = 2 * train * (1 - train)
-        assert abs(np.sum(a != b) - np.sum(p)) < 6 * np.sqrt(np.sum(p * (1 - p)))
+    train, calls = run.data[0], run.steps[followed(run)]
+    sizes = [len(call.x) for call in calls]
+    assert sizes == [BATCH, BATCH, len(train) - 2 * BATCH] * EPOCHS
+    orders = [noise.permutation(run.seed, epoch, len(train)) for epoch in range(EPOCHS)]
+    assert all(sorted(order) == [*range(len(train))] for order in orders)
+    assert np.any(orders[0] != orders[1])
+    x, p = np.concatenate([call.x for call in calls]), train[np.concatenate(orders)]
+    if not run.h.dynamic_b:
+        np.testing.assert_array_equal(x, p)
+        return
+    # Binary, with the gray values as probabilities.
+    assert np.all((x == 0) | (x == 1))
+    assert np.all(x[p == 0] == 0)
+    assert np.all(x[p == 1] == 1)
+    variance = p * (1 - p)
+    assert abs(np.sum(x - p)) < 6 * np.sqrt(np.sum(variance))
+    # Drawn anew at each step, and in each epoch: places of a minibatch are uncorrelated, and so
+    # are the pixels of an image.
+    images = np.concatenate([len(train) * i + np.argsort(order) for i, order in enumerate(orders)])
+    starts = np.cumsum([0, *sizes])
+    pairs = [(images[: len(train)], images[len(train) :])]
+    for i, j in itertools.combinations(range(len(calls)), 2):
+        rows = np.arange(min(sizes[i], sizes[j]))
+        pairs.append((starts[i] + rows, starts[j] + rows))
+    for i, j in pairs:
+        covariance = np.sum((x - p)[i] * (x - p)[j])
+        assert abs(covariance) < 6 * np.sqrt(np.sum(variance[i] * variance[j]))
 
 
 def first_numbers(call) -> list:
