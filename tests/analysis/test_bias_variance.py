@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from rebar.analysis import references, report
-from rebar.analysis.analyzer import analyze
+from rebar.analysis.analyzer import SAMPLES, analyze
 from rebar.analysis.bias_variance import Reference, estimated, measure
 from rebar.analysis.meter import Meter
 from rebar.core import bernoulli
@@ -211,6 +211,17 @@ def test_binary_estimators():
     for values in found.values():
         if values["unbiased"]:
             assert values["bias_squared"] < 5 * values["standard_error"]["bias_squared"]
+
+
+def test_a_reference_has_its_own_draws():
+    """LOO of the reference's number of samples would equal it if they shared their noise."""
+    settings = hparams("SBNReinforceLOO", 1, n_samples=SAMPLES)
+    options = {"by": "weights", "draws": 40, "reference": "loo", "seed": 0, "jit": False}
+    record = analyze(tiny_model(1), tensor(images(2)), settings, ["LOO"], {}, **options)
+    loo = record["estimators"]["LOO"]
+    # The square of the distance of two means of 40 draws.
+    distance = loo["bias_squared"] + loo["variance"] / 40 + record["reference"]["error"]
+    assert 0.2 < distance / (2 * loo["variance"] / 40) < 5
 
 
 def test_what_cannot_be_chosen():

@@ -10,8 +10,7 @@ from rebar.errors import RebarError
 from tests.compare.synthetic import compare, record, write_run
 
 
-@pytest.fixture
-def found(tmp_path):
+def write_runs(folder):
     """NVIL of half the cost and twice the variance of DisARM; Gumbel, one seed."""
     measured = {"q": 1.0, "evaluations": 1}
     paths = []
@@ -22,8 +21,13 @@ def found(tmp_path):
             more["estimator_variance"] = {label: {**measured, "total": variance / 8}}
             records = [record(s, -100 + seed, variance, **more) for s in (100, 200, 300)]
             about = {"estimators": {label: {"unbiased": True, "evaluations": cost}}}
-            paths.append(write_run(tmp_path, model, seed, records, about=about))
-    return compare(*paths, write_run(tmp_path, "SBNGumbel"))
+            paths.append(write_run(folder, model, seed, records, about=about))
+    return compare(*paths, write_run(folder, "SBNGumbel"))
+
+
+@pytest.fixture
+def found(tmp_path):
+    return write_runs(tmp_path)
 
 
 def rows_of_csv(found, label=None):

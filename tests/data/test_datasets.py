@@ -154,6 +154,30 @@ def test_digits_are_split_into_disjoint_parts_that_never_change():
     assert (binary[grey == 1] == 1).all()
 
 
+def test_the_sets_of_the_digits_are_disjoint():
+    from sklearn.datasets import load_digits
+
+    dataset = load("digits", "/not/used", dynamic=True)
+    fixed = load("sp_digits", "/not/used")
+    assert sum(map(len, (fixed.train, fixed.valid, fixed.test))) == len(load_digits().data)
+    draws = np.random.RandomState(5)
+    images = (load_digits().data / 16)[np.random.RandomState(123).permutation(1797)]
+    np.testing.assert_array_equal(dataset.train, images[:1297])
+    others = (draws.random_sample(part.shape) < part for part in (images[:1547], images[1547:]))
+    np.testing.assert_array_equal(
+        np.concatenate([fixed.valid, fixed.test]), np.concatenate(list(others))[1297:]
+    )
+
+
+def test_binary_digits_are_on_where_they_are_bright():
+    """Mean gray value minus mean binary value per pixel: five standard errors for each of 64."""
+    gray = load("digits", "/not/used", dynamic=True).train
+    binary = load("digits", "/not/used").train
+    error = np.sqrt(np.sum(gray * (1 - gray), axis=0)) / len(gray)
+    deviation = np.abs(gray.mean(axis=0, dtype=float) - binary.mean(axis=0))
+    assert np.all(deviation <= 5 * error)
+
+
 def test_arrays_cannot_be_changed_by_accident():
     dataset = load("digits", "/not/used")
     with pytest.raises(ValueError, match="read-only"):

@@ -133,6 +133,21 @@ def test_evaluations_are_counted(method):
     assert estimate.unbiased == (method != "gumbel")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_value_is_the_mean_over_all_hard_samples(method):
+    seen = []
+
+    def watched(b):
+        seen.append((np.asarray(b), np.asarray(f(b))))
+        return f(b)
+
+    estimate = rebar.estimate_gradient(method, watched, LOGITS, seed=0, step=0, **settings(method))
+    hard = [value for b, value in seen if np.all((b == 0) | (b == 1))]
+    assert len(hard) == {"loo": 2, "arm": 2, "disarm": 2}.get(method, 1)
+    np.testing.assert_allclose(estimate.value, np.mean(hard, axis=0), rtol=1e-14)
+    assert len(hard) == 1 or np.any(hard[0] != hard[1])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("method", METHODS)
 def test_saturated_logits_give_finite_numbers(method, dtype):

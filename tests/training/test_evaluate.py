@@ -11,6 +11,7 @@ from rebar.core import samplers
 from rebar.errors import RebarError
 from rebar.noise import Noise
 from rebar.training import evaluate
+from rebar.training.blocks import Blocks
 from rebar.training.evaluate import Evaluator
 
 from . import tiny
@@ -157,6 +158,30 @@ def test_noise_is_that_of_the_seed_and_the_image_set():
     assert first(x, 3) == first(x, 3) == Evaluator(model, seed=1)(x, 3)
     others = [first(x, 3, stream=1), Evaluator(model, seed=2)(x, 3)]
     assert len({v["bound"] for v in (first(x, 3), *others)}) == 3
+
+
+def test_no_noise_is_that_of_training():
+    """Among these numbers of 23 bits some pair is equal by chance with probability 0.01."""
+    learner, x = tiny.learner(), tiny.images(16)
+    numbers = {"evaluation": [], "training": []}
+    evaluator, runner = Evaluator(learner.model, seed=3), Blocks(learner, x, 4, seed=3)
+
+    def recorded(draw, kept):
+        def call(*arguments):
+            drawn = draw(*arguments)
+            kept.extend(np.ravel(u) for u in tf.nest.flatten(drawn))
+            return drawn
+
+        return call
+
+    evaluator._draw = recorded(evaluator._draw, numbers["evaluation"])
+    runner._draw = recorded(runner._draw, numbers["training"])
+    for stream in (0, 1):
+        evaluator(x, 3, stream=stream)
+    runner.take(0, 1)
+    evaluated, trained = (np.concatenate(kept) for kept in numbers.values())
+    assert len(evaluated) == len(np.unique(evaluated)) == 2 * 3 * 16 * 3
+    assert not np.intersect1d(evaluated, trained[: len(evaluated)]).size
 
 
 @pytest.mark.parametrize(("n_images", "n_samples"), [(0, 5), (3, 0)])

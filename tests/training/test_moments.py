@@ -6,18 +6,24 @@ import pytest
 import tensorflow as tf
 
 from rebar.core.gradients import sums_of_squares
-from rebar.training.moments import DECAY, OF_PART, Moments
+from rebar.training.moments import OF_PART, Moments
 
 SHAPES = ((2, 3), (3,), ())
 COUNT = 10
+DECAY = 0.999
+"""Of the published variances (Tucker et al. 2017)."""
 
 
-@pytest.fixture
-def variables():
+def make_variables():
     return [
         keras.Variable(np.zeros(shape), dtype="float64", name=f"v{i}")
         for i, shape in enumerate(SHAPES)
     ]
+
+
+@pytest.fixture
+def variables():
+    return make_variables()
 
 
 def gradient(rng):

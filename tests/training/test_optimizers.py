@@ -126,6 +126,19 @@ def test_two_steps_by_hand():
     assert learner.steps == 2
 
 
+def test_control_variates_learn_ten_times_as_fast():
+    """The first step of Adam has the size of the rate where a gradient is not small."""
+    learner = tiny.learner("learning_rate=0.01")
+    variables = [*learner.model.trainable_variables, *learner.estimator.trainable_variables]
+    start = [v.numpy() for v in variables]
+    draws = noise.latents(noise.key(0, "latents"), 1, 4, learner.model.n_units)
+    learner.step(tf.cast(tiny.images(4), tf.float32), draws)
+    sizes = [np.max(np.abs(v - s)) for v, s in zip(variables, start, strict=True)]
+    split = len(learner.model.trainable_variables)
+    np.testing.assert_allclose(sizes[:split], 0.01, rtol=1e-3)
+    np.testing.assert_allclose(sizes[split:], 0.1, rtol=1e-3)
+
+
 def radam(value, gradients, rate, beta2):
     """Liu et al. 2020, algorithm 2, with the threshold 5, number by number."""
     m, v = 0.0, 0.0

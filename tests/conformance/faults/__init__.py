@@ -7,10 +7,13 @@ classes that only exist here, the class without the fault is checked by `test_fa
 
 from tests.conformance.faults.baselines import BASELINES
 from tests.conformance.faults.declarations import DECLARATIONS
+from tests.conformance.faults.functional import FUNCTIONAL
+from tests.conformance.faults.measures import MEASURES
 from tests.conformance.faults.pairs import PAIRS
 from tests.conformance.faults.planting import Fault
 from tests.conformance.faults.relaxations import RELAXATIONS
+from tests.conformance.faults.training import TRAINING
 
 __all__ = ["FAULTS", "Fault"]
 
-FAULTS = [*BASELINES, *RELAXATIONS, *PAIRS, *DECLARATIONS]
+FAULTS = [*BASELINES, *RELAXATIONS, *PAIRS, *DECLARATIONS, *FUNCTIONAL, *TRAINING, *MEASURES]

@@ -54,7 +54,7 @@ def _minus_mean_of_all(f, n_samples):
     return tf.reshape(f - tf.reduce_mean(f, axis=0), [-1])
 
 
-def _mean_of_all(f):
+def mean_of_all(f):
     return tf.repeat(tf.reduce_mean(f, axis=0, keepdims=True), f.shape[0], axis=0)
 
 
@@ -95,7 +95,7 @@ BASELINES = [
     ),
     Fault(
         "a baseline of VIMCO that counts the chain",
-        replace(logit_gradients, "mean_of_others", lambda true: _mean_of_all),
+        replace(logit_gradients, "mean_of_others", lambda true: mean_of_all),
         biased("SBNVIMCO"),
     ),
     Fault(
