@@ -29,10 +29,10 @@ N_VALID, N_TEST, BATCH = 250, 250, 433
 EPOCHS, EVAL_SAMPLES, DRAWS = 2, 5, 4
 
 CASES = {
-    "NVIL": "model=SBNNVIL,dynamic_b=true,n_layer=2,n_samples=2,trial=3",
+    "track": "model=SBNTrackGradVariances,track=[DisARM,Gumbel,NVIL],follow=NVIL,dynamic_b=true,"
+    "n_layer=2,n_samples=2,trial=3",
     "pairs": "model=SBNLocalDisARM,n_samples=4,n_layer=2,continuation=independent,"
     "task=sp_digits,conditional=multilayer",
-    "track": "model=SBNTrackGradVariances,track=[DisARM,Gumbel,REINFORCE],follow=REINFORCE",
     "categorical": "model=CatTrackGradVariances,task=digits_grey,track=[ReinMaxCV,GumbelRao],"
     "follow=GumbelRao,temperature=0.7,cv_form=stgs,mc_samples=3,prior=learned",
 }

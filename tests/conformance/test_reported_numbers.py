@@ -140,8 +140,8 @@ def test_all_noise_of_a_run_is_different(case, run_of):
 
 
 def test_the_seed_and_the_trial_change_everything(run_of):
-    other_trial = CASES["NVIL"].replace("trial=3", "trial=8")
-    runs = [run_of("NVIL"), run_of("NVIL", 3, 1, 0, 0), run_of(other_trial, 7, 1, 0, 0)]
+    alone = "model=SBNNVIL,dynamic_b=true,n_layer=2,n_samples=2,trial="
+    runs = [run_of("track"), run_of(f"{alone}3", 3, 1, 0, 0), run_of(f"{alone}8", 7, 1, 0, 0)]
     assert [run.seed for run in runs] == [(7, 3), (3, 3), (7, 8)]
     calls = [run.steps["NVIL"][0] for run in runs]
     for i, a in enumerate(calls):

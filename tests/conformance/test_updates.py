@@ -85,8 +85,7 @@ def test_every_optimizer_is_tested(field):
     assert all(any(f"{field}={choice}" in case.split(",") for case in CASES) for choice in untested)
 
 
-@pytest.mark.parametrize("changes", [CASES[0], CASES[-1]])
-@pytest.mark.parametrize("eval_mode", [False, True])
+@pytest.mark.parametrize(("changes", "eval_mode"), [(CASES[0], True), (CASES[-1], False)])
 def test_partial_fit_updates_as_the_settings_say(changes, eval_mode):
     h = HParams.parse("model=SBNNVIL,n_hidden=3,learning_rate=0.01,beta2=0.99", changes)
     sbn = rebar.SBNNVIL(h, MEAN, eval_mode=eval_mode)
