@@ -53,10 +53,12 @@ def assert_updates(h, step, variables, updates):
 X = np.random.default_rng(0).integers(0, 2, [4, 6]).astype(np.float64)
 
 
+BINARY, CATEGORICAL = "SBNNVIL,n_layer=2,n_hidden=3", "CatST,n_latents=2,prior=learned"
+
+
 @pytest.mark.parametrize(
-    "model", ["SBNNVIL,n_layer=2,n_hidden=3", "CatST,n_latents=2,prior=learned"]
+    ("changes", "model"), [*((case, BINARY) for case in CASES), (CASES[-1], CATEGORICAL)]
 )
-@pytest.mark.parametrize("changes", CASES)
 def test_a_step_updates_each_part_as_its_settings_say(changes, model):
     h = HParams.parse(f"model={model},learning_rate=0.01,beta2=0.99", changes)
     learner = make_learner(h, registry.make_estimator(h.model, h), MEAN, False)
