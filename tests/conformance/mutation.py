@@ -28,22 +28,28 @@ TEST_SECONDS = 300
 RECORDED = ("golden", "published", "disarm_code")
 """Words in the names of tests that compare with recorded numbers."""
 
+FORMULAS = (
+    f"{ROOT}/tests/conformance/test_settings.py::"
+    "test_each_setting_has_the_stated_effect_and_no_other[{}]"
+)
+"""Test of a model against its formulas."""
+
 ORDER = ("structure", "evaluations", "rows", "control gradients", "generator", "saturated logits")
 """Kinds of checks that are quick, in order; the others follow."""
 
 RELAXED, BOUND = ("SBNDynamicRebar", "SBNRelax"), ("SBNNVIL", "SBNVIMCO", "SBNLocalDisARM")
 CATEGORICAL = ("CatST", "CatGumbelRao", "CatReinMax")
 RELEVANT: dict[str, tuple[tuple, tuple]] = {
-    "core/bernoulli": (("conformance/test_literal_rebar",), ("SBNDisARM", "SBNRelax")),
+    "core/bernoulli": (("functional/test_relaxed",), ("SBNDisARM", "SBNRelax")),
     "core/bound_gradients": (("conformance/test_multi_sample",), BOUND),
     "core/bounds": (("core/test_gradients", "conformance/test_exact"), BOUND),
-    "core/categorical": (("core/test_straight_through",), ("CatLOO",)),
+    "core/categorical": (("core/test_straight_through",), ("CatLOO", "CatGumbelRao")),
     "core/enumeration": (("conformance/test_exact", "conformance/test_categorical"), ("CatLOO",)),
     "core/gradients": ((), ("SBNMuProp", "SBNDisARM", "SBNRelax")),
     "core/initializers": (("models/test_networks",), ()),
     "core/logit_gradients": ((), ("SBNDisARM", "SBNVIMCO")),
     "core/samplers": (("core/test_gradients",), ("SBNDisARM", "SBNDynamicRebar")),
-    "core/straight_through": (("conformance/test_categorical",), CATEGORICAL),
+    "core/straight_through": (("conformance/test_functions",), CATEGORICAL),
     "core/validity": (("functional/test_run_time_values", "test_invalid_values"), ()),
     "estimators/base": (("estimators/test_mistakes",), ("SBNNVIL", "SBNMuProp")),
     "estimators/literal_rebar": (("conformance/test_literal_rebar",), ()),
@@ -51,16 +57,10 @@ RELEVANT: dict[str, tuple[tuple, tuple]] = {
     "estimators/local_disarm": (("conformance/test_multi_sample",), ()),
     "estimators/logit_products": (("conformance/test_literal_rebar",), RELAXED),
     "estimators/multi_sample": (("conformance/test_multi_sample",), BOUND),
-    "estimators/rebar": (("conformance/test_literal_rebar",), ()),
+    "estimators/rebar": (("conformance/test_literal_rebar", "estimators/test_tracked"), ()),
     "estimators/relax": (("conformance/test_literal_relax",), ()),
     "estimators/relaxed_terms": (("conformance/test_literal_rebar",), RELAXED),
-    "estimators/gumbel": (("conformance/test_settings",), ()),
-    "estimators/gumbel_rao": (("conformance/test_categorical", "conformance/test_settings"), ()),
-    "estimators/reinmax": (("conformance/test_categorical", "conformance/test_settings"), ()),
-    "estimators/straight_through": (
-        ("conformance/test_categorical", "conformance/test_settings", "estimators/test_compiled"),
-        (),
-    ),
+    "estimators/straight_through": (("estimators/test_compiled",), ()),
     "estimators/vimco": (("conformance/test_multi_sample",), ()),
 }
 """File -> tests besides those of the same name, and models besides those it defines."""
@@ -76,15 +76,17 @@ def check(module: str, seconds: float) -> None:
     files = [ROOT / f"tests/{name}.py" for name in dict.fromkeys((f"{module}", *tests))]
     files[0] = files[0].with_name(f"test_{files[0].name}")
     present = [str(file) for file in files if file.exists()]
+    target = f"rebar.{module.replace('/', '.')}:"
+    own = [n for n in registry.names() if str(registry.entry(n).target).startswith(target)]
+    names = [*own, *models]
+    present += [FORMULAS.format(name) for name in names if not registry.entry(name).tracks]
     words = " and ".join(f"not {word}" for word in RECORDED)
     options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-k", words]
     if present and pytest.main([*options, *present]) not in (0, 5):
         sys.exit(1)
-    target = f"rebar.{module.replace('/', '.')}:"
-    own = [n for n in registry.names() if str(registry.entry(n).target).startswith(target)]
     rank = {kind: i for i, kind in enumerate(ORDER)}
     planned = []
-    for name in (*own, *models):
+    for name in names:
         # The first check of each kind, then the second ones.
         seen: dict[str, int] = {}
         for one in testing.plan(testing.subject(name)):

@@ -23,5 +23,5 @@ def test_double_cv_has_no_fault(kind):
 
 
 def test_the_catalog_is_large_enough():
-    assert len(FAULTS) >= 80
+    assert len(FAULTS) >= 100
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)

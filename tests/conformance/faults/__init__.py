@@ -12,8 +12,18 @@ from tests.conformance.faults.measures import MEASURES
 from tests.conformance.faults.pairs import PAIRS
 from tests.conformance.faults.planting import Fault
 from tests.conformance.faults.relaxations import RELAXATIONS
+from tests.conformance.faults.settings import SETTINGS
 from tests.conformance.faults.training import TRAINING
 
 __all__ = ["FAULTS", "Fault"]
 
-FAULTS = [*BASELINES, *RELAXATIONS, *PAIRS, *DECLARATIONS, *FUNCTIONAL, *TRAINING, *MEASURES]
+FAULTS = [
+    *BASELINES,
+    *RELAXATIONS,
+    *PAIRS,
+    *DECLARATIONS,
+    *FUNCTIONAL,
+    *TRAINING,
+    *MEASURES,
+    *SETTINGS,
+]
