@@ -22,7 +22,7 @@ from rebar.data.sources import TASKS
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.factory import make_learner
-from rebar.hparams import HParams, Settings, run_folder
+from rebar.hparams import HParams, Settings, defaults, run_folder
 from rebar.hparams.presets import preset
 from rebar.models.categorical_vae import CategoricalVAE
 from rebar.models.sbn import SigmoidBeliefNetwork
@@ -81,7 +81,7 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
       RebarError: an unknown name, an invalid value, missing data, or a failure of training.
     """
     fields = {field.name for field in dataclasses.fields(Settings)}
-    names = {field.name for field in dataclasses.fields(HParams)}
+    names = set(defaults())
     for name in set(settings) - fields - names:
         raise RebarError(f"unknown setting {name!r}{did_you_mean(name, fields | names)}")
     run = Settings(**{name: value for name, value in settings.items() if name in fields})

@@ -7,9 +7,10 @@ TensorFlow.
 import dataclasses
 import functools
 import importlib
+import inspect
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rebar.errors import RebarError, did_you_mean
@@ -30,6 +31,7 @@ class Entry:
       multi_sample: supports multi_sample=true.
       latents: supported latent variables, "binary" or "categorical".
       tracks: runs the estimators in `track` side by side.
+      hparams: name -> default of additional hyperparameters, arguments of the class.
     """
 
     target: str | Callable[[Any], Any]
@@ -40,6 +42,7 @@ class Entry:
     multi_sample: bool = False
     latents: str = "binary"
     tracks: bool = False
+    hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def n_samples(self, least: int) -> int:
         """Return the smallest valid n_samples, `least` or more."""
@@ -130,17 +133,24 @@ def register(
     samples: int = 1,
     multi_sample: bool = False,
     latents: str = "binary",
+    hparams: Mapping[str, Any] | None = None,
 ) -> None:
     """Register an estimator as `model=name`.
+
+    Hyperparameters that it declares by `hparams` apply to it alone, and are set like all others:
+
+        rebar.register("Mine", Mine, hparams={"my_scale": 0.5})
+        rebar-train --plugins=mine --hparams="model=Mine,my_scale=0.3"
 
     Args:
       name: value of `model`.
       target: an `Estimator` subclass, a "module:Class" string, or a callable HParams -> Estimator.
       label: name in `track=[...]` and in logs; by default `name`.
       min_rows, min_samples, samples, multi_sample, latents: see `Entry`.
+      hparams: name -> default, a bool, int, float or str, which determines the type.
 
     Raises:
-      RebarError: a registered or invalid name or label, an invalid target or latents.
+      RebarError: a registered or invalid name or label, an invalid target, latents or hparams.
     """
     label = label or name
     for text in (name, label):
@@ -157,7 +167,32 @@ def register(
         raise RebarError(f"latents={latents!r}: choose from {', '.join(LATENTS)}")
     if name in _ENTRIES or label in labels(latents):
         raise RebarError(f"model {name!r} (label {label!r}): registered already; choose another")
-    _ENTRIES[name] = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents)
+    hparams = dict(hparams or {})
+    for parameter, default in hparams.items():
+        if not (isinstance(parameter, str) and parameter.isidentifier()):
+            raise RebarError(f"hparams={hparams} of {name}: names must be identifiers; rename them")
+        if not isinstance(default, bool | int | float | str):
+            raise RebarError(
+                f"{parameter}={default!r}: the default must be a bool, int, float or str; change it"
+            )
+        others = custom_hparams()
+        if parameter in others and repr(others[parameter]) != repr(default):
+            raise RebarError(
+                f"{parameter}={default!r}: another estimator declares {parameter}="
+                f"{others[parameter]!r}; use the same default, or another name"
+            )
+    _ENTRIES[name] = Entry(
+        target, label, min_rows, min_samples, samples, multi_sample, latents, hparams=hparams
+    )
+
+
+def custom_hparams(*names: str) -> dict[str, Any]:
+    """Return name -> default of what some models (by default all) declare by `hparams`."""
+    return {
+        parameter: default
+        for name in names or _ENTRIES
+        for parameter, default in entry(name).hparams.items()
+    }
 
 
 def target(name: str) -> Any:
@@ -172,4 +207,12 @@ def target(name: str) -> Any:
 def make_estimator(name: str, hparams: Any) -> Any:
     """Return an estimator built from `hparams`."""
     build = target(name)
-    return build.from_hparams(hparams) if hasattr(build, "from_hparams") else build(hparams)
+    if not hasattr(build, "from_hparams"):
+        return build(hparams)
+    for parameter in entry(name).hparams:
+        if parameter not in inspect.signature(build.__init__).parameters:
+            raise RebarError(
+                f"hparams of {name}: {build.__name__} has no argument {parameter!r}; add it to its "
+                "__init__"
+            )
+    return build.from_hparams(hparams)

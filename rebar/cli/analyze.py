@@ -146,11 +146,12 @@ def _changed(old: HParams, changes, folder) -> HParams:
     """Change the settings of a run; those of its model must remain."""
     hparams = HParams.parse(old.format(), *changes)
     new = hparams.to_dict()
-    fixed = [n for n, value in old.to_dict().items() if n not in _CHANGEABLE and value != new[n]]
+    changeable = (*_CHANGEABLE, *dict(old.custom))
+    fixed = [n for n, v in old.to_dict().items() if n not in changeable and v != new.get(n)]
     if fixed:
         raise RebarError(
             f"--hparams: {', '.join(fixed)} cannot be changed, since {folder} was trained with "
-            f"other values; change only {', '.join(_CHANGEABLE)}, and choose estimators by "
+            f"other values; change only {', '.join(changeable)}, and choose estimators by "
             "--estimators"
         )
     return hparams

@@ -19,7 +19,8 @@ from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import ensure
-from rebar.hparams import HParams, Settings, grammar, run_folder
+from rebar.hparams import HParams, Settings, checks, grammar, run_folder
+from rebar.hparams.fields import Fields
 from rebar.hparams.presets import PRESETS
 from rebar.runs import environment
 from rebar.runs.lock import check_run
@@ -63,11 +64,14 @@ def _help(values) -> str:
     """Return tables of hyperparameters and presets, including plugins."""
     import_plugins(values.plugins)
     rows = []
-    for field in dataclasses.fields(HParams):
+    for field in dataclasses.fields(Fields):
         name, default, kind = field.name, field.default, grammar.type_name(field.default)
         rows.append(f"  {name}={grammar.write(default)}  ({kind}) {field.metadata['help']}")
         if choices := field.metadata["choices"]():
             rows[-1] += f" One of: {', '.join(choices)}."
+    for name, default in checks.custom_defaults().items():
+        kind = grammar.type_name(default)
+        rows.append(f"  {name}={grammar.write(default)}  ({kind}) Declared by a plugin.")
     presets = [f"  {name}  {string}" for name, string in PRESETS.items()]
     return "\n".join(["", "hparams, with their defaults:", *rows, "", "presets:", *presets])
 

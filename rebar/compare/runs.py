@@ -11,7 +11,7 @@ import pandas as pd
 
 from rebar import registry
 from rebar.data.sources import TASKS
-from rebar.hparams import HParams
+from rebar.hparams import HParams, defaults
 
 _NO_LIMIT = 2_000_000
 """Default of --training_steps, as in 2017: not a length that a user chose."""
@@ -137,8 +137,9 @@ def make_run(
     Of two records of one step the later one counts. Raises an error of nearly any type if they are
     not what a run logs.
     """
-    names = {field.name for field in dataclasses.fields(HParams)}
-    checked = HParams(**{n: v for n, v in hparams.items() if n in names}) if hparams else None
+    names = defaults()
+    known = {name: value for name, value in hparams.items() if name in names}
+    checked = HParams.from_dict(known) if hparams else None
     tracked = any(isinstance(record.get("log_variance"), Mapping) for record in records)
     label = path
     if checked:

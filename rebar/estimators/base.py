@@ -6,7 +6,6 @@ Its learned parameters (baselines, scales, temperatures) are Keras weights, for 
 gradients of an objective of its choice.
 """
 
-import dataclasses
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -70,12 +69,14 @@ class Estimator(keras.layers.Layer):
     @classmethod
     def from_hparams(cls, hparams):
         """Build from the hparams named like the constructor's arguments, with "auto" resolved."""
-        values = {}
-        fields = {field.name for field in dataclasses.fields(hparams)}
-        for name in inspect.signature(cls.__init__).parameters:
-            if name in fields:
-                values[name] = getattr(hparams, f"effective_{name}", getattr(hparams, name))
-        return cls(**values)
+        values = hparams.values()
+        return cls(
+            **{
+                name: getattr(hparams, f"effective_{name}", values[name])
+                for name in inspect.signature(cls.__init__).parameters
+                if name in values
+            }
+        )
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """Return evaluations of f per example and step: complete passes of a row.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rebar import registry
@@ -64,6 +64,50 @@ def _of_value(field: dataclasses.Field, value: Any) -> Iterator[str]:
             custom = custom if field.name in ("model", "track") else ""
             near = did_you_mean(item, choices)
             yield f"{field.name}={item!r}: choose from {', '.join(choices)}{custom}{near}"
+
+
+def custom_defaults() -> dict[str, Any]:
+    """Return name -> default of all hyperparameters that registered estimators declare.
+
+    Raises:
+      RebarError: one has the name of a hyperparameter of all models.
+    """
+    defaults = registry.custom_hparams()
+    clashes = [field.name for field in dataclasses.fields(Fields) if field.name in defaults]
+    if clashes:
+        raise RebarError(
+            f"{', '.join(clashes)}: declared by an estimator, but a hyperparameter of all models; "
+            "rename it in rebar.register(..., hparams=...)"
+        )
+    return defaults
+
+
+def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Complete the hyperparameters that the estimators in use declare.
+
+    Returns:
+      Name -> value of all of them, and messages about values that are invalid or do not apply.
+    """
+    defaults, problems = custom_defaults(), []
+    complete = registry.custom_hparams(*_in_use(h))
+    for name, value in values.items():
+        if name not in defaults:
+            problems.append(grammar.unknown(name, defaults))
+            continue
+        try:
+            value = grammar.typed(value, defaults[name])
+        except (TypeError, OverflowError) as error:
+            problems.append(f"{name}={value!r}: {error}")
+            continue
+        if isinstance(value, int | float) and not abs(value) < _INTEGER_LIMIT:
+            problems.append(f"{name}={value!r}: must be finite and below 2**53 in size")
+        elif isinstance(value, str) and (value != value.strip() or set(value) & set(",[]")):
+            problems.append(f"{name}={value!r}: must not contain commas, brackets or outer spaces")
+        elif name in complete:
+            complete[name] = value
+        elif value != defaults[name]:
+            problems.append(f"{name}={write(value)}: does not apply to model={h.model}; remove it")
+    return complete, problems
 
 
 def conflicts(h: Fields) -> Iterator[str]:

@@ -18,17 +18,22 @@ from typing import Any, ClassVar
 
 from rebar.errors import RebarError
 from rebar.hparams import checks, grammar, presets
-from rebar.hparams.fields import Fields
+from rebar.hparams.fields import Fields, field
 
 
 @dataclasses.dataclass(frozen=True)
 class HParams(Fields):
     """Hyperparameters of one run.
 
+    Attributes:
+      custom: (name, value) of the hyperparameters that the estimators in use declare, see
+        `rebar.register`; missing ones have their defaults.
+
     Raises:
       RebarError: invalid types, choices, ranges or combinations; lists every problem.
     """
 
+    custom: tuple[tuple[str, Any], ...] = field((), "Hyperparameters of custom estimators.")
     typed: ClassVar[frozenset[str]] = frozenset()
     """Names set by the strings of `parse`, including those of a preset."""
     notes: ClassVar[tuple[str, ...]] = ()
@@ -36,6 +41,9 @@ class HParams(Fields):
 
     def __post_init__(self):
         problems = checks.convert(self) or list(checks.conflicts(self))
+        if not problems:
+            custom, problems = checks.custom(self, dict(self.custom))
+            object.__setattr__(self, "custom", tuple(custom.items()))
         checks.refuse("invalid hyperparameters", problems)
 
     @classmethod
@@ -53,7 +61,8 @@ class HParams(Fields):
           RebarError: malformed clauses, unknown or repeated names, or invalid values; lists every
             problem. Combinations of values are checked once all values are valid.
         """
-        values = {name: field.default for name, field in _FIELDS.items()}
+        custom = checks.custom_defaults()
+        values = defaults()
         problems, typed = [], set()
         protocol = [] if preset is None else [presets.preset(preset)]
         for string in (*protocol, *strings):
@@ -70,18 +79,19 @@ class HParams(Fields):
                 )
             values |= changes
             typed |= set(changes)
+        custom = {name: values.pop(name) for name in custom}
         draft = Fields(**values)
         problems += checks.convert(draft)
         inferred = {} if problems else checks.inferred(draft, typed)
         draft = dataclasses.replace(draft, **inferred)
-        problems = problems or list(checks.conflicts(draft))
+        problems = problems or [*checks.conflicts(draft), *checks.custom(draft, custom)[1]]
         texts = [f'--hparams="{s}"' if isinstance(s, str) else str(dict(s)) for s in strings]
         note = ""
         if preset is not None:
             texts = [f"--preset={preset}", *texts]
             note = f"\n--preset={preset} sets {protocol[0]}"
         checks.refuse(f"cannot use {' '.join(texts)}", problems, note)
-        hparams = cls(**vars(draft))
+        hparams = cls(**vars(draft), custom=tuple(custom.items()))
         object.__setattr__(hparams, "typed", frozenset(typed))
         notes = [f"{n}={grammar.write(v)}, inferred from track" for n, v in inferred.items()]
         object.__setattr__(hparams, "notes", tuple(notes))
@@ -97,10 +107,11 @@ class HParams(Fields):
         Args:
           all: include values that equal the default.
         """
+        default = defaults()
         return ",".join(
             f"{name}={grammar.write(value)}"
             for name, value in self.values().items()
-            if all or value != _FIELDS[name].default
+            if all or value != default[name]
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +123,7 @@ class HParams(Fields):
 
     def values(self) -> dict[str, Any]:
         """Return name -> value of every hyperparameter."""
-        return {name: getattr(self, name) for name in _FIELDS}
+        return {name: getattr(self, name) for name in _FIELDS} | dict(self.custom)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "HParams":
@@ -121,10 +132,13 @@ class HParams(Fields):
         Raises:
           RebarError: unknown names, or invalid values.
         """
+        valid = defaults()
         checks.refuse(
-            "invalid hyperparameters", [_unknown(name) for name in values if name not in _FIELDS]
+            "invalid hyperparameters", [_unknown(name) for name in values if name not in valid]
         )
-        return cls(**values)
+        static = {name: value for name, value in values.items() if name in _FIELDS}
+        custom = {name: value for name, value in values.items() if name not in _FIELDS}
+        return cls(**static, custom=tuple(custom.items()))
 
     def applicable(self) -> dict[str, Any]:
         """Return name -> value, as in `to_dict`, of the hyperparameters that apply to the model."""
@@ -135,6 +149,7 @@ class HParams(Fields):
             for name, value in self.to_dict().items()
             # legacy2017 distinguishes logs of this package from those of 2017.
             if name == "legacy2017"
+            or name not in _FIELDS
             or (_FIELDS[name].metadata["latents"] in kinds and name not in others)
         }
 
@@ -153,7 +168,12 @@ class HParams(Fields):
         return "all" if self.legacy2017 else "switch"
 
 
-_FIELDS = {field.name: field for field in dataclasses.fields(HParams)}
+_FIELDS = {field.name: field for field in dataclasses.fields(Fields)}
+
+
+def defaults() -> dict[str, Any]:
+    """Return name -> default of every hyperparameter, including those of custom estimators."""
+    return {name: field.default for name, field in _FIELDS.items()} | checks.custom_defaults()
 
 
 def run_name(hparams: HParams, seed: int) -> str:
@@ -162,7 +182,8 @@ def run_name(hparams: HParams, seed: int) -> str:
     The hash covers the seed and all values that are not the default, so that a hyperparameter
     added later renames no existing run.
     """
-    changed = {n: v for n, v in hparams.values().items() if v != _FIELDS[n].default}
+    default = defaults()
+    changed = {n: v for n, v in hparams.values().items() if v != default[n]}
     content = json.dumps({"hparams": changed, "seed": operator.index(seed)}, sort_keys=True)
     # Names registered by users may contain characters that file systems reject.
     model = re.sub(r"[^A-Za-z0-9._]", "_", hparams.model).lstrip(".")[:60]
@@ -179,4 +200,4 @@ def run_folder(working_dir: str | os.PathLike, hparams: HParams, seed: int) -> P
 
 
 def _unknown(name: str) -> str:
-    return grammar.unknown(name, _FIELDS)
+    return grammar.unknown(name, defaults())

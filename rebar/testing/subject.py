@@ -1,6 +1,7 @@
 """The estimator to be checked: its construction and its problems."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -78,7 +79,8 @@ def subject(estimator: str | type[Estimator], **limits: Any) -> Subject:
             return Subject(estimator, entry, _from_hparams(estimator, entry), _tracked(entry))
         if not isinstance(target, type):
             return Subject(estimator, entry, _from_hparams(estimator, entry), ({},))
-        return Subject(estimator, entry, target, tuple(target.verified))
+        build = functools.partial(target, **entry.hparams)
+        return Subject(estimator, entry, build, tuple(target.verified))
     if isinstance(estimator, type) and issubclass(estimator, Estimator):
         entry = registry.Entry(estimator, estimator.__name__, **limits)
         return Subject(estimator.__name__, entry, estimator, tuple(estimator.verified))

@@ -63,9 +63,9 @@ def test_every_block_is_a_file_a_command_or_output():
     assert len(BLOCKS) == len(FILES) + len(COMMANDS) + len(OUTPUTS)
     assert list(FILES) == [
         *("leave_one_out.py", "test_leave_one_out.py", "arm.py", "double_cv.py"),
-        *("draw_noise.py", "mixture.py", "train_mixture.py"),
+        *("shrunk_baseline.py", "draw_noise.py", "mixture.py", "train_mixture.py"),
     ]
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 9
 
 
 def test_training_and_analysis(folder, capsys):
@@ -152,6 +152,13 @@ def test_the_test_of_a_plugin(folder, monkeypatch):
     )
     program["test_leave_one_out"]()
     assert asked == {"min_samples": 2, "only": "1 layer"}
+
+
+def test_hyperparameters_of_a_plugin(folder, capsys):
+    assert run(command("model=MyShrunkBaseline")) == 0
+    assert "'shrinkage': 0.9}" in capsys.readouterr().out
+    report = testing.check_estimator("MyShrunkBaseline", only="1 layer, shrinkage=1.0")
+    assert report.passed
 
 
 def test_noise(folder, capsys):

@@ -12,6 +12,7 @@ from rebar import registry
 from rebar.cli import train
 from rebar.functional import bernoulli, categorical
 from rebar.hparams import HParams, Settings
+from rebar.hparams.fields import Fields
 from rebar.hparams.grammar import write
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def test_length():
     assert len(README.splitlines()) <= 150
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(HParams), ids=lambda field: field.name)
+@pytest.mark.parametrize("field", dataclasses.fields(Fields), ids=lambda field: field.name)
 def test_the_table_of_hparams(field):
     row = f"| `{field.name}` | `{write(field.default)}` | {field.metadata['help']}"
     assert row in HYPERPARAMETERS

@@ -14,6 +14,7 @@ from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
+from rebar.hparams.fields import Fields
 from rebar.hparams.grammar import write
 
 LABELS = sorted(registry.labels("binary"))
@@ -199,7 +200,7 @@ def test_effective_settings(string, conditional, coupling):
 
 
 def test_every_field_is_described_and_its_default_is_valid():
-    fields = dataclasses.fields(HParams)
+    fields = dataclasses.fields(Fields)
     assert all(field.metadata["help"].endswith(".") for field in fields)
     defaults = (f"{field.name}={write(field.default)}" for field in fields)
     assert HParams.parse(",".join(defaults)) == HParams()
