@@ -53,7 +53,7 @@ def test_long(name):
 
 
 def test_an_index_that_is_no_ordinary_digit():
-    _, problems, _ = parse("track[\u0663]=NVIL", {"track": ("A",) * 9})
+    _, problems = parse("track[\u0663]=NVIL", {"track": ("A",) * 9})
     assert "malformed clause" in problems[0]
 
 
