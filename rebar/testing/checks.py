@@ -1,5 +1,6 @@
 """Selection of checks: properties of an estimator, per problem and settings."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -66,30 +67,40 @@ def _exact_checks(subject) -> Iterator[Check]:
 
 
 def _comparisons(subject, times, seed) -> Iterator[Check]:
-    """Yield the comparisons of means with enumeration, and of variances."""
+    """Yield the comparisons of means with enumeration, and of variances.
 
-    def check(problem, settings, text="", **options):
-        name = f"unbiased: {problem}{_named(settings)}{text}"
-        run = partial(means.unbiased, subject, problem, settings, times=times, seed=seed, **options)
+    Those of one problem follow each other, so that its graph is traced once.
+    """
+
+    @functools.lru_cache(maxsize=1)
+    def case(problem, i):
+        return means.Case(subject, problem, subject.settings[i])
+
+    def check(problem, i, text="", **options):
+        name = f"unbiased: {problem}{_named(subject.settings[i])}{text}"
+        options |= {"times": times, "seed": seed}
+        run = partial(means.unbiased, partial(case, problem, i), **options)
         return Check(name, "unbiased", run, statistical=True)
 
     for i, settings in enumerate(subject.settings):
         by_layers = _rotated(subject.problems, i)
-        for problem in by_layers if i else subject.problems:
-            yield check(problem, settings)
-        if not i:
-            yield check(by_layers[0], settings, ", more samples", more=1)
-        if subject.couples_rows(settings):
-            yield check(by_layers[0], settings, ", few rows", few_rows=True)
+        learning: list = by_layers[i % 2 : i % 2 + 1] if i else by_layers[:2]
         if not subject.learns(settings):
-            continue
-        for problem in by_layers[i % 2 : i % 2 + 1] if i else by_layers[:2]:
+            learning = []
+        for problem in by_layers if i else subject.problems:
+            yield check(problem, i)
+            if problem is by_layers[0] and not i:
+                yield check(problem, i, ", more samples", more=1)
+            if problem is by_layers[0] and subject.couples_rows(settings):
+                yield check(problem, i, ", few rows", few_rows=True)
+            if problem not in learning:
+                continue
             if not i:
-                yield check(problem, settings, ", initial control variates", control=0.0)
-            yield check(problem, settings, ", large control variates", control=LARGE)
-            yield check(problem, settings, ", trained control variates", trained=True)
+                yield check(problem, i, ", initial control variates", control=0.0)
+            yield check(problem, i, ", large control variates", control=LARGE)
+            yield check(problem, i, ", trained control variates", control=None)
             name = f"efficiency: {problem}{_named(settings)}"
-            run = partial(means.efficiency, subject, problem, settings, seed=seed)
+            run = partial(means.efficiency, partial(case, problem, i), seed=seed)
             yield Check(name, "efficiency", run, statistical=True)
 
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from rebar.core import enumeration, gradients
 from rebar.estimators.base import Estimator, checked_estimate
-from rebar.noise import Noise
+from rebar.noise import Noise, fold_in
 from rebar.testing.problems import draw, flat, images, noise_keys
 from rebar.types import Model
 
@@ -82,13 +82,7 @@ def compare(
     Raises:
       RebarError: an invalid estimate, or too many states.
     """
-    batches = max(2, round(times * BATCHES))
-    x = images(FEW_IMAGES if few_rows else IMAGES)
-    exact = exact_gradient(estimator, model, x, n_samples)
-    values = estimates(estimator, model, x, n_samples, batches, seed, few_rows)
-    copies = REPETITIONS if few_rows else _tiles(n_samples)
-    rows = batches * copies * len(x) * n_samples
-    return summarize(values, exact, gradients.variable_names(model.trainable_variables), rows)
+    return Sampling(estimator, model, n_samples, few_rows).compare(times, seed)
 
 
 def exact_gradient(estimator: Estimator, model: Model, x: np.ndarray, n_samples: int) -> list:
@@ -103,47 +97,62 @@ def _tiles(n_samples: int) -> int:
     return ROWS // n_samples // IMAGES
 
 
-def estimates(
-    estimator: Estimator,
-    model: Model,
-    x: np.ndarray,
-    n_samples: int,
-    batches: int,
-    seed: int = 0,
-    few_rows: bool = False,
-) -> np.ndarray:
-    """Return the means [batches, P] of estimates at x [B, D]; see `compare`."""
-    keys = tf.constant(np.stack([noise_keys(seed, i) for i in range(batches)]))
-    copies = 1 if few_rows else _tiles(n_samples)
-    inputs = tf.constant(np.tile(x, [copies, 1]), model.compute_dtype)
+class Sampling:
+    """Estimates of one estimator at one model, traced once for all values of its weights.
 
-    def estimate(noise):
-        return _flat(checked_estimate(estimator, model, inputs, noise).gradients)
+    Arguments are those of `compare`.
+    """
 
-    def one(keys):
-        return estimate(draw(estimator, model, keys, n_samples, len(inputs), inputs.dtype))
+    def __init__(
+        self, estimator: Estimator, model: Model, n_samples: int = 1, few_rows: bool = False
+    ):
+        self.estimator, self.model, self.n_samples = estimator, model, n_samples
+        x = images(FEW_IMAGES if few_rows else IMAGES)
+        copies = 1 if few_rows else _tiles(n_samples)
+        self._inputs = tf.constant(np.tile(x, [copies, 1]), model.compute_dtype)
+        self._rows = len(self._inputs) * n_samples * (REPETITIONS if few_rows else 1)
+        self.exact = exact_gradient(estimator, model, x, n_samples)
+        one = self._mean_of_many if few_rows else self._one
+        self._batch_mean = tf.function(one, autograph=False, jit_compile=few_rows)
 
-    def mean_of_many(keys):
-        batch = REPETITIONS * len(inputs)
-        noise = draw(estimator, model, keys, n_samples, batch, inputs.dtype)
+    def compare(self, times: float = 1, seed: int = 0) -> Comparison:
+        """Compare the mean of estimates with the exact gradient; see `compare`."""
+        batches = max(2, round(times * BATCHES))
+        values = self.estimates(batches, seed)
+        names = gradients.variable_names(self.model.trainable_variables)
+        return summarize(values, self.exact, names, batches * self._rows)
+
+    def estimates(self, batches: int, seed: int = 0) -> np.ndarray:
+        """Return the means [batches, P] of estimates."""
+        keys = tf.constant(np.stack([noise_keys(seed, i) for i in range(batches)]))
+        return np.stack([self._batch_mean(key) for key in keys])
+
+    def _estimate(self, noise):
+        estimate = checked_estimate(self.estimator, self.model, self._inputs, noise)
+        return tf.concat([tf.reshape(g, [-1]) for g in estimate.gradients], axis=0)
+
+    def _draw(self, keys, batch):
+        dtype = self._inputs.dtype
+        return draw(self.estimator, self.model, keys, self.n_samples, batch, dtype)
+
+    def _one(self, keys):
+        return self._estimate(self._draw(keys, len(self._inputs)))
+
+    def _mean_of_many(self, keys):
+        """The mean of REPETITIONS estimates at a few rows each."""
+        noise = self._draw(keys, REPETITIONS * len(self._inputs))
         parts = tf.nest.map_structure(
-            lambda u: _by_repetition(u, n_samples), (noise.uniforms, noise.branches)
+            lambda u: _by_repetition(u, self.n_samples), (noise.uniforms, noise.branches)
         )
-        indices = tf.range(REPETITIONS)
 
         def repetition(i):
             uniforms, branches = tf.nest.map_structure(lambda u: u[i], parts)
-            key = tf.random.experimental.stateless_fold_in(noise.key, i)
-            return estimate(Noise(uniforms, n_samples, branches, key))
+            key = fold_in(noise.key, i)
+            return self._estimate(Noise(uniforms, self.n_samples, branches, key))
 
-        values = tf.map_fn(repetition, indices, fn_output_signature=inputs.dtype)
+        indices = tf.range(REPETITIONS)
+        values = tf.map_fn(repetition, indices, fn_output_signature=self._inputs.dtype)
         return tf.reduce_mean(values, axis=0)
-
-    @tf.function(autograph=False, jit_compile=few_rows)
-    def batch_mean(keys):
-        return mean_of_many(keys) if few_rows else one(keys)
-
-    return np.stack([batch_mean(key) for key in keys])
 
 
 def _by_repetition(u: tf.Tensor, n_samples: int) -> tf.Tensor:
@@ -151,10 +160,6 @@ def _by_repetition(u: tf.Tensor, n_samples: int) -> tf.Tensor:
     width = u.shape[1]
     parts = tf.reshape(u, [n_samples, REPETITIONS, -1, width])
     return tf.reshape(tf.transpose(parts, [1, 0, 2, 3]), [REPETITIONS, -1, width])
-
-
-def _flat(values) -> tf.Tensor:
-    return tf.concat([tf.reshape(v, [-1]) for v in values], axis=0)
 
 
 def summarize(values: np.ndarray, exact: list, names: list[str], rows: int) -> Comparison:

@@ -1,6 +1,6 @@
 """Statistical checks: the mean and the variance of an estimator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,21 +10,100 @@ import tensorflow as tf
 from rebar.core import gradients
 from rebar.estimators.base import Estimator
 from rebar.testing import comparison
-from rebar.testing.comparison import Comparison, compare
-from rebar.testing.problems import SMALL, Problem, draw, dtype_policy, flat, images, noise_keys
+from rebar.testing.comparison import Comparison, Sampling
+from rebar.testing.problems import (
+    SMALL,
+    Problem,
+    draw,
+    dtype_policy,
+    flat,
+    images,
+    noise_keys,
+    perturb,
+)
 from rebar.testing.properties import Failure, require
 from rebar.testing.subject import Subject
 
 FIT_STEPS, FIT_RATE = 200, 0.01
 
 
+class Case:
+    """An estimator at a problem, whose learned weights can be set; graphs are traced once.
+
+    Args:
+      subject: see `Subject`.
+      problem: model.
+      settings: constructor arguments.
+    """
+
+    def __init__(self, subject: Subject, problem: Problem, settings: Mapping[str, Any]):
+        self._subject = subject
+        with dtype_policy("float64"):
+            self.model = problem.model()
+            self.estimator = subject.set_up(self.model, 0.0, **settings)
+        self._initial = [v.numpy() for v in self.estimator.trainable_variables]
+        self._trained: list = []
+        self._samplings: dict = {}
+
+    def sampling(self, more: int = 0, few_rows: bool = False) -> Sampling:
+        """Return the estimates for the smallest number of samples, or for `more` of them."""
+        if (more, few_rows) not in self._samplings:
+            estimator = self.estimator
+            least = 1 if few_rows or estimator.objective == "elbo" else 2
+            n_samples = self._subject.n_samples(estimator, least)
+            if more:
+                n_samples += more * estimator.samples_per_chain
+                n_samples = self._subject.entry.n_samples(n_samples)
+            self._samplings[more, few_rows] = Sampling(estimator, self.model, n_samples, few_rows)
+        return self._samplings[more, few_rows]
+
+    def set_control(self, control: float | None) -> None:
+        """Set the learned weights: a deviation from their initial values, or None: trained."""
+        variables = self.estimator.trainable_variables
+        for v, value in zip(variables, self._initial, strict=True):
+            v.assign(value)
+        if control is not None:
+            perturb(variables, 2, control)
+        elif self._trained:
+            for v, value in zip(variables, self._trained, strict=True):
+                v.assign(value)
+        else:
+            self._fit()
+            self._trained = [v.numpy() for v in variables]
+
+    def switch_off(self) -> None:
+        """Give the weights named by `control_off` their values, or all their initial ones."""
+        variables, off = self.estimator.trainable_variables, self.estimator.control_off
+        names = gradients.variable_names(variables)
+        for name, v, initial in zip(names, variables, self._initial, strict=True):
+            if not off:
+                v.assign(initial)
+            for part, value in off.items():
+                if part in name:
+                    v.assign(np.full(v.shape, value))
+
+    def _fit(self):
+        """Train the learned parts for FIT_STEPS at the frozen model."""
+        estimator, model = self.estimator, self.model
+        n_samples = self._subject.n_samples(estimator, 2)
+        x = tf.constant(np.tile(images(comparison.IMAGES), [20, 1]), model.compute_dtype)
+        variables = estimator.trainable_variables
+        optimizer = keras.optimizers.Adam(FIT_RATE)
+        optimizer.build(variables)
+
+        @tf.function(autograph=False)
+        def step(keys):
+            noise = draw(estimator, model, keys, n_samples, len(x), x.dtype)
+            optimizer.apply(estimator.estimate(model, x, noise).control_gradients, variables)
+
+        for i in range(FIT_STEPS):
+            step(tf.constant(noise_keys(3, i)))
+
+
 def unbiased(
-    subject: Subject,
-    problem: Problem,
-    settings: Mapping[str, Any],
+    case: Callable[[], Case],
     *,
-    control: float = SMALL,
-    trained: bool = False,
+    control: float | None = SMALL,
     more: int = 0,
     few_rows: bool = False,
     times: float = 1,
@@ -32,22 +111,27 @@ def unbiased(
 ) -> Comparison:
     """Check that the mean over draws is the exact gradient, unless `unbiased` is False.
 
-    A comparison that is too noisy is repeated once with four times the draws.
+    A comparison that is too noisy is repeated once with as many draws as it needs, at most eight
+    times as many.
+
+    Args:
+      case: function that returns the case.
+      control: see `Case.set_control`.
+      more, few_rows: see `Case.sampling`.
+      times: factor of the number of draws.
+      seed: seed of the draws.
+
+    Raises:
+      Failure: biased, or too noisy.
     """
     with dtype_policy("float64"):
-        model = problem.model()
-        estimator = subject.set_up(model, control, **settings)
-        if trained:
-            fit(subject, estimator, model)
-        least = 1 if few_rows or estimator.objective == "elbo" else 2
-        n_samples = subject.n_samples(estimator, least)
-        if more:
-            n_samples = subject.entry.n_samples(n_samples + more * estimator.samples_per_chain)
-        result = compare(estimator, model, n_samples, few_rows=few_rows, times=times, seed=seed)
+        estimator = case().estimator
+        case().set_control(control)
+        sampling = case().sampling(more, few_rows)
+        result = sampling.compare(times, seed)
         if _too_noisy(estimator, result):
-            result = compare(
-                estimator, model, n_samples, few_rows=few_rows, times=4 * times, seed=seed
-            )
+            shortage = result.detectable / comparison.LARGEST_UNSEEN_BIAS
+            result = sampling.compare(min(8, 1.5 * shortage**2) * times, seed)
     if estimator.unbiased and result.biased:
         raise Failure(
             f"biased at {result.worst}: {result.z:.1f} standard errors; the deviation is "
@@ -68,48 +152,22 @@ def _too_noisy(estimator: Estimator, result: Comparison) -> bool:
     return estimator.unbiased and not result.biased and unseen
 
 
-def fit(subject: Subject, estimator: Estimator, model: Any) -> None:
-    """Train the learned parts for FIT_STEPS at the frozen model, from their initial values."""
-    n_samples = subject.n_samples(estimator, 2)
-    x = tf.constant(np.tile(images(comparison.IMAGES), [20, 1]), model.compute_dtype)
-    variables = estimator.trainable_variables
-    optimizer = keras.optimizers.Adam(FIT_RATE)
-    optimizer.build(variables)
+def efficiency(case: Callable[[], Case], seed: int = 0) -> str:
+    """Check that trained control variates do not increase the variance.
 
-    @tf.function(autograph=False)
-    def step(keys):
-        noise = draw(estimator, model, keys, n_samples, len(x), x.dtype)
-        optimizer.apply(estimator.estimate(model, x, noise).control_gradients, variables)
-
-    for i in range(FIT_STEPS):
-        step(tf.constant(noise_keys(3, i)))
-
-
-def efficiency(
-    subject: Subject, problem: Problem, settings: Mapping[str, Any], seed: int = 0
-) -> str:
-    """Check that trained control variates do not increase the variance."""
+    Raises:
+      Failure: they do.
+    """
     with dtype_policy("float64"):
-        model = problem.model()
-        estimator = subject.set_up(model, 0.0, **settings)
-        initial = [v.numpy() for v in estimator.trainable_variables]
-        fit(subject, estimator, model)
-        n_samples = subject.n_samples(estimator, 2)
-        x = images(comparison.IMAGES)
-        truth = flat(comparison.exact_gradient(estimator, model, x, n_samples))
+        sampling = case().sampling()
+        truth = flat(sampling.exact)
 
         def squares():
-            values = comparison.estimates(estimator, model, x, n_samples, 100, seed)
-            return np.sum(np.square(values - truth), axis=1)
+            return np.sum(np.square(sampling.estimates(100, seed) - truth), axis=1)
 
+        case().set_control(None)
         trained = squares()
-        names = gradients.variable_names(estimator.trainable_variables)
-        for name, v, start in zip(names, estimator.trainable_variables, initial, strict=True):
-            if not estimator.control_off:
-                v.assign(start)
-            for part, value in estimator.control_off.items():
-                if part in name:
-                    v.assign(tf.fill(v.shape, tf.cast(value, v.dtype)))
+        case().switch_off()
         off = squares()
     excess = trained - off
     z = excess.mean() / (excess.std(ddof=1) / np.sqrt(len(excess)) + 1e-30)

@@ -103,13 +103,9 @@ def test_the_symmetrized_form_varies_less(family, n_layer, continuation):
     gradients = enumeration.bound_and_gradient(model, images(comparison.IMAGES), 2).gradients
     squares = [
         np.square(
-            comparison.estimates(
-                LocalDisARM(symmetrized=symmetrized, continuation=continuation),
-                model,
-                images(comparison.IMAGES),
-                4,
-                comparison.BATCHES,
-            )
+            comparison.Sampling(
+                LocalDisARM(symmetrized=symmetrized, continuation=continuation), model, 4
+            ).estimates(comparison.BATCHES)
             - flat(gradients)
         )
         for symmetrized in (False, True)
