@@ -51,6 +51,12 @@ def test_inner_products_and_counts():
         gradients.inner(a, b[:1])
 
 
+def test_names_of_variables_are_unique():
+    """Those of repeated ones end in their positions; others are as they are."""
+    variables = [tf.Variable(0.0, name=name) for name in ("a", "b", "a", "c/d")]
+    assert gradients.variable_names(variables) == ["a_0", "b", "a_2", "c/d"]
+
+
 def test_multi_sample_bound():
     f = tf.constant([[math.log(1), 1000.0], [math.log(3), 1000.0]])
     np.testing.assert_allclose(bounds.multi_sample(f), [math.log(2), 1000], rtol=1e-6)
