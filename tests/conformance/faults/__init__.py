@@ -12,6 +12,7 @@ from tests.conformance.faults.measures import MEASURES
 from tests.conformance.faults.pairs import PAIRS
 from tests.conformance.faults.planting import Fault
 from tests.conformance.faults.relaxations import RELAXATIONS
+from tests.conformance.faults.runs import RUNS
 from tests.conformance.faults.settings import SETTINGS
 from tests.conformance.faults.training import TRAINING
 
@@ -26,4 +27,5 @@ FAULTS = [
     *TRAINING,
     *MEASURES,
     *SETTINGS,
+    *RUNS,
 ]
