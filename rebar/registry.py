@@ -18,6 +18,9 @@ from rebar.errors import RebarError, did_you_mean
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 
 
+LATENTS = ("binary", "categorical")
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """Registered estimator.
@@ -43,6 +46,14 @@ class Entry:
     latents: str = "binary"
     tracks: bool = False
     hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("min_rows", "min_samples", "samples"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise RebarError(f"{name}={value!r}: must be an integer of at least 1; use e.g. 2")
+        if self.latents not in LATENTS:
+            raise RebarError(f"latents={self.latents!r}: choose from {', '.join(LATENTS)}")
 
     def n_samples(self, least: int) -> int:
         """Return the smallest valid n_samples, `least` or more."""
@@ -88,9 +99,6 @@ _ENTRIES: dict[str, Entry] = {
 }
 
 
-LATENTS = ("binary", "categorical")
-
-
 def names(*latents: str) -> list[str]:
     """Return the names of models with such latents (by default all), in order of registration."""
     return [name for name, e in _ENTRIES.items() if e.latents in (latents or LATENTS)]
@@ -112,8 +120,8 @@ def entry(name: str) -> Entry:
         return _ENTRIES[name]
     except KeyError:
         raise RebarError(
-            f"unknown model {name!r}; choose from {', '.join(_ENTRIES)}, or register your own with "
-            f"rebar.register() (docs/add_an_estimator.md){did_you_mean(name, _ENTRIES)}"
+            f"unknown model {name!r}; choose from {', '.join(_ENTRIES)}, or import the module that "
+            f"registers it, e.g. by --plugins=MODULE{did_you_mean(name, _ENTRIES)}"
         ) from None
 
 
@@ -163,8 +171,12 @@ def register(
             f"target={target!r} of {name}: must be an Estimator class, a function of HParams or a "
             'string "module:Class"'
         )
-    if latents not in LATENTS:
-        raise RebarError(f"latents={latents!r}: choose from {', '.join(LATENTS)}")
+    if hasattr(target, "estimate") != isinstance(target, type):
+        raise RebarError(
+            f"target={target!r} of {name}: must be a subclass of rebar.Estimator or a function; "
+            "pass the class instead of an instance"
+        )
+    entry = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents)
     if name in _ENTRIES or label in labels(latents):
         raise RebarError(f"model {name!r} (label {label!r}): registered already; choose another")
     hparams = dict(hparams or {})
@@ -181,9 +193,7 @@ def register(
                 f"{parameter}={default!r}: another estimator declares {parameter}="
                 f"{others[parameter]!r}; use the same default, or another name"
             )
-    _ENTRIES[name] = Entry(
-        target, label, min_rows, min_samples, samples, multi_sample, latents, hparams=hparams
-    )
+    _ENTRIES[name] = dataclasses.replace(entry, hparams=hparams)
 
 
 def custom_hparams(*names: str) -> dict[str, Any]:

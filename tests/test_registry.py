@@ -2,7 +2,7 @@
 
 import pytest
 
-from rebar import registry
+from rebar import registry, testing
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
 from rebar.estimators.nvil import NVIL
@@ -163,3 +163,25 @@ def test_names_that_cannot_be_typed(name):
 def test_targets_that_are_none(target):
     with pytest.raises(RebarError, match=r"target=.*: must be an Estimator class"):
         registry.register("New", target)
+
+
+@pytest.mark.parametrize(
+    ("target", "limits"),
+    [
+        (dict, {}),
+        (object(), {}),
+        (Estimator(), {}),
+        (Estimator, {"min_samples": "2"}),
+        (Estimator, {"samples": 0}),
+        (Estimator, {"min_rows": 1.5}),
+        (Estimator, {"latents": "cat"}),
+    ],
+)
+def test_invalid_registrations(target, limits):
+    before = registry.names()
+    with pytest.raises(RebarError):
+        registry.register("Invalid", target, **limits)
+    assert registry.names() == before
+    if isinstance(target, type) and limits:
+        with pytest.raises(RebarError):
+            testing.check_estimator(target, **limits)

@@ -11,6 +11,7 @@ z above which the estimator is biased (critical), smallest bias that would have 
 fraction of the gradient's norm (detects), and seconds. The exit status is 1 if a check fails.
 """
 
+import functools
 import sys
 
 from absl import flags
@@ -46,17 +47,25 @@ def _check(values, names) -> int:
         )
     with quiet_start():
         from rebar import testing
+    names = list(dict.fromkeys(names))
     for name in names:  # reject a wrong name before the first check
         testing.subject(name)
     passed = True
+    printed: set[str] = set()
+
+    def show(name, result):
+        if name not in printed:  # after errors about --only
+            print(testing.HEAD)
+            printed.add(name)
+        print(result, flush=True)
+
     for name in names:
-        print(testing.HEAD, flush=True)
         report = testing.check_estimator(
             name,
             thorough=values.thorough,
             seed=values.seed,
             only=values.only,
-            on_result=lambda result: print(result, flush=True),
+            on_result=functools.partial(show, name),
         )
         print(report.summary(), flush=True)
         passed &= report.passed

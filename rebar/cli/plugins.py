@@ -29,13 +29,18 @@ def import_plugins(names: Iterable[str]) -> None:
             with quiet_start():
                 importlib.import_module(name)
         except ImportError as error:
+            if error.name and not name.startswith(error.name):  # the module exists, and imports it
+                raise _failure(name, error) from error
             raise RebarError(
                 f"--plugins={name}: {error}; use the name of a Python module in the current folder "
                 "or installed, without .py"
             ) from None
         except Exception as error:
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            place = "" if isinstance(error, SyntaxError) else f" ({last.filename}:{last.lineno})"
-            raise RebarError(
-                f"--plugins={name}: {type(error).__name__}: {error}{place}; fix the module"
-            ) from error
+            raise _failure(name, error) from error
+
+
+def _failure(name, error):
+    """The error of a module that exists."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = "" if isinstance(error, SyntaxError) else f" ({last.filename}:{last.lineno})"
+    return RebarError(f"--plugins={name}: {type(error).__name__}: {error}{place}; fix the module")

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from rebar import noise
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
 from rebar.testing.checks import Check, plan
@@ -72,9 +73,12 @@ def check_estimator(
       `Report`; print it, or call its `raise_failures`.
 
     Raises:
-      RebarError: an unknown estimator or limit, or no check contains `only`.
+      RebarError: an unknown estimator or limit, an invalid argument, or no check contains `only`.
     """
     target = subject(estimator, **limits)
+    noise.key(seed, "analysis")  # raises for an invalid seed
+    if not isinstance(only, str):
+        raise RebarError(f"only={only!r}: must be a string; pass a part of the name of a check")
     try:
         checks = plan(target, 10 if thorough else 1, seed)
     except Exception as error:

@@ -167,13 +167,15 @@ def summarize(values: np.ndarray, exact: list, names: list[str], rows: int) -> C
     from scipy import stats
 
     batches, truth = len(values), flat(exact)
+    finite = np.all(np.isfinite(values), axis=0)
+    values = np.where(finite, values, 0)
     mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(batches)
     # Rounding, where a component has no variance.
     error = np.maximum(error, 1e-12 * np.linalg.norm(truth))
     rate = FALSE_FAIL_RATE / COMPARISONS / len(truth)
     critical = stats.t.isf(rate / 2, batches - 1)
     deviation = np.abs(mean - truth)
-    z = np.where(np.isfinite(mean), deviation / error, np.inf)
+    z = np.where(finite, deviation / error, np.inf)
     owner = np.repeat(np.arange(len(names)), [np.size(g) for g in exact])
     detectable = [
         (critical + 3) * np.max(error[owner == i]) / np.linalg.norm(truth[owner == i])

@@ -132,6 +132,12 @@ def unbiased(
         if _too_noisy(estimator, result):
             shortage = result.detectable / comparison.LARGEST_UNSEEN_BIAS
             result = sampling.compare(min(8, 1.5 * shortage**2) * times, seed)
+    if not np.isfinite(result.z):
+        raise Failure(
+            f"non-finite gradient of {result.worst} with n_samples={sampling.n_samples}; return "
+            "finite gradients, or declare what it needs, e.g. min_samples=2",
+            result,
+        )
     if estimator.unbiased and result.biased:
         raise Failure(
             f"biased at {result.worst}: {result.z:.1f} standard errors; the deviation is "

@@ -69,7 +69,7 @@ class Report(NamedTuple):
         """Return one line: the number of checks and failures, and the total time."""
         seconds = sum(result.seconds for result in self.results)
         count = len(self.results)
-        verdict = f"all {count} checks passed"
+        verdict = f"all {count} checks passed" if count > 1 else "the check passed"
         if self.failures:
             verdict = f"{len(self.failures)} of {count} checks FAILED"
         return f"{self.name}: {verdict} in {seconds:.0f} s"

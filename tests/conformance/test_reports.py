@@ -8,6 +8,7 @@ import tensorflow as tf
 from rebar import testing
 from rebar.errors import RebarError
 from rebar.estimators.leave_one_out import LeaveOneOut
+from rebar.estimators.nvil import NVIL
 
 ONE = "unbiased: unconditional, 1 layer"
 
@@ -38,7 +39,7 @@ def test_an_exception_is_a_failed_check_with_its_class_message_and_place():
     assert unbiased.check == ONE
     assert unbiased.detail.startswith("ValueError: Dimensions must be equal")
     for failure in (structure, unbiased):
-        assert re.search(r"\(\S+test_reports\.py:17\)$", failure.detail)
+        assert re.search(r"\(\S+test_reports\.py:18\)$", failure.detail)
         assert "\n" not in failure.detail
 
 
@@ -48,7 +49,7 @@ def test_an_exception_during_the_creation_is_one_failed_check():
     assert tuple(results) == report.results == tuple(report.failures)
     (failure,) = results
     assert failure.check == "setup: creation of the estimator"
-    assert re.fullmatch(r"KeyError: 'width' \(\S+test_reports\.py:22\)", failure.detail)
+    assert re.fullmatch(r"KeyError: 'width' \(\S+test_reports\.py:23\)", failure.detail)
     with pytest.raises(RebarError, match="RaisesInSetup: 1 of 1 checks FAILED in 0 s\n  setup: "):
         report.raise_failures()
 
@@ -77,3 +78,21 @@ def test_more_samples_are_more_than_the_minimum():
 def test_invalid_arguments(estimator, limits, message):
     with pytest.raises(RebarError, match=message):
         testing.check_estimator(estimator, **limits)
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 1.5}, {"seed": None}, {"only": None}])
+def test_invalid_arguments_are_no_failed_checks(options):
+    with pytest.raises(RebarError, match=f"{next(iter(options))}="):
+        testing.check_estimator("SBNDisARM", **options)
+
+
+def test_a_gradient_that_is_not_finite_is_not_called_biased():
+    class Infinite(NVIL):
+        verified = ({},)
+
+        def estimate(self, model, x, noise):
+            estimate = super().estimate(model, x, noise)
+            return estimate._replace(gradients=[g / 0.0 for g in estimate.gradients])
+
+    report = testing.check_estimator(Infinite, only="unbiased: unconditional, 1 layer, more")
+    assert "non-finite" in report.failures[0].detail
