@@ -174,7 +174,7 @@ def _announce(hparams: HParams, settings: Settings, about: dict, folder: Path) -
         print(f"{name}: {value}")
     print(f"run: {folder}")
     if about["jit"]:
-        print("compiling the first steps takes a few seconds, tracking many methods more")
+        print("compiling takes a few seconds, longer when tracking many estimators")
     sys.stdout.flush()
 
 

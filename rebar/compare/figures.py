@@ -48,6 +48,11 @@ def draw(comparison: Comparison, names: Sequence[str], x: str = "steps") -> Any:
         drawn = _lines(comparison, name)
         missing = [line.name for line in drawn if not any(map(len, line.all_series(name)))]
         text = f"no {name} in the logs of {', '.join(missing)}"
+        if name == "estimator_variance/total":
+            text = (
+                f"no conditional variance was measured for {', '.join(missing)}; "
+                "train with --variance_freq=N to add it"
+            )
         comparison.notes += [text] * bool(missing)
         panels += [name] * (len(missing) < len(drawn))
     if not panels:

@@ -17,7 +17,7 @@ _MEANING = """\
 - *variance* is that of the running estimate (minibatch noise included), *conditional* that at fixed
   parameters and images. Ratios are to {reference}, over the last tenth of the common steps; *equal
   cost*: times the ratio of evaluations per step. Each line is measured along {trajectory}.
-- **biased** estimators follow another gradient: their variance is that of another estimate."""
+- **Biased** estimators have a different expected gradient, so their variance is not comparable."""
 _COLUMNS = {
     "train_elbo_final": ("train ELBO, final", ".2f"),
     "train_elbo_best": ("best", ".2f"),

@@ -46,7 +46,7 @@ class Estimator(keras.layers.Layer):
       couples_rows: the estimate of a batch is not the mean of its examples' estimates.
       verified: constructor arguments that `rebar.testing` verifies: the first in every problem,
         further ones at every number of layers.
-      control_off: name of a weight -> value without effect; others keep their trained values.
+      control_off: maps a learned weight to the value that disables it; others keep theirs.
     """
 
     unbiased = True

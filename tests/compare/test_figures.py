@@ -130,7 +130,8 @@ def test_panels_of_other_columns_and_unknown_ones(tmp_path):
     assert notes == ["no typo in the logs of DisARM"]
     _, made, notes = drawn(tmp_path)
     assert len(made.axes) == 2
-    assert "no estimator_variance/total in the logs of DisARM" in notes
+    unmeasured = "no conditional variance was measured for DisARM; train with --variance_freq=N"
+    assert f"{unmeasured} to add it" in notes
     assert drawn(tmp_path, panels=["typo"])[1] is None
 
 
