@@ -1,9 +1,12 @@
 """Color and marker of each estimator, matplotlib settings and files, shared by all figures."""
 
 import io
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from rebar.errors import RebarError
 
 RC = {
     "font.size": 9,
@@ -55,7 +58,25 @@ STYLES = {
     for label, style in zip(labels, _PALETTE, strict=False)
     if label
 }
-"""Label -> style of the built-in estimators."""
+"""Label -> style of the built-in estimators, and of those added."""
+
+
+def add(label: str, color: str, marker: str = "o") -> None:
+    """Set the style of an estimator's label, e.g. in the module of a plug-in.
+
+    Args:
+      label: label of `rebar.register`, by default the name.
+      color: #rrggbb.
+      marker: marker of matplotlib.
+
+    Raises:
+      RebarError: another form of color, or no marker.
+    """
+    if not (isinstance(color, str) and re.fullmatch("#[0-9a-fA-F]{6}", color)):
+        raise RebarError(f"color={color!r}: must be six hexadecimal digits; use e.g. '#0072B2'")
+    if not (isinstance(marker, str) and marker):
+        raise RebarError(f"marker={marker!r}: must be a marker of matplotlib; use e.g. 'o'")
+    STYLES[label] = Style(color, marker)
 
 
 def styles(labels: Sequence[str]) -> list[Style]:

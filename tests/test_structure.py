@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "keras": ["core.validity", "errors", "functional"],
     "models": ["core", "errors", "noise", "types"],
     "estimators": ["core", "errors", "noise", "registry", "types"],
-    "styles": [],
+    "styles": ["errors"],
     "analysis": [
         *(
             "core",

@@ -2,7 +2,10 @@
 
 import itertools
 
+import pytest
+
 from rebar import registry, styles
+from rebar.errors import RebarError
 
 
 def test_built_in_estimators_have_distinct_styles_within_their_family():
@@ -28,3 +31,13 @@ def test_lines_of_one_label_get_other_markers():
     assert (first, second) == (styles.STYLES["DisARM"], styles.STYLES["LOO"])
     assert third.color == first.color
     assert third.marker != first.marker
+
+
+def test_a_style_of_a_plug_in(monkeypatch):
+    monkeypatch.setattr(styles, "STYLES", dict(styles.STYLES))
+    styles.add("Mine", "#123456", "P")
+    assert styles.styles(["DisARM", "Mine"])[1] == ("#123456", "P")
+    for color, marker in (("red", "o"), ("#12345", "o"), (None, "o"), ("#123456", "")):
+        with pytest.raises(RebarError):
+            styles.add("Other", color, marker)
+    assert "Other" not in styles.STYLES

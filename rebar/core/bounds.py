@@ -7,10 +7,15 @@ import tensorflow as tf
 from rebar.core.gradients import require_rank
 
 
+def by_sample(values: tf.Tensor, n_samples: int) -> tf.Tensor:
+    """Reshape rows [N, ...], sample-major, to [S, B, ...]."""
+    return tf.reshape(values, [n_samples, -1, *values.shape[1:]])
+
+
 def split_samples(values: tf.Tensor, n_samples: int) -> tf.Tensor:
     """Reshape per-row values [N], sample-major, to [S, B]."""
     require_rank(values, 1, "the objective f")
-    return tf.reshape(values, [n_samples, -1])
+    return by_sample(values, n_samples)
 
 
 def multi_sample(f: tf.Tensor) -> tf.Tensor:

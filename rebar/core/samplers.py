@@ -1,6 +1,6 @@
 """Samplers: functions (layer, logits [N, H]) -> samples [N, H], called by a model's rollout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,29 +21,40 @@ def posterior(model: Model, noise: Noise) -> Sampler:
     return (capability(model, "hard_sampler") or hard)(noise)
 
 
-def antithetic(noise: Noise, layer: int, below: Sequence[tf.Tensor]) -> Sampler:
-    """Return a sampler of the chain that separates from the main one at a layer.
+def parted(
+    noise: Noise,
+    layer: int,
+    below: Sequence[tf.Tensor],
+    other: Callable[[tf.Tensor], tf.Tensor],
+) -> Sampler:
+    """Return a sampler of a chain that separates from the main one at a layer.
 
-    It uses the samples `below` under the layer, 1 - u instead of u in it, and above it hard samples
+    It uses the samples `below` under the layer, another sample in it, and above it hard samples
     with noise.branches[layer], or the main chain's noise if there are no branches.
 
     Args:
       noise: noise of the main chain.
       layer: layer where the chains separate.
       below: main chain's samples of the layers under it, [N, H] each.
+      other: function of the layer's logits [N, H] that returns its samples, e.g. antithetic ones,
+        or those of the main chain with one unit flipped.
     """
 
     def sample(i: int, logits: tf.Tensor) -> tf.Tensor:
         if i < layer:
             return below[i]
-        u = noise.uniforms[i]
         if i == layer:
-            return bernoulli.hard_sample(logits, -bernoulli.logistic(u))
-        if noise.branches:
-            u = noise.branches[layer][i - layer - 1]
+            return other(logits)
+        u = noise.branches[layer][i - layer - 1] if noise.branches else noise.uniforms[i]
         return bernoulli.hard_sample(logits, bernoulli.logistic(u))
 
     return sample
+
+
+def antithetic(noise: Noise, layer: int, below: Sequence[tf.Tensor]) -> Sampler:
+    """Return the sampler of a `parted` chain that has 1 - u instead of u in its layer."""
+    z = -bernoulli.logistic(noise.uniforms[layer])
+    return parted(noise, layer, below, lambda logits: bernoulli.hard_sample(logits, z))
 
 
 def mean() -> Sampler:

@@ -9,7 +9,7 @@ per layer, for K independent chains. Source: Titsias & Shi 2021 (arXiv 2111.0530
 
 import tensorflow as tf
 
-from rebar.core import gradients, logit_gradients, samplers
+from rebar.core import bounds, gradients, logit_gradients, samplers
 from rebar.estimators.base import Estimator, differentiated_rollout
 from rebar.types import Estimate
 
@@ -58,10 +58,7 @@ class DoubleCV(Estimator):
         """[N, H], of an ascent direction."""
         n_samples = f.shape[0]
 
-        def by_sample(v):
-            return tf.reshape(v, [n_samples, -1, v.shape[-1]])
-
-        b, p, d = by_sample(b), by_sample(tf.sigmoid(logits)), by_sample(derivative)
+        b, p, d = (bounds.by_sample(v, n_samples) for v in (b, tf.sigmoid(logits), derivative))
         others = (tf.reduce_sum(d, axis=0) - d) / (n_samples - 1)
         c = tf.reduce_sum((b - p) * (d if self.own_derivative else others), axis=-1)
         if self.own_batch:

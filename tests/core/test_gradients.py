@@ -69,12 +69,34 @@ def test_rows_are_split_sample_major():
     assert bounds.split_samples(values, 2).numpy().tolist() == [[0, 1, 2], [10, 11, 12]]
 
 
+def test_rows_of_any_shape_by_sample():
+    rows = tf.reshape(tf.range(12), [6, 2])
+    by_sample = bounds.by_sample(rows, 3)
+    assert by_sample.shape == (3, 2, 2)
+    np.testing.assert_array_equal(by_sample[2, 1], rows[5])
+
+
 def test_values_an_example_must_be_vectors():
     """[B, 1] would broadcast silently to [B, B]."""
     with pytest.raises(ValueError, match=r"must be \[N\]"):
         bounds.split_samples(tf.zeros([4, 1]), 2)
     with pytest.raises(ValueError, match=r"must be \[K, B\]"):
         bounds.multi_sample(tf.zeros([4]))
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_a_parted_chain(branches):
+    """Below its layer it is the main chain, above it the main noise or that of the branch."""
+    uniforms = tuple(tf.constant([[u, 1 - u]]) for u in (0.1, 0.2, 0.3))
+    own = tf.constant([[0.9, 0.9]])
+    noise = Noise(uniforms, branches=((own, own), (own,), ()) if branches else ())
+    below, logits = (tf.constant([[1.0, 0.0]]),), tf.zeros([1, 2])
+    flipped = samplers.parted(noise, 1, below, lambda logits: logits + 7)
+    assert flipped(0, logits) is below[0]
+    assert flipped(1, logits).numpy().tolist() == [[7, 7]]
+    assert flipped(2, logits).numpy().tolist() == [[1, 1] if branches else [0, 1]]
+    antithetic = samplers.antithetic(noise, 1, below)
+    assert antithetic(1, logits).numpy().tolist() == [[1, 0]]
 
 
 def test_samplers():
