@@ -14,6 +14,7 @@ from rebar import noise
 from rebar.errors import RebarError
 from rebar.noise import Noise
 from rebar.training.learner import Learner
+from rebar.training.sequential import Sequential
 
 
 class Records(NamedTuple):
@@ -40,7 +41,8 @@ class Blocks:
       batch_size: B; the last minibatch of an epoch may be smaller.
       n_samples: S, samples per example.
       seed: non-negative integer or several, e.g. (seed, trial).
-      jit: compile the loop with XLA, except for a small last minibatch.
+      jit: compile the loop with XLA, except for a small last minibatch. Other steps run one by one,
+        see `sequential`.
       dynamic: binarize images at each use; their values are probabilities.
 
     Raises:
@@ -77,8 +79,12 @@ class Blocks:
         self._order = (-1, None)
         self._draw = tf.function(self._draw_block, autograph=False)
         self._step = tf.function(self._row, autograph=False)
-        self._run = tf.function(self._loop, autograph=False, jit_compile=jit or None)
-        self._run_last = tf.function(self._loop, autograph=False)
+        self._run = tf.function(self._loop, autograph=False, jit_compile=True)
+        # By the number of rows of a minibatch.
+        self._sequential = {
+            rows: Sequential(self._single) for rows in (self._batch, self._last_batch)
+        }
+        self._jit = jit
 
     def next_count(self, step: int, limit: int) -> int:
         """Number of steps that one call can take from `step` on, from 1 to `limit`."""
@@ -92,10 +98,9 @@ class Blocks:
         """Take `count` steps; `step` is the first, counted from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
         block, first = divmod(position, self._size)
-        if position < self._full:
-            run, rows, size = self._run, self._batch, self._size
-        else:
-            run, rows, size = self._run_last, self._last_batch, 1
+        rows, size = self._batch, self._size
+        if position >= self._full:
+            rows, size = self._last_batch, 1
         index = np.zeros([size, rows], np.int32)
         order = self._epoch_order(epoch)
         for i in range(count):
@@ -111,9 +116,19 @@ class Blocks:
         key = noise.key(self._seed, "further", epoch, block)
         if first == 0:
             self._learner.begin_block()
-        table = run(
-            self._data, index, uniforms, pixels, key, tf.constant(first), tf.constant(count)
-        ).numpy()
+        if self._jit and position < self._full:
+            table = self._run(
+                self._data, index, uniforms, pixels, key, tf.constant(first), tf.constant(count)
+            ).numpy()
+        else:
+            step = self._sequential[rows]
+            key, minibatches = tf.constant(key), tf.constant(index)
+            table = np.stack(
+                [
+                    step(self._data, minibatches[i], uniforms, pixels, key, tf.constant(first + i))
+                    for i in range(count)
+                ]
+            )
         return Records(*self._names, table[:count, :-1], table[:count, -1].astype(int))
 
     def _epoch_order(self, epoch):
@@ -156,6 +171,11 @@ class Blocks:
         self._names = tuple(metrics), tuple(variances)
         row = [*metrics.values(), *variances.values(), wrong]
         return tf.stack([tf.cast(v, tf.float32) for v in row])
+
+    def _single(self, data, index, uniforms, pixels, key, position):
+        """Take one step and return its record [columns]."""
+        x, latents = self._inputs(data, index, uniforms, pixels, position)
+        return self._row(x, latents, noise.fold_in(key, position))
 
     def _loop(self, data, index, uniforms, pixels, key, first, count):
         """Take `count` steps and return their records as a table [size, columns]."""
