@@ -71,7 +71,7 @@ def test_what_is_refused(tmp_path):
         rebar.load_model(tmp_path / "nowhere")
     unknown = HParams().to_dict() | {"model": "Mine"}
     checkpoint.save(tmp_path / "mine", 1, {}, {"input_mean": np.zeros(4)}, {"hparams": unknown})
-    with pytest.raises(RebarError, match=r"unknown model 'Mine'.*rebar\.register"):
+    with pytest.raises(RebarError, match=r"unknown model 'Mine'.*--plugins"):
         rebar.load_model(tmp_path / "mine")
     other = HParams().to_dict()
     checkpoint.save(tmp_path / "other", 1, {}, {"input_mean": np.zeros(4)}, {"hparams": other})

@@ -31,6 +31,8 @@ FALSE_FAIL_RATE = 1e-8
 COMPARISONS = 64
 """Maximum number of comparisons per estimator that share the false-fail rate."""
 LARGEST_UNSEEN_BIAS = 0.25
+NEGLIGIBLE = 1e-5
+"""Least standard error, as a fraction of the norm of the gradient."""
 
 
 class Comparison(NamedTuple):
@@ -170,8 +172,8 @@ def summarize(values: np.ndarray, exact: list, names: list[str], rows: int) -> C
     finite = np.all(np.isfinite(values), axis=0)
     values = np.where(finite, values, 0)
     mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(batches)
-    # Rounding, where a component has no variance.
-    error = np.maximum(error, 1e-12 * np.linalg.norm(truth))
+    # Rare samples that were not drawn change a mean, but not its standard error.
+    error = np.maximum(error, NEGLIGIBLE * np.linalg.norm(truth))
     rate = FALSE_FAIL_RATE / COMPARISONS / len(truth)
     critical = stats.t.isf(rate / 2, batches - 1)
     deviation = np.abs(mean - truth)

@@ -59,6 +59,9 @@ OF_OPTIMIZERS = {
 OF_RUNS = {"model", "batch_size", "trial", "dynamic_b"}
 """Those of runs: tests/conformance/test_reported_numbers.py."""
 
+OF_PLUGINS = {"custom"}
+"""What plug-ins declare: tests/hparams/test_custom.py."""
+
 ALONE = [name for name in registry.names() if not registry.entry(name).tracks]
 TRACKERS = [name for name in registry.names() if registry.entry(name).tracks]
 MEAN = np.linspace(0.2, 0.7, 6)
@@ -76,7 +79,9 @@ def small(monkeypatch):
 def test_every_name_has_a_formula_and_every_hyperparameter_a_test():
     assert set(literal.FORMULAS) == set(registry.names())
     fields = [field.name for field in dataclasses.fields(HParams)]
-    assert sorted(fields) == sorted([*OF_ESTIMATORS, *OF_MODELS, *OF_OPTIMIZERS, *OF_RUNS])
+    assert sorted(fields) == sorted(
+        [*OF_ESTIMATORS, *OF_MODELS, *OF_OPTIMIZERS, *OF_RUNS, *OF_PLUGINS]
+    )
 
 
 def settings_of(name, **changes) -> HParams:
