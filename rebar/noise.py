@@ -202,6 +202,11 @@ def centered_uniform(seed: int, shape: Any, limit: float, dtype: Any = None) -> 
     return keras.random.uniform(shape, minval=-limit, maxval=limit, dtype=dtype, seed=seed)
 
 
+def generator(seed: int) -> np.random.Generator:
+    """Return NumPy's generator, for weights and images of tiny problems."""
+    return np.random.default_rng(seed)
+
+
 def numpy_stream(seed: int) -> np.random.RandomState:
     """Return NumPy's legacy generator, by which published data sets are defined."""
     return np.random.RandomState(seed)

@@ -153,3 +153,10 @@ def test_the_package_is_light_until_it_is_used():
         "sys.exit(bool({'pandas', 'matplotlib', 'tensorflow', 'keras'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
+
+
+def test_random_numbers_are_drawn_by_noise_only():
+    """Calls; a type of NumPy may be named in a signature."""
+    drawn = re.compile(r"(np|numpy|tf|keras)\.random\.[\w.]+\(")
+    used = {name for name, path in modules().items() if drawn.search(path.read_text())}
+    assert used == {"noise"}

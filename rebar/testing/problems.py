@@ -99,7 +99,7 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 def randomize(variables: Sequence, seed: int, scale: float) -> None:
     """Assign normal values of standard deviation `scale`."""
-    generator = np.random.default_rng(seed)
+    generator = noise.generator(seed)
     for v in variables:
         v.assign(generator.normal(size=v.shape) * scale)
 
@@ -110,7 +110,7 @@ def perturb(variables: Sequence, seed: int, scale: float) -> None:
     It is 1 / sqrt(inputs) for matrices, and 1 for others: biases, scales and temperatures, which
     are weights before a sigmoid or an exponential.
     """
-    generator = np.random.default_rng(seed)
+    generator = noise.generator(seed)
     for v in variables:
         natural = v.shape[0] ** -0.5 if len(v.shape) == 2 else 1.0
         v.assign_add(generator.normal(size=v.shape) * scale * natural)
@@ -118,7 +118,7 @@ def perturb(variables: Sequence, seed: int, scale: float) -> None:
 
 def images(count: int, seed: int = 0) -> np.ndarray:
     """Return images [count, N_INPUT] of zeros and ones; neighbors differ."""
-    x = np.random.default_rng(seed).integers(0, 2, size=(count, N_INPUT))
+    x = noise.generator(seed).integers(0, 2, size=(count, N_INPUT))
     x[:, 0] = np.arange(count) % 2
     return x.astype(np.float64)
 

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar.core import gradients
+from rebar import noise as noise_module
+from rebar.core import bounds, gradients
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, checked_estimate, hard_rollout
 from rebar.noise import Noise
@@ -215,7 +216,7 @@ def _part(case, examples):
     """Return the case of some examples of the batch, with their noise."""
 
     def of_examples(u):
-        split = tf.reshape(u, [case.noise.n_samples, BATCH, u.shape[1]])
+        split = bounds.by_sample(u, case.noise.n_samples)
         return tf.reshape(tf.gather(split, list(examples), axis=1), [-1, u.shape[1]])
 
     uniforms, branches = tf.nest.map_structure(
@@ -302,7 +303,7 @@ def control_gradients(subject: Subject, problem: Problem, settings: Mapping[str,
             lambda: case.estimator.control_objective(case.model, case.x, case.noise),
             autograph=False,
         )
-        step, generator = 1e-5, np.random.default_rng(0)
+        step, generator = 1e-5, noise_module.generator(0)
         names = gradients.variable_names(variables)
         for name, v, g in zip(names, variables, case.estimate().control_gradients, strict=True):
             start, direction = v.numpy(), generator.normal(size=v.shape)
