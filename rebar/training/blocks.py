@@ -121,11 +121,13 @@ class Blocks:
                 self._data, index, uniforms, pixels, key, tf.constant(first), tf.constant(count)
             ).numpy()
         else:
-            step = self._sequential[rows]
+            single = self._sequential[rows]
             key, minibatches = tf.constant(key), tf.constant(index)
             table = np.stack(
                 [
-                    step(self._data, minibatches[i], uniforms, pixels, key, tf.constant(first + i))
+                    single(
+                        self._data, minibatches[i], uniforms, pixels, key, tf.constant(first + i)
+                    )
                     for i in range(count)
                 ]
             )
