@@ -11,7 +11,6 @@ from rebar import noise as noise_module
 from rebar.core import bernoulli, samplers
 from rebar.estimators import literal_relax
 from rebar.estimators.relax import RELAX
-from rebar.estimators.relaxed_terms import Terms, couplings
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import Noise
 from tests.conformance.cases import (
@@ -23,6 +22,7 @@ from tests.conformance.cases import (
     tensor,
     tiny_model,
 )
+from tests.conformance.faults.relaxations import ForgetsTheDirectPath, hard_above
 
 __all__ = ["float64"]
 
@@ -77,30 +77,6 @@ def test_control_gradients_are_those_of_the_mean_square(n_layer):
     assert_control_descends_the_mean_square(estimator, model, x, noise)
 
 
-class ForgetsTheDirectPath(RELAX):
-    """d r~/d logits has both paths, d r/d logits none: 1 + rho in the place of rho."""
-
-    def free_form_terms(self, x, noise, hard):
-        values, derivatives = super().free_form_terms(x, noise, hard)
-        rho = couplings(hard, noise)
-        return Terms(values, {k: {k: d[k] * (1 + rho[k]) / rho[k]} for k, d in derivatives.items()})
-
-
-def hard_above(z, temperature, muprop_relaxation, switch_layer, below):
-    """The continuation of the DisARM code: relaxed at one layer, hard above it."""
-    relaxed = SAMPLERS_RELAXED(z, temperature, muprop_relaxation, switch_layer, below)
-
-    def sample(layer, logits):
-        if layer > switch_layer:
-            return bernoulli.hard_sample(logits, z[layer])
-        return relaxed(layer, logits)
-
-    return sample
-
-
-SAMPLERS_RELAXED = samplers.relaxed
-
-
 def test_faults_are_caught(monkeypatch):
     """Faults that the comparison with the formulas must detect."""
     assert min(errors(*problem(1, cls=ForgetsTheDirectPath))) > 1e-3
@@ -109,7 +85,7 @@ def test_faults_are_caught(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(bernoulli, "coupling_derivative", lambda *a, f=factor: f * true(*a))
             assert min(errors(*problem(1))) > 1e-3
-    monkeypatch.setattr(samplers, "relaxed", hard_above)
+    monkeypatch.setattr(samplers, "relaxed", hard_above(samplers.relaxed))
     assert max(errors(*problem(1))) < 1e-9
     assert min(errors(*problem(2))) > 1e-3
 
