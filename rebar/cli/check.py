@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check(values, names) -> int:
-    """Print every result as soon as it is known."""
+    """Check the estimators, and print each result when it is available."""
     import_plugins(values.plugins)
     if not names:
         raise RebarError(

@@ -65,7 +65,7 @@ def check_estimator(
       thorough: take ten times as many draws.
       seed: seed of the draws.
       only: run only checks whose name contains this text, e.g. "unbiased" or "3 layers".
-      on_result: function called with every `Result` as soon as it is available.
+      on_result: function called with each `Result` when it is available.
       **limits: for a class: attributes of `rebar.registry.Entry`, e.g. min_samples=2 or
         latents="categorical".
 

@@ -92,7 +92,7 @@ MEASURES = [
         in_folder(csv_of_runs),
     ),
     Fault(
-        "the best test bound in the place of that at the best validation bound",
+        "the best test bound instead of that at the best validation bound",
         replace(
             tables,
             "pick",

@@ -47,19 +47,19 @@ PAIRS = [
         biased("SBNDisARM", TWO_LAYERS),
     ),
     Fault(
-        "an antithetic chain that goes on with the flipped noise",
+        "an antithetic chain that continues with the flipped noise",
         replace(samplers, "antithetic", chain(lambda u, n, i: u[i] if i < n else 1 - u[n])),
         biased("SBNDisARM", TWO_LAYERS),
     ),
     Fault(
-        "an antithetic chain that goes on with the noise of the pair",
+        "an antithetic chain that continues with the noise of the pair",
         replace(
             samplers, "antithetic", chain(lambda u, n, i: 1 - u[i] if i == n else u[min(i, n)])
         ),
         biased("SBNARM", TWO_LAYERS),
     ),
     Fault(
-        "the value of the main chain in the place of the antithetic one",
+        "the value of the main chain instead of the antithetic one",
         replace(
             antithetic,
             "antithetic_objective",
@@ -103,7 +103,7 @@ PAIRS = [
         biased("SBNLocalDisARM"),
     ),
     Fault(
-        "the bound of a sum in the place of a mean",
+        "the bound of a sum instead of a mean",
         replace(
             bounds,
             "multi_sample",

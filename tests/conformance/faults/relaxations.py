@@ -21,7 +21,7 @@ class CouplesAllLayers(REBAR):
 
 
 class ForgetsTheDirectPath(RELAX):
-    """d r~/d logits has both paths, d r/d logits none: 1 + rho in the place of rho."""
+    """d r~/d logits has both paths, d r/d logits none: 1 + rho instead of rho."""
 
     def free_form_terms(self, x, noise, hard):
         values, derivatives = super().free_form_terms(x, noise, hard)

@@ -48,7 +48,7 @@ RUNS = [
         evaluated("pairs"),
     ),
     Fault(
-        "a bound of the categorical VAE from f in the place of the weights",
+        "a bound of the categorical VAE from f instead of the weights",
         replace(CategoricalVAE, "rollout", _without_weights),
         evaluated("categorical"),
     ),

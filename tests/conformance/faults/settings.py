@@ -111,7 +111,7 @@ SETTINGS = [
         for name, owner, method, values in IGNORED
     ),
     Fault(
-        "a shared continuation in the place of an independent one",
+        "a shared continuation instead of an independent one",
         replace(
             antithetic,
             "chain_noise",

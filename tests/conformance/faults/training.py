@@ -197,7 +197,7 @@ TRAINING = [
         lambda: test_moments.test_a_single_gradient(test_moments.make_variables()),
     ),
     Fault(
-        "the first moment of a method in the place of the average",
+        "the first moment of a method instead of the average",
         replace(
             Moments,
             "__init__",
@@ -242,7 +242,7 @@ TRAINING = [
     ),
     Fault("a last minibatch that is dropped", replace(Blocks, "__init__", _without_last), _epoch),
     Fault(
-        "gray pixels in the place of binary ones",
+        "gray pixels instead of binary ones",
         replace(Blocks, "_inputs", _of_gray_pixels),
         test_blocks.test_dynamic_binarization_draws_anew_each_time,
     ),
@@ -262,7 +262,7 @@ TRAINING = [
         _bound_by_numpy,
     ),
     Fault(
-        "K - 1 in the place of K in the bound",
+        "K - 1 instead of K in the bound",
         replace(bounds, "multi_sample", _fewer_by_one),
         lambda: Float64(test_exact).test_the_bound_equals_numpy("unconditional"),
     ),
