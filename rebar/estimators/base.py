@@ -46,6 +46,8 @@ class Estimator(keras.layers.Layer):
       couples_rows: the estimate of a batch is not the mean of its examples' estimates.
       verified: constructor arguments that `rebar.testing` verifies: the first in every problem,
         further ones at every number of layers.
+      control_rates: maps a part of weights' names to their learning rate, as a factor of that of
+        other control variates, and Adam's decay of the second moment. The first match counts.
       control_off: maps a learned weight to the value that disables it; others keep theirs.
     """
 
@@ -60,6 +62,7 @@ class Estimator(keras.layers.Layer):
     control_trained = False
     couples_rows = False
     verified: Sequence[Mapping[str, Any]] = ({},)
+    control_rates: Mapping[str, tuple[float, float]] = {}
     control_off: Mapping[str, float] = {}
 
     def __init__(self, name=None, **kwargs):

@@ -58,8 +58,7 @@ class Learner:
         self._updates = optimizers.for_model(model, trained, learning_rate, beta2, rates)
         self.optimizer, _ = self._updates["optimizer"]
         control_rate = rates.control or CONTROL_RATE * learning_rate
-        variables = estimator.trainable_variables
-        self.control_optimizer = optimizers.build("adam", control_rate, beta2, variables)
+        self._updates |= optimizers.for_control(estimator, control_rate, beta2)
         self.labels = list(estimator.labels)
         averaged, common = (), ((), ())
         if self.labels:
@@ -81,13 +80,11 @@ class Learner:
             "model": self.model,
             "estimator": self.estimator,
             **{name: optimizer for name, (optimizer, _) in self._updates.items()},
-            "control_optimizer": self.control_optimizer,
         }
         # The position makes the name unique; the name of an optimizer depends on history.
         named = {
             f"{prefix}/{i}/{gradients.variable_name(v).split('/')[-1]}": v
             for prefix, owner in owners.items()
-            if owner is not None
             for i, v in enumerate(capability(owner, "variables") or owner.trainable_variables)
         }
         return named | self.moments.named_variables()
@@ -141,13 +138,10 @@ class Learner:
         self._rescale()
 
     def _apply(self, estimate: Estimate, finite: tf.Tensor) -> None:
-        ids = map(id, self.model.trainable_variables)
-        by_id = dict(zip(ids, estimate.gradients, strict=True))
+        variables = [*self.model.trainable_variables, *self.estimator.trainable_variables]
+        values = [*estimate.gradients, *estimate.control_gradients]
+        by_id = {id(v): value for v, value in zip(variables, values, strict=True)}
         for optimizer, variables in self._updates.values():
             optimizer.apply_after(finite, [by_id[id(v)] for v in variables], variables)
         for estimator in self.estimator.members().values():
             estimator.control_trained = True
-        if self.control_optimizer is not None:
-            self.control_optimizer.apply_after(
-                finite, estimate.control_gradients, self.estimator.trainable_variables
-            )

@@ -19,6 +19,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from rebar.core.gradients import variable_names
 from rebar.errors import RebarError
 from rebar.types import capability
 
@@ -64,21 +65,53 @@ def for_model(model, variables, learning_rate: float, beta2: float, rates: Rates
     for v in variables:
         parts.setdefault(names.get(id(v), generator), []).append(v)
     kinds = {
-        "optimizer": (rates.optimizer, learning_rate),
-        "generator_optimizer": (rates.optimizer, rates.generator),
-        "prior_optimizer": (rates.prior_optimizer, rates.prior or learning_rate),
+        "optimizer": (rates.optimizer, learning_rate, beta2),
+        "generator_optimizer": (rates.optimizer, rates.generator, beta2),
+        "prior_optimizer": (rates.prior_optimizer, rates.prior or learning_rate, beta2),
     }
+    return _of_parts(kinds, parts)
+
+
+def for_control(estimator, learning_rate: float, beta2: float) -> dict:
+    """Name -> (optimizer, its variables): "control_optimizer", and one for each of `control_rates`.
+
+    Empty if the estimator learns nothing.
+
+    Raises:
+      RebarError: a part in `control_rates` occurs in no name of a remaining weight.
+    """
+    kinds, parts = {"control_optimizer": ("adam", learning_rate, beta2)}, {}
+    for label, member in estimator.members().items():
+        names = variable_names(member.trainable_variables)
+        names = [name.removeprefix(f"{member.name}/") for name in names]
+        owners = [next((p for p in member.control_rates if p in name), "") for name in names]
+        for part, (factor, decay) in member.control_rates.items():
+            if part not in owners:
+                raise RebarError(
+                    f"control_rates of {type(member).__name__}: {part!r} is the first match of no "
+                    f"weight; use parts of the names {', '.join(names) or '(it has no weights)'}"
+                )
+            kinds[_path(label, part)] = "adam", factor * learning_rate, decay
+        for owner, v in zip(owners, member.trainable_variables, strict=True):
+            parts.setdefault(_path(label, owner) if owner else "control_optimizer", []).append(v)
+    return _of_parts(kinds, parts)
+
+
+def _path(label: str, part: str) -> str:
+    return "/".join(filter(None, ("control_optimizer", label, part)))
+
+
+def _of_parts(kinds: dict, parts: dict) -> dict:
+    """Name -> (optimizer, its variables), of the names in `parts` and in the order of `kinds`."""
     return {
-        name: (build(kind, rate, beta2, parts[name]), parts[name])
-        for name, (kind, rate) in kinds.items()
+        name: (build(*kind, parts[name]), parts[name])
+        for name, kind in kinds.items()
         if name in parts
     }
 
 
 def build(kind: str, learning_rate: float, beta2: float, variables):
-    """Optimizer "adam", "radam" or "sgd" for variables, with its state; None if there are none."""
-    if not variables:
-        return None
+    """Return the optimizer "adam", "radam" or "sgd" for variables, with its state."""
     if kind == "sgd":
         optimizer = FusedSGD(learning_rate)
     else:

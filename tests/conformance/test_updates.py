@@ -11,6 +11,7 @@ from rebar.factory import make_learner
 from rebar.hparams import HParams
 from rebar.testing.problems import dtype_policy
 from tests.conformance.literal import models, optimizers
+from tests.training import tiny
 
 MEAN = np.linspace(0.2, 0.7, 6)
 
@@ -60,13 +61,27 @@ BINARY, CATEGORICAL = "SBNNVIL,n_layer=2,n_hidden=3", "CatST,n_latents=2,prior=l
     ("changes", "model"), [*((case, BINARY) for case in CASES), (CASES[-1], CATEGORICAL)]
 )
 def test_a_step_updates_each_part_as_its_settings_say(changes, model):
-    h = HParams.parse(f"model={model},learning_rate=0.01,beta2=0.99", changes)
+    assert_step(HParams.parse(f"model={model},learning_rate=0.01,beta2=0.99", changes))
+
+
+@pytest.mark.parametrize("model", ["Parts", "SBNTrackGradVariances,track=[NVIL,Parts]"])
+def test_each_learned_part_has_its_rate_and_decay(model, own_registry):
+    own_registry.register("Parts", tiny.Parts)
+    settings = "n_hidden=3,learning_rate=0.01,beta2=0.99,learning_rate_control=0.02"
+    assert_step(HParams.parse(f"model={model},{settings}"))
+
+
+def assert_step(h):
+    """Each step moves every variable of the model and the estimator as its settings say."""
     learner = make_learner(h, registry.make_estimator(h.model, h), MEAN, False)
     variables = [*learner.model.trainable_variables, *learner.estimator.trainable_variables]
     updates = [
         optimizers.of_variable(v, learner.model, h) for v in learner.model.trainable_variables
     ]
-    updates += [optimizers.of_control(h) for _ in learner.estimator.trainable_variables]
+    for member in learner.estimator.members().values():
+        updates += [optimizers.of_control(h) for _ in member.trainable_variables]
+        if isinstance(member, tiny.Parts):
+            updates[-2:] = optimizers.adam(0.5 * 0.02, 0.8), optimizers.adam(3 * 0.02, 0.9)
 
     def step(i):
         draws = noise.latents(

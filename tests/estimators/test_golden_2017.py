@@ -75,7 +75,7 @@ def test_three_steps(stem):
             (
                 learner.estimator.trainable_variables,
                 golden.control_names(learner),
-                learner.control_optimizer,
+                learner._updates.get("control_optimizer", (None,))[0],
                 10 * rate,
                 golden.objective_factor(learner),
             ),

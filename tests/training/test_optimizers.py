@@ -182,8 +182,8 @@ def test_the_optimizer_of_the_model_comes_from_the_hparams():
         "optimizer": FusedRAdam,
         "generator_optimizer": FusedRAdam,
         "prior_optimizer": FusedAdam,
+        "control_optimizer": FusedAdam,
     }
-    assert type(learner.control_optimizer) is FusedAdam
 
 
 def test_nothing_changes_without_these_hparams():
@@ -237,8 +237,8 @@ def test_gradient_descent_stands_still_where_a_number_is_not_finite(finite):
     np.testing.assert_allclose(variable, -0.5 * finite * gradient)
 
 
-def run(folder, steps):
-    run = tiny.run(folder, DATA, RATES, training_steps=steps)
+def run(folder, steps, hparams=RATES):
+    run = tiny.run(folder, DATA, hparams, training_steps=steps)
     run.train()
     return tiny.values(run.learner)
 
@@ -252,6 +252,36 @@ def test_a_resumed_run_is_the_same_to_the_bit(tmp_path, stop):
     saved = checkpoint.latest(tmp_path / "parts").variables
     assert int(saved["prior_optimizer/0/iteration"]) == 12
     assert int(saved["generator_optimizer/0/iteration"]) == 12
+
+
+TRACKED_PARTS = "model=SBNTrackGradVariances,track=[NVIL,Parts],follow=NVIL"
+OF_PARTS = {
+    "model=Parts": ["output/kernel", "output"],
+    TRACKED_PARTS: ["Parts/output/kernel", "Parts/output"],
+}
+
+
+@pytest.mark.parametrize("hparams", OF_PARTS)
+def test_parts_of_control_variates_have_names_in_checkpoints_and_resume(
+    tmp_path, hparams, own_registry
+):
+    own_registry.register("Parts", tiny.Parts)
+    whole = run(tmp_path / "whole", 12, hparams)
+    run(tmp_path / "parts", 7, hparams)
+    tiny.assert_same(run(tmp_path / "parts", 12, hparams), whole)
+    counts = [name.removesuffix("/0/iteration") for name in whole if name.endswith("iteration")]
+    parts = [f"control_optimizer/{part}" for part in OF_PARTS[hparams]]
+    assert counts == ["optimizer", "control_optimizer", *parts]
+
+
+@pytest.mark.parametrize("rates", [{"outptu": (1.0, 0.9)}, {"out": (1, 0.9), "output": (1, 0.9)}])
+def test_a_rate_of_no_weight_is_refused(rates, monkeypatch, own_registry):
+    own_registry.register("Parts", tiny.Parts)
+    monkeypatch.setattr(tiny.Parts, "control_rates", rates)
+    names = "nvil_baseline_hidden/kernel, .*, nvil_baseline_output/bias$"
+    for hparams in OF_PARTS:
+        with pytest.raises(RebarError, match=f"of Parts: '{[*rates][-1]}' .* names {names}"):
+            tiny.learner(hparams)
 
 
 def test_compiled_steps_equal_interpreted_ones_to_rounding():

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from rebar import registry
 from rebar.data.datasets import Dataset
+from rebar.estimators.nvil import NVIL
 from rebar.estimators.reinforce import Reinforce
 from rebar.factory import make_learner
 from rebar.hparams import HParams, Settings
@@ -113,6 +114,15 @@ class Broken(Reinforce):
         return estimate._replace(
             gradients=[g + wrong for g in estimate.gradients], control_gradients=[tf.ones([])]
         )
+
+
+RATES_OF_PARTS = {"output/kernel": (0.5, 0.8), "output": (3.0, 0.9)}
+
+
+class Parts(NVIL):
+    """NVIL whose baseline has separate rates for the weights of its last layer."""
+
+    control_rates = RATES_OF_PARTS
 
 
 def log_lines(text):

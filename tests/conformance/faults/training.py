@@ -1,8 +1,9 @@
 """Updates, running moments, minibatches, noise of steps, and evaluations."""
 
+import pytest
 import tensorflow as tf
 
-from rebar import noise
+from rebar import noise, registry
 from rebar.core import bounds
 from rebar.estimators.tracked import Tracked
 from rebar.training import blocks, evaluate, learner, moments, optimizers
@@ -10,7 +11,7 @@ from rebar.training.blocks import Blocks
 from rebar.training.learner import Learner
 from rebar.training.moments import Moments
 from rebar.training.optimizers import FusedAdam, FusedRAdam, FusedSGD
-from tests.conformance import test_exact
+from tests.conformance import test_exact, test_updates
 from tests.conformance.faults.planting import Fault, Float64, fails, module_with, replace
 from tests.training import test_blocks, test_evaluate, test_moments, test_optimizers
 
@@ -93,6 +94,23 @@ def _without_control(true):
     return apply
 
 
+def _rate_of_others(true):
+    def of_parts(kinds, parts):
+        rates = {
+            name: (kind, kinds.get("control_optimizer", (kind, rate))[1], beta2)
+            for name, (kind, rate, beta2) in kinds.items()
+        }
+        return true(rates, parts)
+
+    return of_parts
+
+
+def _rates_of_parts():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+        Float64(test_updates).test_each_learned_part_has_its_rate_and_decay("Parts", registry)
+
+
 def _first_label(true):
     def estimate(self, model, x, noise):
         result = true(self, model, x, noise)
@@ -150,6 +168,11 @@ TRAINING = [
         "control variates with the rate of the model",
         replace(learner, "CONTROL_RATE", lambda true: 1),
         test_optimizers.test_control_variates_learn_ten_times_as_fast,
+    ),
+    Fault(
+        "a learned part with the rate of the others",
+        replace(optimizers, "_of_parts", _rate_of_others),
+        _rates_of_parts,
     ),
     Fault("a stale baseline", replace(Learner, "_apply", _previous_control_gradients), TWO_STEPS),
     Fault("control variates that stay", replace(Learner, "_apply", _without_control), TWO_STEPS),
