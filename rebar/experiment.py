@@ -110,7 +110,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     about = {
         "label": hparams.entry.label,
         "network": type(learner.model).__name__,
-        "objective": learner.model.objective_name + _followed(estimator, hparams.n_samples),
+        "objective": learner.model.objective_name + _followed(estimator, hparams),
         "unbiased": estimator.unbiased,
         "estimators": estimator_facts(hparams, estimator),
         "coupling": hparams.effective_coupling,
@@ -150,7 +150,7 @@ def estimator_facts(hparams: HParams, estimator: Estimator) -> dict[str, dict]:
     return {
         name: {
             "unbiased": bool(e.unbiased),
-            "evaluations": e.evaluations(layers, samples) * batch,
+            "evaluations": e.evaluations(layers, e.own_samples or samples) * batch,
         }
         for name, e in estimator.members(hparams.entry.label).items()
     }
@@ -178,11 +178,12 @@ def _announce(hparams: HParams, settings: Settings, about: dict, folder: Path) -
     sys.stdout.flush()
 
 
-def _followed(estimator: Estimator, n_samples: int) -> str:
+def _followed(estimator: Estimator, hparams: HParams) -> str:
     """Return a suffix of the objective's name if the multi-sample bound is followed."""
     if estimator.objective != "bound":
         return ""
-    chains = n_samples // estimator.samples_per_chain
+    followed = estimator.members().get(hparams.follow, estimator)
+    chains = (followed.own_samples or hparams.n_samples) // estimator.samples_per_chain
     return f"; followed: its multi-sample bound, {chains} {'samples' if chains > 1 else 'sample'}"
 
 

@@ -34,6 +34,8 @@ STREAMS = (
 
 MAX_BLOCK_STEPS = 100
 _MAX_BLOCK_ELEMENTS = 4_000_000
+_MORE_SAMPLES = 2**31 - 1
+"""Number of a `further_key` that no estimator uses."""
 
 
 class Noise(NamedTuple):
@@ -171,6 +173,23 @@ def with_branches(noise: Noise, key: Any) -> Noise:
     widths = branch_widths([u.shape[1] for u in noise.uniforms])
     tensors = _layers(key, first.shape[0], widths, first.dtype)
     return noise._replace(branches=group_branches(tensors, len(noise.uniforms)))
+
+
+def with_samples(noise: Noise, n_samples: int) -> Noise:
+    """Return noise with another number of samples per example: its first, then additional ones."""
+    if n_samples == noise.n_samples:
+        return noise
+    tensors = [*noise.uniforms, *(u for above in noise.branches for u in above)]
+    present = tensors[0].shape[0]
+    rows = present // noise.n_samples * n_samples
+    if rows > present:
+        widths = [u.shape[1] for u in tensors]
+        key = further_key(noise, _MORE_SAMPLES)
+        more = _layers(key, rows - present, widths, tensors[0].dtype)
+        tensors = [tf.concat(pair, axis=0) for pair in zip(tensors, more, strict=True)]
+    tensors, n_layer = [u[:rows] for u in tensors], len(noise.uniforms)
+    branches = group_branches(tensors[n_layer:], n_layer) if noise.branches else ()
+    return Noise(tuple(tensors[:n_layer]), n_samples, branches, noise.key)
 
 
 def block_steps(elements_per_step: int) -> int:

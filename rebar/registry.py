@@ -128,7 +128,7 @@ def entry(name: str) -> Entry:
 def suitable_samples(entries: Collection[Entry], least: int) -> int:
     """Return the smallest n_samples, `least` or more, that suits several estimators."""
     step = math.lcm(*(entry.samples for entry in entries))
-    least = max(least, *(entry.min_samples for entry in entries))
+    least = max([least, *(entry.min_samples for entry in entries)])
     return math.ceil(least / step) * step
 
 
@@ -219,10 +219,17 @@ def make_estimator(name: str, hparams: Any) -> Any:
     build = target(name)
     if not hasattr(build, "from_hparams"):
         return build(hparams)
+    arguments = inspect.signature(build.__init__).parameters
     for parameter in entry(name).hparams:
-        if parameter not in inspect.signature(build.__init__).parameters:
+        if parameter not in arguments:
             raise RebarError(
                 f"hparams of {name}: {build.__name__} has no argument {parameter!r}; add it to its "
                 "__init__"
             )
+    valid = ["n_samples", *(n for n in hparams.values() if n in arguments and n != "n_samples")]
+    if unused := hparams.of_member.difference(valid):
+        raise RebarError(
+            f"track: {entry(name).label} does not use {', '.join(sorted(unused))}; remove it, or "
+            f"choose from {', '.join(valid)}"
+        )
     return build.from_hparams(hparams)

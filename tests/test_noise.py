@@ -129,6 +129,32 @@ def test_branches_are_equal_in_every_mode():
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("branched", [False, True])
+def test_another_number_of_samples_keeps_the_first(branched):
+    """Samples that are not there are drawn, in every mode the same."""
+    main = noise.latents(KEY, 3, 5, (4, 2), tf.float64)
+    if branched:
+        main = noise.with_branches(main, noise.key(3, "branches", 5))
+    assert noise.with_samples(main, 3) is main
+    tensors = tf.nest.flatten((main.uniforms, main.branches))
+    for n_samples in (1, 2, 7):
+        other = noise.with_samples(main, n_samples)
+        assert other.n_samples == n_samples
+        assert other.key is main.key
+        tf.nest.assert_same_structure(other[::2], main[::2])
+        rows, kept = 5 * n_samples, 5 * min(n_samples, 3)
+        resized = tf.nest.flatten((other.uniforms, other.branches))
+        for a, b in zip(resized, tensors, strict=True):
+            assert (a.shape, a.dtype) == ((rows, b.shape[1]), b.dtype)
+            np.testing.assert_array_equal(a[:kept], b[:kept])
+        everything = np.concatenate([np.ravel(u) for u in resized])
+        assert len(np.unique(everything)) == rows * (8 if branched else 6)
+        for jit in (False, True):
+            run = tf.function(noise.with_samples, jit_compile=jit, autograph=False)
+            for a, b in zip(run(main._replace(n_samples=3), n_samples)[0], other[0], strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
 def test_one_layer_has_no_branches():
     main = noise.latents(KEY, 1, 5, (4,))
     assert noise.with_branches(main, KEY).branches == ((),)

@@ -22,7 +22,7 @@ def analyze(model, x, hparams, labels, learned, *, by, draws, reference, seed, j
       model: see `rebar.types.Model`.
       x: [B, D] in the model's dtype.
       hparams: settings of the estimators.
-      labels: labels or model names of estimators; empty: all that have a reference.
+      labels: items as in `track`, or model names; empty: all that have a reference.
       learned: label -> estimator with the control variates of a run, if any.
       by: differentiate with respect to the "logits" of each image, or the "weights" of q.
       draws: noise draws per estimator, and of the reference "loo".
@@ -44,8 +44,10 @@ def analyze(model, x, hparams, labels, learned, *, by, draws, reference, seed, j
     states = enumeration.count(subject)
     members = {}
     for label in _labels(labels, names):
-        estimator, control = _estimator(names[label], subject, hparams, learned.get(label), seed)
-        n_samples = registry.entry(names[label]).n_samples(hparams.n_samples)
+        settings = hparams if label in names else hparams.member(label)
+        name = names[label.partition("(")[0]]
+        estimator, control = _estimator(name, subject, settings, learned.get(label), seed)
+        n_samples = registry.entry(name).n_samples(settings.n_samples)
         bound = 0 if estimator.objective == "elbo" else n_samples // estimator.samples_per_chain
         if not bound or (reference == "exact" and states**bound <= enumeration.MAX_TUPLES):
             members[label] = estimator, control, n_samples, bound
@@ -100,7 +102,7 @@ def _labels(wanted, names) -> list[str]:
         return [label for label in names if label != EXACT]
     by_name = {name: label for label, name in names.items()}
     labels = [by_name.get(word, word) for word in wanted]
-    unknown = [label for label in labels if label not in names]
+    unknown = [label for label in labels if label.partition("(")[0] not in names]
     if unknown:
         raise RebarError(
             f"--estimators: {', '.join(map(repr, unknown))} cannot be used with a model of "

@@ -73,7 +73,8 @@ class Meter:
         self._size = sum(math.prod(model.trainable_variables[i].shape) for i in self._positions)
         self._estimate = estimation(model, estimator, n_samples)
         self._run = tf.function(self._sums, autograph=False, jit_compile=jit or None)
-        self._passes = estimator.evaluations(len(model.n_units), n_samples)
+        samples = estimator.own_samples or n_samples
+        self._passes = estimator.evaluations(len(model.n_units), samples)
 
     def __call__(self, x, n_draws: int, seed, position=("variance",), groups=GROUPS) -> Draws:
         """Sum estimates.
@@ -131,7 +132,8 @@ def estimation(model, estimator, n_samples: int):
     """Return the function of x and keys [2, 2] that draws noise and estimates."""
 
     def estimate(x, keys):
-        draws = noise.latents(keys[0], n_samples, x.shape[0], model.n_units, x.dtype)
+        samples = estimator.own_samples or n_samples
+        draws = noise.latents(keys[0], samples, x.shape[0], model.n_units, x.dtype)
         if estimator.branches:
             draws = noise.with_branches(draws, keys[1])
         return checked_estimate(estimator, model, x, draws)

@@ -23,13 +23,7 @@ from rebar.data import load
 from rebar.data.sources import TASKS, task_title
 from rebar.errors import RebarError
 from rebar.hparams import HParams
-
-_CHANGEABLE = (
-    *("temperature", "n_samples", "muprop_relaxation", "quadratic", "coupling"),
-    *("continuation", "symmetrized", "multi_sample", "legacy2017", "mc_samples", "gst_gap"),
-    *("cv_scale", "cv_form", "rk2_beta", "rk2_form"),
-)
-"""Hyperparameters of estimators, which may differ from those of a run."""
+from rebar.hparams.fields import OF_ESTIMATORS
 
 
 def define_flags() -> flags.FlagValues:
@@ -146,7 +140,7 @@ def _changed(old: HParams, changes, folder) -> HParams:
     """Change the settings of a run; those of its model must remain."""
     hparams = HParams.parse(old.format(), *changes)
     new = hparams.to_dict()
-    changeable = (*_CHANGEABLE, *dict(old.custom))
+    changeable = (*OF_ESTIMATORS, *dict(old.custom))
     fixed = [n for n, v in old.to_dict().items() if n not in changeable and v != new.get(n)]
     if fixed:
         raise RebarError(

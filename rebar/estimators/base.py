@@ -40,6 +40,7 @@ class Estimator(keras.layers.Layer):
       generator_at_hard: the gradient of p's variables, on which samples do not depend, is
         - mean d log_joint at the hard samples of the noise. A tracker computes it once for all
         such estimators.
+      own_samples: samples per example, in a tracker whose noise has another number; or 0.
       labels: labels of the estimators that it runs side by side.
       log_temperature: weight of a learned temperature, or None.
       control_trained: training has updated the learned parameters.
@@ -57,6 +58,7 @@ class Estimator(keras.layers.Layer):
     samples_per_chain = 1
     jit_pays = True
     generator_at_hard = False
+    own_samples = 0
     labels: Sequence[str] = ()
     log_temperature: Any = None
     control_trained = False

@@ -1,6 +1,7 @@
 """Several estimators on one trajectory (2017: SBNTrackGradVariances).
 
-All estimators use the same batch and noise; the model follows one of them, and each learns its
+All estimators use the same batch and noise (one with another number of samples shares the first of
+them, see `noise.with_samples`); the model follows one of them, and each learns its
 control variates. Their gradients are returned side by side, and training records the moments of
 each. Unbiased if the followed estimator is.
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 from rebar import registry
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, checked_estimate
+from rebar.noise import with_samples
 from rebar.types import Estimate, Model, Noise, Rollout
 
 
@@ -50,10 +52,12 @@ class Tracked(Estimator):
     @classmethod
     def from_hparams(cls, hparams):
         """Build the estimators of hparams.track, following hparams.follow."""
-        names = registry.labels(registry.entry(hparams.model).latents)
-        estimators = {
-            label: registry.make_estimator(names[label], hparams) for label in hparams.track
-        }
+        estimators = {}
+        for label in hparams.track:
+            member = hparams.member(label)
+            estimator = estimators[label] = registry.make_estimator(member.model, member)
+            if "n_samples" in member.of_member:
+                estimator.own_samples = member.n_samples
         return cls(estimators, hparams.follow)
 
     def members(self, label: str = "") -> dict[str, Estimator]:
@@ -61,7 +65,7 @@ class Tracked(Estimator):
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         """Return the sum over the estimators, although shared passes are computed once."""
-        return sum(e.evaluations(n_layer, n_samples) for e in self.estimators)
+        return sum(e.evaluations(n_layer, e.own_samples or n_samples) for e in self.estimators)
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Set up every estimator."""
@@ -79,12 +83,14 @@ class Tracked(Estimator):
         REBAR with 2017's coupling is included, as in 2017.
         """
         pairs = zip(self.labels, self.estimators, strict=True)
+        followed = self._followed(self.estimators)
         return [
             label
             for label, estimator in pairs
             if type(estimator).unbiased
             and estimator.objective == self.objective
             and estimator.samples_per_chain == self.samples_per_chain
+            and (self.objective == "elbo" or estimator.own_samples == followed.own_samples)
         ]
 
     def common_gradients(self, model):
@@ -92,12 +98,15 @@ class Tracked(Estimator):
         pairs = zip(self.labels, self.estimators, strict=True)
         inference = set(map(id, model.inference_variables))
         return (
-            [label for label, estimator in pairs if estimator.generator_at_hard],
+            [label for label, e in pairs if e.generator_at_hard and not e.own_samples],
             [i for i, v in enumerate(model.trainable_variables) if id(v) not in inference],
         )
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        estimates = [checked_estimate(e, model, x, noise) for e in self.estimators]
+        estimates = [
+            checked_estimate(e, model, x, with_samples(noise, e.own_samples or noise.n_samples))
+            for e in self.estimators
+        ]
         gradients = dict(zip(self.labels, [list(e.gradients) for e in estimates], strict=True))
         labels, indices = self.common_gradients(model)
         for label in labels[1:]:

@@ -9,7 +9,7 @@ from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError, did_you_mean
 from rebar.hparams import grammar
-from rebar.hparams.fields import Fields
+from rebar.hparams.fields import OF_ESTIMATORS, Fields
 from rebar.hparams.grammar import write
 
 MOST_NOISE = 2**28
@@ -59,7 +59,8 @@ def _of_value(field: dataclasses.Field, value: Any) -> Iterator[str]:
     elif limit and not limit.test(value):
         yield f"{field.name}={value!r}: must be {limit.text}"
     for item in value if isinstance(value, tuple) else (value,):
-        if choices and item not in choices:
+        name = grammar.call(item)[0] if field.name in ("track", "follow") else item
+        if choices and name not in choices:
             custom = "; to use your own estimator, pass --plugins"
             custom = custom if field.name in ("model", "track") else ""
             near = did_you_mean(item, choices)
@@ -89,7 +90,7 @@ def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
       Name -> value of all of them, and messages about values that are invalid or do not apply.
     """
     defaults, problems = custom_defaults(), []
-    complete = registry.custom_hparams(*_in_use(h))
+    complete = registry.custom_hparams(h.model, *_tracked(h).values())
     for name, value in values.items():
         if name not in defaults:
             problems.append(grammar.unknown(name, defaults))
@@ -110,16 +111,37 @@ def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     return complete, problems
 
 
-def conflicts(h: Fields) -> Iterator[str]:
-    """Yield a message for every invalid combination of values that are valid by themselves."""
-    for rule in (_track, _inapplicable, _images, _noise, _rows, _samples, _bound):
-        yield from rule(h)
+def conflicts(h: Fields) -> list[str]:
+    """Return a message for every invalid combination of values that are valid by themselves."""
+    rules = (_track, _inapplicable, _images, _noise, _rows, _samples, _bound)
+    problems = [problem for rule in rules for problem in rule(h)]
+    return problems or [problem for text in _tracked(h) for problem in _of_member(h, text)]
+
+
+def member(h: Fields, text: str) -> tuple[dict[str, Any], list[str]]:
+    """Return values that an item of `track` changes, and messages about problems."""
+    label, settings = grammar.call(text)
+    name = registry.labels(h.entry.latents)[label]
+    current = {field: getattr(h, field) for field in OF_ESTIMATORS} | registry.custom_hparams(name)
+    values, problems = grammar.parse(settings, current)
+    return {"model": name, "track": Fields.track, "follow": Fields.follow, **values}, problems
+
+
+def _of_member(h, text):
+    """Yield the problems of an item of `track` with settings."""
+    changes, problems = member(h, text)
+    if _settings(text) and not problems:
+        values = {field.name: getattr(h, field.name) for field in dataclasses.fields(Fields)}
+        declared = {name: changes.pop(name) for name in [*changes] if name not in values}
+        draft = Fields(**values | changes)
+        problems = convert(draft) or [*conflicts(draft), *custom(draft, declared)[1]]
+    yield from (f"{text}: {problem}" for problem in problems)
 
 
 def _track(h):
     labels = registry.labels(h.entry.latents)
     repeated = sorted({label for label in h.track if h.track.count(label) > 1})
-    others = [label for label in h.track if label not in labels]
+    others = [text for text in h.track if grammar.call(text)[0] not in labels]
     if repeated:
         yield f"track={write(h.track)}: {', '.join(repeated)} more than once; remove the repetition"
     if h.follow not in h.track:
@@ -221,9 +243,10 @@ def inferred(h: Fields, typed: Collection[str]) -> dict[str, Any]:
     `follow` becomes the first of `track` unless its default is tracked, and `n_samples` the
     smallest number that suits all of them.
     """
-    entries = [registry.entry(name) for name in _tracked(h)]
-    if "track" not in typed or not entries or len(entries) < len(h.track):
+    tracked = _tracked(h)
+    if "track" not in typed or not tracked or len(tracked) < len({*h.track}):
         return {}
+    entries = [registry.entry(n) for t, n in tracked.items() if "n_samples" not in _settings(t)]
     suitable = registry.suitable_samples(entries, h.n_samples)
     changes = {
         "follow": h.follow if h.follow in h.track else h.track[0],
@@ -232,12 +255,19 @@ def inferred(h: Fields, typed: Collection[str]) -> dict[str, Any]:
     return {n: v for n, v in changes.items() if n not in typed and v != getattr(h, n)}
 
 
-def _tracked(h) -> list[str]:
-    """Names of the models in `track`, if the model is one that tracks."""
+def _tracked(h) -> dict[str, str]:
+    """Item of `track` -> name of its model, if the model is one that tracks."""
     labels = registry.labels(h.entry.latents) if h.entry.tracks else {}
-    return [labels[label] for label in h.track if label in labels]
+    pairs = ((text, grammar.call(text)[0]) for text in h.track)
+    return {text: labels[label] for text, label in pairs if label in labels}
+
+
+def _settings(text) -> dict[str, str]:
+    """Name -> text of the settings of an item of `track`."""
+    return dict(grammar.clauses(grammar.call(text)[1]))
 
 
 def _in_use(h) -> dict[str, registry.Entry]:
-    """Model name -> entry of the model and of those that it tracks."""
-    return {name: registry.entry(name) for name in (h.model, *_tracked(h))}
+    """Model name -> entry of the model and of those that it tracks with the settings of the run."""
+    tracked = [name for text, name in _tracked(h).items() if not _settings(text)]
+    return {name: registry.entry(name) for name in (h.model, *tracked)}

@@ -55,6 +55,14 @@ _PIXELS = Limit(lambda v: v >= 0, "at least 1, or 0 to follow the data set")
 SEED = between(0, 2**32 - 1)
 
 
+OF_ESTIMATORS = (
+    *("temperature", "n_samples", "muprop_relaxation", "quadratic", "coupling"),
+    *("continuation", "symmetrized", "multi_sample", "legacy2017", "mc_samples", "gst_gap"),
+    *("cv_scale", "cv_form", "rk2_beta", "rk2_form"),
+)
+"""Hyperparameters of estimators, which may differ between the estimators at one model."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Fields:
     """Fields of `HParams`. The first fifteen are those of the 2017 code, with its defaults (except
@@ -183,7 +191,8 @@ class Fields:
     )
     track: tuple[str, ...] = field(
         ("NVIL", "SimpleMuProp", "MuProp", "DynamicREBAR", "REBAR"),
-        "Estimators compared by SBNTrackGradVariances and CatTrackGradVariances.",
+        "Estimators compared by SBNTrackGradVariances and CatTrackGradVariances, e.g. "
+        "[NVIL,LOO(n_samples=4)].",
         choices=registry.all_labels,
     )
     follow: str = field(

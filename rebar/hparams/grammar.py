@@ -2,8 +2,9 @@
 
     clause = NAME [ "[" INDEX "]" ] "=" ( VALUE | "[" VALUES "]" )        clauses joined by commas
 
-VALUE has no comma and no "["; VALUES are separated by commas or spaces. The type of a value is
-that of the name's current value: bool, int, float, str, or tuple (a list of str).
+VALUE has no comma and no "["; VALUES are separated by commas or spaces; both except within "(...)".
+The type of a value is that of the name's current value: bool, int, float, str, or tuple (a list of
+str). An item of `track` may have settings: LABEL "(" clauses ")".
 """
 
 import numbers
@@ -17,11 +18,14 @@ from rebar.errors import did_you_mean
 # No adjacent runs of spaces: the regex would backtrack over all combinations of their lengths.
 _CLAUSE = re.compile(
     r"""(?P<name>[a-zA-Z][\w.]*) \s* (\[\s*(?P<index>[0-9]{1,9})\s*\]\s*)? =
-        (\s*\[(?P<items>[^\]]*)\]\s* | (?P<value>[^,\[]*)) (,\s*|\Z)""",
+        (\s*\[(?P<items>[^\]]*)\]\s*
+         | (?P<value>(\([^()\[]*\) | \((?![^()\[]*\)) | [^(,\[])*)) (,\s*|\Z)""",
     re.VERBOSE,
 )
 # Invalid text up to the next comma outside brackets, where parsing resumes.
 _MALFORMED = re.compile(r"(?P<text>(\[[^\]]*(\]|\Z)|[^,\[])*)(,\s*|\Z)")
+_ITEM = re.compile(r"(?:\([^()]*\)|[^,\s])+")
+_CALL = re.compile(r"([^()]*)\(([^()]*)\)")
 _BOOLS = {"true": True, "True": True, "false": False, "False": False}
 
 
@@ -79,6 +83,12 @@ def clauses(string: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def call(text: str) -> tuple[str, str]:
+    """Return the label and the clauses of an item of `track`: "REBAR(temperature=1)", "REBAR"."""
+    match = _CALL.fullmatch(text)
+    return (match[1], match[2]) if match else (text, "")
+
+
 def _value(clause: re.Match, name: str, index: int | None, current: Any) -> Any:
     """Return the new value of `name`. Raises ValueError for an invalid one."""
     items, text = clause["items"], (clause["value"] or "").strip()
@@ -89,7 +99,7 @@ def _value(clause: re.Match, name: str, index: int | None, current: Any) -> Any:
     if index is None:
         if items is None:
             raise ValueError(f"must be a list, not one value; write {name}=[{text}]")
-        return tuple(item for item in re.split(r"[,\s]+", items) if item)
+        return tuple(" ".join(item.split()) for item in _ITEM.findall(items))
     if items is not None:
         raise ValueError(f"an element must not be a list; write {name}[{index}]=value")
     if index >= len(current):

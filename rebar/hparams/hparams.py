@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rebar import registry
 from rebar.errors import RebarError
 from rebar.hparams import checks, grammar, presets
 from rebar.hparams.fields import Fields, field
@@ -36,11 +37,13 @@ class HParams(Fields):
     custom: tuple[tuple[str, Any], ...] = field((), "Hyperparameters of custom estimators.")
     typed: ClassVar[frozenset[str]] = frozenset()
     """Names set by the strings of `parse`, including those of a preset."""
+    of_member: ClassVar[frozenset[str]] = frozenset()
+    """Names set by an item of `track`, see `member`."""
     notes: ClassVar[tuple[str, ...]] = ()
     """Messages about values that `parse` inferred from others."""
 
     def __post_init__(self):
-        problems = checks.convert(self) or list(checks.conflicts(self))
+        problems = checks.convert(self) or checks.conflicts(self)
         if not problems:
             custom, problems = checks.custom(self, dict(self.custom))
             object.__setattr__(self, "custom", tuple(custom.items()))
@@ -100,6 +103,20 @@ class HParams(Fields):
     def replace(self, **changes: Any) -> "HParams":
         """Return a copy with changed values. Raises RebarError for invalid names and values."""
         return self.from_dict(self.values() | changes)
+
+    def member(self, text: str) -> "HParams":
+        """Return the hyperparameters of an item of `track`, such as "LOO" or "LOO(n_samples=4)".
+
+        Raises RebarError for invalid settings.
+        """
+        changes, problems = checks.member(self, text)
+        checks.refuse(text, problems)
+        declared = registry.custom_hparams(changes["model"])
+        values = {n: v for n, v in self.values().items() if n in _FIELDS or n in declared}
+        hparams = self.from_dict(values | changes)
+        names = frozenset(changes) - {"model", "track", "follow"}
+        object.__setattr__(hparams, "of_member", names)
+        return hparams
 
     def format(self, all: bool = False) -> str:
         """Return the --hparams string of these values: parse(h.format()) == h.

@@ -3,7 +3,7 @@
     "model={SBNReinforceLOO;n_samples=2,SBNRelax},n_layer={1,2}"    four points
 
 Braces stand for each of their alternatives in turn, as in a shell. Commas separate alternatives,
-except within [...]; a semicolon stands for a comma within an alternative.
+except within [...] and (...); a semicolon stands for a comma within an alternative.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from rebar.errors import RebarError
 from rebar.hparams import HParams, grammar
 
 _SET = re.compile(r"(\{[^{}]*\})")
-_SEPARATOR = re.compile(r",(?![^\[]*\])")
+_SEPARATOR = re.compile(r",(?![^\[]*\]|[^(]*\))")
 _MOST_POINTS = 100_000
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from rebar import registry
 from rebar.estimators.rebar import REBAR
+from rebar.hparams import HParams
 from rebar.testing.problems import draw, images, noise_keys, randomize
 from rebar.testing.properties import largest_difference
 from tests.conformance.cases import hparams, tensor, tiny_model
@@ -43,6 +44,15 @@ def test_the_bias_of_coupled_layers_is_declared(n_layer, coupling, quadratic, un
     estimator = REBAR(coupling=coupling, quadratic=quadratic)
     estimator.setup(tiny_model(n_layer))
     assert estimator.unbiased == unbiased
+
+
+def test_bounds_of_other_numbers_of_samples_have_other_means():
+    track = "model=SBNTrackGradVariances,track=[VIMCO(n_samples=3),VIMCO,NVIL],multi_sample=true"
+    for follow, averaged in [("VIMCO(n_samples=3)", 1), ("VIMCO", 2)]:
+        settings = HParams.parse(track, f"follow={follow}")
+        tracked = registry.make_estimator(settings.model, settings)
+        assert tracked.averaged_labels()[0] == follow
+        assert len(tracked.averaged_labels()) == averaged
 
 
 def test_differences_are_relative_to_each_tensor():

@@ -13,8 +13,9 @@ from rebar.estimators.rebar import REBAR
 from rebar.estimators.reinmax import ReinMaxCV, ReinMaxRao, ReinMaxRK2
 from rebar.estimators.straight_through import GappedStraightThrough, StraightThroughGumbel
 from rebar.functional import straight_through as layers
+from rebar.hparams import HParams
 from rebar.testing.problems import dtype_policy
-from tests.conformance import test_functions, test_settings
+from tests.conformance import test_functions, test_members, test_settings
 from tests.conformance.faults.planting import Fault, module_with, replace
 from tests.conformance.literal import models
 
@@ -50,6 +51,13 @@ def another_formula(name: str):
             test_settings.test_each_setting_has_the_stated_effect_and_no_other(name)
 
     return seen
+
+
+def members_by_settings():
+    """A tracked estimator does not compute as it does alone."""
+    with pytest.MonkeyPatch.context() as patch, dtype_policy("float64"):
+        models.narrow(patch)
+        test_members.test_a_tracked_estimator_computes_with_its_settings("CatTrackGradVariances")
 
 
 def layers_by_formula(method: str):
@@ -118,6 +126,15 @@ SETTINGS = [
             lambda true: lambda noise, branches: noise._replace(branches=()),
         ),
         another_formula("SBNDisARM"),
+    ),
+    Fault(
+        "a tracked estimator that ignores its settings",
+        replace(
+            HParams,
+            "member",
+            lambda true: lambda self, text: true(self, text.partition("(")[0]),
+        ),
+        members_by_settings,
     ),
     Fault(
         "CatReinMaxRao that is Gumbel-Rao",
