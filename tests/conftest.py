@@ -5,6 +5,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Operations of the tests are so small that sharing one among threads only costs time.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
 # Before TensorFlow: submitit configures logging when imported, which makes absl's handler close the
 # stream that was standard error when TensorFlow was imported. Here that is pytest's own.
 with contextlib.suppress(ImportError):

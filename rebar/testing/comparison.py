@@ -115,7 +115,14 @@ class Sampling:
         self._rows = len(self._inputs) * n_samples * (REPETITIONS if few_rows else 1)
         self.exact = exact_gradient(estimator, model, x, n_samples)
         one = self._mean_of_many if few_rows else self._one
-        self._batch_mean = tf.function(one, autograph=False, jit_compile=few_rows)
+        batch_mean = tf.function(one, autograph=False, jit_compile=few_rows)
+
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, 2, 2], tf.int32)])
+        def batch_means(keys):
+            dtype = self._inputs.dtype
+            return tf.map_fn(batch_mean, keys, fn_output_signature=dtype, parallel_iterations=1)
+
+        self._batch_means = batch_means
 
     def compare(self, times: float = 1, seed: int = 0) -> Comparison:
         """Compare the mean of estimates with the exact gradient; see `compare`."""
@@ -126,8 +133,8 @@ class Sampling:
 
     def estimates(self, batches: int, seed: int = 0) -> np.ndarray:
         """Return the means [batches, P] of estimates."""
-        keys = tf.constant(np.stack([noise_keys(seed, i) for i in range(batches)]))
-        return np.stack([self._batch_mean(key) for key in keys])
+        keys = np.stack([noise_keys(seed, i) for i in range(batches)])
+        return self._batch_means(tf.constant(keys)).numpy().astype(np.float64)
 
     def _estimate(self, noise):
         estimate = checked_estimate(self.estimator, self.model, self._inputs, noise)

@@ -91,13 +91,18 @@ class Case:
         optimizer = keras.optimizers.Adam(FIT_RATE)
         optimizer.build(variables)
 
-        @tf.function(autograph=False)
-        def step(keys):
-            noise = draw(estimator, model, keys, n_samples, len(x), x.dtype)
-            optimizer.apply(estimator.estimate(model, x, noise).control_gradients, variables)
+        keys = tf.constant(np.stack([noise_keys(3, i) for i in range(FIT_STEPS)]))
 
-        for i in range(FIT_STEPS):
-            step(tf.constant(noise_keys(3, i)))
+        def step(i):
+            noise = draw(estimator, model, keys[i], n_samples, len(x), x.dtype)
+            optimizer.apply(estimator.estimate(model, x, noise).control_gradients, variables)
+            return (i + 1,)
+
+        @tf.function(autograph=False)
+        def fit():
+            tf.while_loop(lambda i: i < FIT_STEPS, step, [0], parallel_iterations=1)
+
+        fit()
 
 
 def unbiased(
