@@ -37,10 +37,19 @@ def snapshot(variables):
     return [v.numpy().copy() for v in variables]
 
 
+@pytest.fixture
+def eagerly():
+    """Run what would be traced once and called once, without a graph."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def moved(before, variables):
     return [not np.array_equal(b, v.numpy()) for b, v in zip(before, variables, strict=True)]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_class_fits_evaluates_and_gives_its_gradient(name):
     sbn = make(name)
@@ -189,6 +198,7 @@ def test_branches_are_those_of_the_seed_the_trial_and_the_step(n_samples):
         sbn.partial_fit(X, n_samples)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     "batch",
     [
@@ -245,6 +255,7 @@ def test_settings_that_do_not_fit_are_refused():
         rebar.SBN(rebar.HParams(task="sp"), np.full(5, 0.5))
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", [n for n in rebar.registry.names() if n not in NAMES])
 def test_every_model_has_a_class(name):
     assert name in dir(rebar)

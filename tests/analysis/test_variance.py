@@ -151,9 +151,7 @@ def test_few_draws_are_unbiased_and_the_standard_error_is_the_spread():
     assert 0.8 < stated / spread < 1.25
 
 
-@pytest.mark.parametrize(
-    ("jit", "dtype"), [(False, "float32"), (True, "float32"), (True, "float64")]
-)
+@pytest.mark.parametrize(("jit", "dtype"), [(False, "float32"), (True, "float64")])
 def test_plain_numpy_gives_the_same(request, jit, dtype):
     """250 draws in 2 groups of 125, each of them more than a call takes."""
     if dtype == "float64":

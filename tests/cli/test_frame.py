@@ -124,7 +124,10 @@ def work(command, runs, folder):
     run, parent = runs
     out = folder / "out"
     return {
-        "train": ([TINY, "--epochs=1", "--jit=off", f"--working_dir={out}"], [out / run.name]),
+        "train": (
+            [TINY, "--training_steps=2", "--eval_samples=2", "--jit=off", f"--working_dir={out}"],
+            [out / run.name],
+        ),
         "download": (["--datasets=digits", f"--data_dir={out}"], []),
         "analyze": (
             [run, "--draws=20", "--batch_size=2", f"--output={out}.json", f"--figure={out}.png"],

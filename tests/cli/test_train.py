@@ -92,12 +92,11 @@ def check_agreement(folder, text, steps=STEPS):
     "hparams",
     [
         "task=digits,model=SBNNVIL",
-        "task=digits,model=SBNMuProp",
         "task=digits,model=SBNDynamicRebar",
         "task=digits,model=SBNGumbel",
         "task=digits,model=SBNTrackGradVariances,follow=NVIL,track=[MuProp,NVIL,REBAR]",
         "task=sp_digits,model=SBNNVIL,n_layer=2,conditional=2017",
-        "task=sp_digits,model=SBNDynamicRebar,n_layer=2,conditional=multilayer,dynamic_b=true",
+        "task=sp_digits,model=SBNDisARM,n_layer=2,conditional=multilayer,dynamic_b=true",
         "task=digits,model=SBN,n_samples=2,batch_size=300,nonlinear=true,dynamic_b=true",
     ],
 )

@@ -92,7 +92,6 @@ def test_one_pair_is_disarm(family, continuation, symmetrized):
     [
         ("unconditional", 1, "shared"),
         ("unconditional", 2, "shared"),
-        ("unconditional", 3, "independent"),
         ("multilayer", 2, "independent"),
         ("2017", 2, "shared"),
     ],

@@ -236,11 +236,14 @@ def test_compiled(variant):
         tf.TensorSpec([*([5] if value.shape.rank == 4 else []), None, 3, 4], value.dtype)
         for value in arguments
     ]
-    for temperature in (0.7, tf.constant(0.7, tf.float64)):
+    for temperature, options in (
+        (0.7, {}),
+        (0.7, {"input_signature": tensors}),
+        (tf.constant(0.7, tf.float64), {"jit_compile": True}),
+    ):
         eager = gradient(variant, *arguments, temperature)
-        for options in ({}, {"input_signature": tensors}, {"jit_compile": True}):
-            compiled = tf.function(call_at(variant, temperature), autograph=False, **options)
-            np.testing.assert_allclose(compiled(*arguments), eager, rtol=1e-11, atol=1e-13)
+        compiled = tf.function(call_at(variant, temperature), autograph=False, **options)
+        np.testing.assert_allclose(compiled(*arguments), eager, rtol=1e-11, atol=1e-13)
 
 
 def test_chunks_of_a_batch_of_unknown_size():
@@ -253,7 +256,7 @@ def test_chunks_of_a_batch_of_unknown_size():
     np.testing.assert_allclose(compiled(logits, one_hot, g, e), eager, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 12])
+@pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("elements", [72, 2**19])
 def test_draws_from_words(count, elements, monkeypatch):
     """Two draws a word, of an odd count the first of the last; in all modes."""

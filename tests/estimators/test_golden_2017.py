@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from rebar.core import bounds, gradients
 from rebar.estimators.base import hard_rollout
@@ -31,9 +30,7 @@ def test_estimate(stem, n_samples):
     golden = Golden(stem)
     learner = golden.learner()
     at = f"ns{n_samples}"
-    estimate = tf.function(learner.estimator.estimate, autograph=False)(
-        learner.model, golden.x(), golden.noise(n_samples)
-    )
+    estimate = learner.estimator.estimate(learner.model, golden.x(), golden.noise(n_samples))
     close(
         np.reshape(estimate.objective, [n_samples, -1]).T, golden[f"{at}/logF"], 1e-6, "objective"
     )
@@ -58,9 +55,8 @@ def test_three_steps(stem):
     golden = Golden(stem)
     learner = golden.learner()
     rate = golden.hparams.learning_rate
-    step = tf.function(learner.step, autograph=False)
     for n_steps in (1, 2, 3):
-        step(golden.x(), golden.noise(1))
+        learner.step(golden.x(), golden.noise(1))
         if n_steps == 2:
             continue
         at = f"ns1/after{n_steps}"
