@@ -5,6 +5,8 @@ known at run time only, in three modes. A valid value in the same graph gives fi
 that the NaN comes from the invalid one.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -104,11 +106,14 @@ def cases():
 CASES = list(cases())
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize(("call", "method", "argument"), sorted(
-    {(c, m, a) for c, m, _, a, _, _ in CASES}, key=lambda key: (key[0].__name__, *key[1:])
-))  # fmt: skip
-def test_invalid_values_raise_or_give_nan(call, method, argument, jit):
+def cases_of(*first):
+    """Sorted beginnings of cases, as parameters of a test."""
+    keys = {tuple(case[i] for i in first) for case in CASES}
+    return sorted(keys, key=lambda key: (key[0].__name__, *key[1:]))
+
+
+@pytest.mark.parametrize(("call", "method", "argument"), cases_of(0, 1, 3))
+def test_invalid_values_raise_or_give_nan(call, method, argument):
     chosen = [c for c in CASES if (c[0], c[1], c[3]) == (call, method, argument)]
     _, _, logits, _, valid, _ = chosen[0]
 
@@ -117,18 +122,30 @@ def test_invalid_values_raise_or_give_nan(call, method, argument, jit):
         return call(method, value if argument == "logits" else tf.constant(logits), **options)
 
     unknown = tf.TensorSpec([None] * np.ndim(valid), tf.float32)
-    if jit or call is not binary or argument != "noise":
+    if call is not binary or argument != "noise":
         unknown = tf.TensorSpec(np.shape(valid), tf.float32)
-    graph = tf.function(compute, autograph=False, jit_compile=jit, input_signature=[unknown])
+    graph = tf.function(compute, autograph=False, input_signature=[unknown])
     for result in graph(tf.constant(valid)):
         assert np.isfinite(result).all()
     for *_, invalid in chosen:
         for result in graph(tf.constant(invalid)):
             assert np.isnan(result).all(), (argument, invalid)
-        if not jit:
-            for value in (tf.constant(invalid), tf.Variable(invalid)):
-                with pytest.raises(RebarError, match=argument):
-                    compute(value)
+        for value in (tf.constant(invalid), tf.Variable(invalid)):
+            with pytest.raises(RebarError, match=argument):
+                compute(value)
+
+
+@pytest.mark.parametrize(("call", "method"), cases_of(0, 1))
+def test_invalid_values_give_nan_under_xla(call, method):
+    """All arguments of a method in one compilation; one of them at a time is invalid."""
+    chosen = [case[3:] for case in CASES if case[:2] == (call, method)]
+    valid = {argument: tf.constant(value) for argument, value, _ in chosen}
+    graph = tf.function(partial(call, method), autograph=False, jit_compile=True)
+    for result in graph(**valid):
+        assert np.isfinite(result).all()
+    for argument, _, invalid in chosen:
+        for result in graph(**(valid | {argument: tf.constant(invalid)})):
+            assert np.isnan(result).all(), (argument, invalid)
 
 
 SHAPES = {
