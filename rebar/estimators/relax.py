@@ -35,7 +35,8 @@ Concrete, as there, for any value of the hyperparameter muprop_relaxation.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -94,6 +95,7 @@ class RELAX(Estimator):
 
     unbiased = True
     generator_at_hard = True
+    verified: Sequence[Mapping[str, Any]] = ({"hidden": 10},)  # enough for two units per layer
     control_off: Mapping[str, float] = {"log_scale": -40.0}
 
     def __init__(self, temperature=0.1, hidden=137, **kwargs):

@@ -74,9 +74,13 @@ class Problem(NamedTuple):
         else:
             n_units = [N_HIDDEN] * self.n_layer
             model = FAMILIES[self.family](n_units, mean, nonlinear=self.nonlinear)
+        self.reset(model)
+        return model
+
+    def reset(self, model: Model) -> None:
+        """Give all weights of a model of this problem their initial values."""
         seed, scale = _WEIGHTS.get(self, (1, 1.0))
         randomize(model.trainable_variables, seed, scale)
-        return model
 
 
 BINARY = (

@@ -1,5 +1,6 @@
 """Checks without statistics: each returns a detail for the report, or raises `Failure`."""
 
+import functools
 import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -54,9 +55,19 @@ class Case(NamedTuple):
         return checked_estimate(self.estimator, self.model, self.x, self.noise)
 
 
+@functools.lru_cache
+def _model(problem, dtype):
+    """Return the model of all cases of a problem, in the dtype of Keras' policy."""
+    return problem.model()
+
+
 def make_case(subject, problem, settings, batch=BATCH, least=1, control=SMALL, position=0) -> Case:
-    """Return an estimator on a batch, in the dtype of Keras' policy."""
-    model = problem.model()
+    """Return an estimator on a batch, in the dtype of Keras' policy.
+
+    The cases of one problem share a model, whose weights are reset.
+    """
+    model = _model(problem, keras.config.dtype_policy().name)
+    problem.reset(model)
     estimator = subject.set_up(model, control, **settings)
     n_samples = subject.n_samples(estimator, least)
     x = tf.constant(images(batch), model.compute_dtype)

@@ -25,7 +25,7 @@ OTHERS = list(itertools.product((False, True), (3, 1), (True, False), (DynamicRE
 CASES = [
     (*case, *coupling, *OTHERS[7 * i % len(OTHERS)])
     for i, (case, coupling) in enumerate(
-        itertools.product(itertools.product((1, 2, 3, 4), FAMILIES), COUPLINGS)
+        itertools.product(itertools.product((1, 2, 3), FAMILIES), COUPLINGS)
     )
 ]
 """All of (n_layer, family, quadratic, coupling), without `quadratic` the couplings are one; with
