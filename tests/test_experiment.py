@@ -33,8 +33,19 @@ def test_a_trained_model_comes_back_as_it_was(tmp_path, task):
     np.testing.assert_array_equal(learner.model(x), trained.model(x))
 
 
-def test_the_folder_is_enough(tmp_path):
-    _, _, folder = train(tmp_path, "digits", steps=1)
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory):
+    """The folder of a run of one step."""
+    return train(tmp_path_factory.mktemp("one_step"), "digits", steps=1)[2]
+
+
+@pytest.fixture
+def folder(one_step, tmp_path):
+    """A copy of the folder of a run of one step."""
+    return shutil.copytree(one_step, tmp_path / one_step.name)
+
+
+def test_the_folder_is_enough(tmp_path, folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     moved = tmp_path / "elsewhere"
     moved.mkdir()
@@ -45,8 +56,7 @@ def test_the_folder_is_enough(tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_run_of_before_a_hyperparameter_was_added(tmp_path):
-    _, _, folder = train(tmp_path, "digits", steps=1)
+def test_a_run_of_before_a_hyperparameter_was_added(tmp_path, folder):
     found = checkpoint.latest(folder)
     hparams = dict(found.metadata["hparams"])
     assert hparams.pop("multi_sample") is False
@@ -56,8 +66,7 @@ def test_a_run_of_before_a_hyperparameter_was_added(tmp_path):
     assert rebar.load_model(tmp_path / "old").hparams == rebar.load_model(folder).hparams
 
 
-def test_a_damaged_newest_checkpoint_is_told_of_once(tmp_path):
-    _, _, folder = train(tmp_path, "digits", steps=1)
+def test_a_damaged_newest_checkpoint_is_told_of_once(folder):
     (folder / "checkpoint-2.npz").write_bytes(b"not an archive")
     with pytest.warns(RuntimeWarning) as caught:
         trained = rebar.load_model(folder)

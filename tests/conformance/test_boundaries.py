@@ -97,10 +97,16 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def test_everything_but_figures_works_without_optional_packages():
-    """Keras imports matplotlib if available, so both imports are disabled."""
+    """Keras imports matplotlib if available, so both imports are disabled.
+
+    Submodules are reachable by their attribute before anything has imported them.
+    """
     program = """
 import sys
 sys.modules["matplotlib"] = sys.modules["tensorflow_probability"] = None
+import rebar
+rebar.noise.key, rebar.registry.names, rebar.estimators, rebar.core, rebar.runs
+rebar.models, rebar.training, rebar.straight_through.reinmax
 from rebar import *
 import rebar.factory, rebar.runs.checkpoint
 from rebar import hparams, registry

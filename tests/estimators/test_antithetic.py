@@ -72,18 +72,6 @@ def test_equals_the_formulas(n_layer, family, cls, continuation):
         np.testing.assert_allclose(ours, g, rtol=1e-10, atol=1e-12 * largest)
 
 
-@pytest.mark.parametrize("cls", [ARM, DisARM])
-def test_independent_chains_compile(cls):
-    estimator = cls(continuation="independent")
-    model, x, noise = problem(estimator, 3)
-    eager = estimator.estimate(model, x, noise).gradients
-    compiled = tf.function(
-        lambda: estimator.estimate(model, x, noise).gradients, jit_compile=True, autograph=False
-    )()
-    for a, b in zip(eager, compiled, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_continuation_matters_above_one_layer_only(family):
     for n_layer, same in [(1, True), (2, False)]:
