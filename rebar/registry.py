@@ -94,6 +94,12 @@ _ENTRIES: dict[str, Entry] = {
     "CatReinMaxRK2": _categorical("reinmax:ReinMaxRK2", "ReinMaxRK2"),
     "CatReinforce": _categorical("reinforce:Reinforce", "REINFORCE", min_rows=2),
     "CatLOO": _categorical("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
+    "CatNVIL": _categorical("nvil:NVIL", "NVIL"),
+    "CatMuProp": _categorical("muprop:MuProp", "MuProp"),
+    "CatREBAR": _categorical("rebar:REBAR", "REBAR"),
+    "CatDynamicREBAR": _categorical("rebar:DynamicREBAR", "DynamicREBAR"),
+    "CatRELAX": _categorical("relax:RELAX", "RELAX"),
+    "CatGumbel": _categorical("gumbel:GumbelSoftmax", "Gumbel"),
     "CatExact": _categorical("enumerated:Enumerated", "Exact"),
     "CatTrackGradVariances": _categorical("tracked:Tracked", "Track", tracks=True),
 }

@@ -3,7 +3,7 @@
 Axes:
     B  batch                    S  samples per example    N = S * B  rows, sample-major
     H  units of a latent layer  L  stochastic layers      D  observed dimensions
-    C  categories: a layer of L categorical variables is [..., L, C] instead of [..., H]
+    C  categories: a layer of V categorical variables is [..., V, C] instead of [..., H]
     P  parameters (components of the gradient)
 
 Per-example values are [B] and per-row values [N], never [B, 1], which broadcasts with [B] to
@@ -18,7 +18,7 @@ import tensorflow as tf
 from rebar.noise import Noise
 
 Sampler = Callable[[int, tf.Tensor], tf.Tensor]
-"""(layer, logits [N, H]) -> samples [N, H] of that layer, hard or relaxed."""
+"""(layer, logits [N, H] or [N, V, C]) -> samples of that layer, hard or relaxed."""
 
 
 class Rollout(NamedTuple):
@@ -33,7 +33,7 @@ class Rollout(NamedTuple):
       log_weight: [N] log p(x, b) - log q(b | x) in the multi-sample bound, if f is another function
         with the same mean; None: f itself.
 
-    Categorical layers have logits and one-hot samples [N, L, C] instead of [N, H].
+    Categorical layers have logits and one-hot samples [N, V, C] instead of [N, H].
     """
 
     objective: tf.Tensor
@@ -91,10 +91,9 @@ class Model(Protocol):
 class Capabilities:
     """Optional attributes of a model, and their defaults."""
 
-    latent_shape: tuple | None = None
-    """(L, C) if the latents are one layer of L variables of C categories."""
-    hard_sampler: Callable[[Noise], Sampler] | None = None
-    """Sampler of q for latents that are not Bernoulli units; uniforms have the widths n_units."""
+    latent_shapes: tuple | None = None
+    """L shapes of a row of each layer: (H,) for Bernoulli units, (V, C) for V variables of C
+    categories; None: Bernoulli units. n_units are the widths, H or V * C."""
     linear_inputs: Callable[..., tuple | None] | None = None
     """(x, samples, n_samples) -> L x [N, n] inputs of q's layers if each is linear in them, else
     None; see `SigmoidBeliefNetwork.linear_inputs`."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rebar.core import bernoulli, categorical, enumeration
 from rebar.errors import RebarError
-from rebar.types import Rollout, capability
+from rebar.types import Rollout
 
 _CODES = 512
 """Maximum number of codes per pass of the decoder."""
@@ -34,7 +34,7 @@ class AtLogits:
     objective_name = "log p(x | z)"
 
     def __init__(self, model, x):
-        if not capability(model, "latent_shape"):
+        if not hasattr(model, "latent_shape"):
             raise RebarError(
                 "--by=logits: only for categorical models (Cat...), which have one stochastic "
                 "layer; give --by=weights"
@@ -46,8 +46,7 @@ class AtLogits:
         self.n_input = model.n_input
         self.compute_dtype = model.compute_dtype
         self.input_mean = model.input_mean
-        self.gumbels = model.gumbels
-        self.hard_sampler = model.hard_sampler
+        self.latent_shapes = model.latent_shapes
         logits = tf.reshape(model.encode(x), [-1, *model.latent_shape])
         self.table = tf.Variable(-logits / len(x), name="logits")
         self.trainable_variables = self.inference_variables = [self.table]
@@ -78,7 +77,7 @@ def exact_gradient(model, x) -> tf.Tensor:
     Raises:
       RebarError: there are more than `enumeration.MAX_STATES` codes.
     """
-    codes = enumeration.all_codes(model.latent_shape, model.compute_dtype)
+    codes = enumeration.states_of(model)[0]
     (logits,) = model.posterior_logits(x, ())
     log_pi = tf.nn.log_softmax(tf.cast(logits, tf.float64))
     x = tf.cast(x, tf.float64)

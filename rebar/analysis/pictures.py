@@ -138,7 +138,7 @@ def _noise(model, seed, position, batch, n_samples=1) -> noise.Noise:
 def caption(trained) -> str:
     """Model, task, latent units and step of a `rebar.experiment.Trained`."""
     hparams = trained.hparams
-    if shape := capability(trained.model, "latent_shape"):
+    if shape := getattr(trained.model, "latent_shape", None):
         latents = f"{shape[0]} variables of {shape[1]} categories"
     else:
         latents = f"{'-'.join(map(str, trained.model.n_units))} units"

@@ -7,7 +7,6 @@ from rebar.analysis.at_logits import AtLogits, exact_gradient, exact_gradient_of
 from rebar.analysis.bias_variance import Reference
 from rebar.core import enumeration
 from rebar.errors import RebarError
-from rebar.types import capability
 
 _enumerated = tf.function(enumeration.elbo_and_gradient, autograph=False)
 
@@ -36,7 +35,7 @@ def exact(model, x, bound: int = 0) -> Reference:
     if isinstance(model, AtLogits):
         gradients = [exact_gradient(model, x)]
         about["effective_images"] = effective_images(np.reshape(gradients[0], [len(x), -1]))
-    elif capability(model, "latent_shape") and not bound:
+    elif hasattr(model, "latent_shape") and not bound:
         gradients = exact_gradient_of_q(model, x)
     else:
         result = enumeration.bound_and_gradient(model, x, bound) if bound else _enumerated(model, x)

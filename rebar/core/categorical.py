@@ -8,12 +8,14 @@ D does not depend on any estimator's temperature. All results are finite for log
 size, because only differences of logits are exponentiated.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rebar.core import bernoulli
+from rebar.core.validity import positive
 
 
 def exponentials(u: tf.Tensor) -> tf.Tensor:
@@ -65,6 +67,41 @@ def kl_to(logits: tf.Tensor, prior_logits: tf.Tensor) -> tf.Tensor:
     """
     log_q = tf.nn.log_softmax(logits)
     return tf.reduce_sum(tf.exp(log_q) * (log_q - tf.nn.log_softmax(prior_logits)), axis=-1)
+
+
+def relaxed_sample(
+    logits: tf.Tensor, gumbels: tf.Tensor, temperature: Any, muprop_relaxation: bool = True
+) -> tf.Tensor:
+    """Relaxed sample on the simplex, which tends to D as the temperature T tends to 0: [..., C].
+
+    softmax((logits + G) / T), or softmax((logits + G) / T + logits T / (T + 1)), which tends to pi
+    as T grows (`muprop_relaxation`, after `bernoulli.relaxed_sample`). T must be above 0.
+    """
+    temperature = positive(temperature, "temperature")
+    a = (logits + gumbels) / temperature
+    if muprop_relaxation:
+        a += logits * (temperature / (temperature + 1))
+    return tf.nn.softmax(a)
+
+
+def coupling(one_hot: tf.Tensor, gumbels: tf.Tensor, logits: tf.Tensor) -> Callable:
+    """Return the function g -> J' g, J = d G / d logits with G conditional on D: [..., C].
+
+    Reparameterized by uniforms v, the perturbed logits c = logits + G given D = k are
+
+        c_k = log Z - log(-log v_k),    c_i = -log( -log v_i / exp(logits_i) + exp(-c_k) )
+
+    With v such that they have the values drawn, and w_i = exp(c_i - c_k) (1 at D, else below 1),
+
+        dc_i / dlogits_j = 1[i = j] (1 - w_i) + w_i pi_j,    J' g = pi <w, g> - w g
+
+    Source: derived from Maddison & Tarlow 2017, see `conditional_logits`; for two categories it is
+    `bernoulli.coupling_derivative`.
+    """
+    c = perturbed(logits, gumbels)
+    w = tf.exp(c - tf.reduce_sum(one_hot * c, axis=-1, keepdims=True))
+    pi = tf.nn.softmax(logits)
+    return lambda g: pi * tf.reduce_sum(w * g, axis=-1, keepdims=True) - w * g
 
 
 def score(one_hot: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

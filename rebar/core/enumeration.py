@@ -7,16 +7,16 @@ States are rolled out like samples, ROWS rows at a time, so that the memory does
 number.
 """
 
-import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from rebar.core import bounds, gradients, samplers
+from rebar.core import bounds, families, gradients, samplers
 from rebar.errors import RebarError
-from rebar.types import Model, capability
+from rebar.types import Model
 
 MAX_STATES = 4096
 """Maximum number of states: 12 binary units in all, or 4 variables of 8 categories."""
@@ -42,50 +42,43 @@ class Exact(NamedTuple):
 
 def count(model: Model) -> int:
     """Return the number of states of a model's latent variables."""
-    if shape := capability(model, "latent_shape"):
-        n_latents, n_categories = shape
-        return n_categories**n_latents
-    return 2 ** sum(model.n_units)
-
-
-def all_states(n_units: Sequence[int], dtype: Any = tf.float32) -> tuple:
-    """All states of binary latent units of L layers of widths n_units: L x [n_states, H] in {0, 1}.
-
-    Raises:
-      RebarError: more than MAX_STATES states.
-    """
-    units = sum(n_units)
-    if 2**units > MAX_STATES:
-        raise RebarError(
-            f"{units} latent units: 2^{units} states are more than {MAX_STATES}; use fewer or "
-            "narrower layers, e.g. n_units=(2, 2)"
-        )
-    states = np.array(list(itertools.product((0, 1), repeat=units)))
-    parts = np.split(states, np.cumsum(n_units)[:-1], axis=1)
-    return tuple(tf.constant(part, dtype) for part in parts)
-
-
-def all_codes(latent_shape: Sequence[int], dtype: Any = tf.float32) -> tf.Tensor:
-    """All states of latent_shape = (L, C) categorical variables as one-hot vectors: [C^L, L, C].
-
-    Raises:
-      RebarError: more than MAX_STATES states.
-    """
-    n_latents, n_categories = latent_shape
-    if n_categories**n_latents > MAX_STATES:
-        raise RebarError(
-            f"{n_latents} variables of {n_categories} categories: {n_categories}^{n_latents} codes "
-            f"are more than {MAX_STATES}; use e.g. n_categories=8,n_latents=4"
-        )
-    codes = np.array(list(itertools.product(range(n_categories), repeat=n_latents)))
-    return tf.one_hot(codes, n_categories, dtype=dtype)
+    return math.prod(map(families.n_states, families.shapes(model)))
 
 
 def states_of(model: Model) -> tuple:
-    """All states of a model's latent variables, [n_states, ...] per layer; see `all_states`."""
-    if shape := capability(model, "latent_shape"):
-        return (all_codes(shape, model.compute_dtype),)
-    return all_states(model.n_units, model.compute_dtype)
+    """All states of a model's latent variables: [n_states, ...] per layer.
+
+    Raises:
+      RebarError: more than MAX_STATES states.
+    """
+    return all_states(families.shapes(model), model.compute_dtype)
+
+
+def all_states(shapes: Sequence[Sequence[int]], dtype: Any = tf.float32) -> tuple:
+    """All states of layers of these shapes: [n_states, *shape] per layer, first layer slowest.
+
+    Args:
+      shapes: (H,) of Bernoulli units, or (V, C) of V variables of C categories (one-hot).
+      dtype: dtype of the states.
+
+    Raises:
+      RebarError: more than MAX_STATES states.
+    """
+    counts = [families.n_states(shape) for shape in shapes]
+    if math.prod(counts) > MAX_STATES:
+        described = " and ".join(
+            f"{shape[0]} latent units"
+            if len(shape) == 1
+            else f"{shape[0]} variables of {shape[1]} categories"
+            for shape in shapes
+        )
+        raise RebarError(
+            f"{described}: {math.prod(counts)} states are more than {MAX_STATES}; use fewer or "
+            "narrower layers, e.g. n_units=(2, 2), or n_categories=8,n_latents=4"
+        )
+    index = np.indices(counts).reshape(len(counts), -1)
+    layers = [families.states(shape, dtype) for shape in shapes]
+    return tuple(tf.gather(layer, i) for layer, i in zip(layers, index, strict=True))
 
 
 def elbo_and_gradient(model: Model, x: tf.Tensor) -> Exact:

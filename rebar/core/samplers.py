@@ -1,24 +1,24 @@
-"""Samplers: functions (layer, logits [N, H]) -> samples [N, H], called by a model's rollout."""
+"""Samplers: functions (layer, logits) -> samples of the same shape, called by a model's rollout.
+
+The rank of the logits, [N, H] or [N, V, C], names the family, see `rebar.core.families`.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import bernoulli
-from rebar.types import Model, Noise, Sampler, capability
+from rebar.core import bernoulli, families
+from rebar.types import Noise, Sampler
 
 
 def hard(noise: Noise) -> Sampler:
-    """Return a sampler of Bernoulli samples at every layer."""
-    return lambda layer, logits: bernoulli.hard_sample(
-        logits, bernoulli.logistic(noise.uniforms[layer])
-    )
+    """Return a sampler of hard samples at every layer."""
+    return lambda layer, logits: _hard_sample(logits, noise.uniforms[layer])
 
 
-def posterior(model: Model, noise: Noise) -> Sampler:
-    """Return the sampler of a model's q: its `hard_sampler` if it has one, else `hard`."""
-    return (capability(model, "hard_sampler") or hard)(noise)
+def _hard_sample(logits, uniforms):
+    return families.of(logits).hard_sample(logits, families.noise_of(uniforms, logits))
 
 
 def parted(
@@ -46,20 +46,20 @@ def parted(
         if i == layer:
             return other(logits)
         u = noise.branches[layer][i - layer - 1] if noise.branches else noise.uniforms[i]
-        return bernoulli.hard_sample(logits, bernoulli.logistic(u))
+        return _hard_sample(logits, u)
 
     return sample
 
 
 def antithetic(noise: Noise, layer: int, below: Sequence[tf.Tensor]) -> Sampler:
-    """Return the sampler of a `parted` chain that has 1 - u instead of u in its layer."""
+    """Return the sampler of a `parted` chain with 1 - u instead of u in its layer of units."""
     z = -bernoulli.logistic(noise.uniforms[layer])
     return parted(noise, layer, below, lambda logits: bernoulli.hard_sample(logits, z))
 
 
 def mean() -> Sampler:
-    """Return the mean-field sampler: every unit takes its mean sigmoid(logits)."""
-    return lambda layer, logits: tf.sigmoid(logits)
+    """Return the mean-field sampler: every variable takes its mean."""
+    return lambda layer, logits: families.of(logits).mean(logits)
 
 
 def fixed(samples: Sequence[tf.Tensor]) -> Sampler:
@@ -77,16 +77,17 @@ def relaxed(
     """Return a sampler that is relaxed from `switch_layer` on and returns `below` under it.
 
     Args:
-      z: L x [N, H] logistic noise; entries under switch_layer are not used.
+      z: L x [N, ...] noise of the logits; entries under switch_layer are not used.
       temperature: scalar.
-      muprop_relaxation: see `bernoulli.relaxed_sample`.
+      muprop_relaxation: see `rebar.core.families`.
       switch_layer: first relaxed layer.
-      below: hard samples of the layers under it, [N, H] each.
+      below: hard samples of the layers under it, [N, ...] each.
     """
 
     def sample(layer: int, logits: tf.Tensor) -> tf.Tensor:
         if layer < switch_layer:
             return below[layer]
-        return bernoulli.relaxed_sample(logits, z[layer], temperature, muprop_relaxation)
+        relaxed_sample = families.of(logits).relaxed_sample
+        return relaxed_sample(logits, z[layer], temperature, muprop_relaxation)
 
     return sample

@@ -267,4 +267,4 @@ def differentiated_rollout(
 
 def hard_rollout(model: Model, x: tf.Tensor, noise: Noise) -> Rollout:
     """Roll the model out at hard samples of q."""
-    return model.rollout(x, samplers.posterior(model, noise), noise.n_samples)
+    return model.rollout(x, samplers.hard(noise), noise.n_samples)

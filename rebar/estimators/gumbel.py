@@ -3,17 +3,17 @@
     g = - mean_n d f(x, y),    y = relaxed sample at every layer, differentiated through
 
 BIASED for E_q f at every temperature T > 0; usually less biased and more variable at small T.
-f(x, y) uses the Bernoulli formulas for log p(y) and log q(y), as in the 2017 code, instead of the
-density of the relaxed variable, so it is not a bound either. One relaxed evaluation of f per row,
-and a hard one for the log. Nothing is learned; T is constant.
+f(x, y) uses the formulas of hard samples for log p(y) and log q(y), as in the 2017 code, instead of
+the density of the relaxed variable, so it is not a bound either. One relaxed evaluation of f per
+row, and a hard one for the log. Nothing is learned; T is constant.
 
 Source: Jang et al. 2016 (arXiv 1611.01144); Maddison et al. 2016 (arXiv 1611.00712). The
-relaxation is that of `rebar.core.bernoulli.relaxed_sample`.
+relaxation is that of `rebar.core.families`.
 """
 
 import tensorflow as tf
 
-from rebar.core import bernoulli, gradients, samplers
+from rebar.core import families, gradients
 from rebar.core.validity import positive
 from rebar.estimators.base import Estimator, hard_rollout
 from rebar.types import Estimate, Model, Noise, Rollout
@@ -44,6 +44,9 @@ class GumbelSoftmax(Estimator):
         return {"relaxed_elbo": tf.reduce_mean(self._relaxed(model, x, noise).objective)}
 
     def _relaxed(self, model, x, noise):
-        z = tuple(map(bernoulli.logistic, noise.uniforms))
-        sampler = samplers.relaxed(z, self.temperature, self.muprop_relaxation)
+        def sampler(layer, logits):
+            z = families.noise_of(noise.uniforms[layer], logits)
+            relaxed_sample = families.of(logits).relaxed_sample
+            return relaxed_sample(logits, z, self.temperature, self.muprop_relaxation)
+
         return model.rollout(x, sampler, noise.n_samples)

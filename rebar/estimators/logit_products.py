@@ -1,12 +1,13 @@
 """Products with J, the Jacobian of the hard posterior logits with respect to q's parameters.
 
-REBAR's gradient is g = J' (F + eta H) for cotangents F, H of the logits (L x [N, H]), from the
-f-part and the h-part, and a scale eta per weight tensor; RELAX's is J' d. The gradient of mean g^2
-needs J g (docs/design.md). Two equivalent algorithms:
+REBAR's gradient is g = J' (F + eta H) + a for cotangents F, H of the logits (L x [N, ...]), from
+the f-part and the h-part, a scale eta per weight tensor, and what f depends on q's parameters at
+fixed samples, a (None for a parameter without such a path); RELAX's is J' d + a. The gradient of
+mean g^2 needs J g (docs/design.md). Two equivalent algorithms:
 
   any network   reverse mode for J', twice reverse for J
-  linear maps   of inputs A: J' d = A' d, and J J' d = (A A') d, with products of the size of the
-                batch instead of the parameters
+  linear maps   of inputs A, without a: J' d = A' d, and J J' d = (A A') d, with products of the
+                size of the batch instead of the parameters
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ class Products(NamedTuple):
     """Result of `scaled`; lists over q's V variables or over the L layers.
 
     Attributes:
-      g: V tensors, J' (F + eta H).
+      g: V tensors, J' (F + eta H) + a.
       inner_with_h: V scalars, <g_v, (J' H)_v>.
       along_g: L x [N, H], J g.
       along_scaled_g: L x [N, H], J (eta g).
@@ -43,26 +44,35 @@ def scaled(
     f_part: Sequence[tf.Tensor],
     h_part: Sequence[tf.Tensor],
     etas: list,
+    direct: Sequence[tf.Tensor | None],
 ) -> Products:
-    """Return products with scales etas [V] and cotangents F, H, L x [N, H]."""
-    inputs = _linear_inputs(model, x, noise, hard)
+    """Return products with scales etas [V], cotangents F, H, L x [N, ...], and a [V]."""
+    inputs = _linear_inputs(model, x, noise, hard, direct)
     if inputs is not None:
         return _scaled_by_inputs(inputs, f_part, h_part, etas)
     logits, pullback = _pullback(model, x, noise, hard)
     of_f, of_h = pullback(f_part), pullback(h_part)
     g = [f + eta * h for f, eta, h in zip(of_f, etas, of_h, strict=True)]
+    g = _with_direct(g, direct)
     scaled_g = [eta * value for eta, value in zip(etas, g, strict=True)]
     inner = [gradients.inner([u], [v]) for u, v in zip(g, of_h, strict=True)]
     along = [gradients.transpose(pullback, logits, tangents) for tangents in (g, scaled_g)]
     return Products(g, inner, *along)
 
 
-def plain(model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, d: list) -> tuple:
-    """Return J' d (V tensors) and J J' d (L x [N, H]) for cotangents d, L x [N, H]."""
-    inputs = _linear_inputs(model, x, noise, hard)
+def plain(
+    model: Model,
+    x: tf.Tensor,
+    noise: Noise,
+    hard: Rollout,
+    d: list,
+    direct: Sequence[tf.Tensor | None],
+) -> tuple:
+    """Return g = J' d + a (V tensors) and J g (L x [N, ...]) for cotangents d, and a [V]."""
+    inputs = _linear_inputs(model, x, noise, hard, direct)
     if inputs is None:
         logits, pullback = _pullback(model, x, noise, hard)
-        g = pullback(d)
+        g = _with_direct(pullback(d), direct)
         return g, gradients.transpose(pullback, logits, g)
     g = []
     for matrix, d_l in zip(inputs, d, strict=True):
@@ -74,10 +84,16 @@ def plain(model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, d: list) -> t
     return g, along
 
 
-def _linear_inputs(model, x, noise, hard):
-    """Inputs A of q's layers if q is linear in them, else None."""
+def _linear_inputs(model, x, noise, hard, direct):
+    """Inputs A of q's layers if q is linear in them and a is 0, else None."""
     linear_inputs = capability(model, "linear_inputs")
-    return linear_inputs and linear_inputs(x, hard.samples, noise.n_samples)
+    if linear_inputs is None or any(a is not None for a in direct):
+        return None
+    return linear_inputs(x, hard.samples, noise.n_samples)
+
+
+def _with_direct(g, direct):
+    return [v if a is None else v + a for v, a in zip(g, direct, strict=True)]
 
 
 def _pullback(model, x, noise, hard):

@@ -1,17 +1,18 @@
 """MuProp, and MuProp without its linear term (2017: SBNMuProp, SBNSimpleMuProp).
 
-With mu the mean-field pass (every unit at its mean) and f'_l the total derivative of f at mu with
+With mu the mean-field pass (every variable at its mean; mean_l is layer l's given hard samples
+under it) and f'_l the total derivative of f at mu with
 respect to layer l's means:
 
     SimpleMuProp   signal = f(b) - s f(mu) - c(x)
                    g = - mean_n [ signal d log q + d log p ]
 
     MuProp         signal_l = f(b) - s_l f(mu) - t_l f'_l . (b_l - mu_l) - c_l(x)
-                   g = - mean_n [ sum_l ( signal_l d log q_l + t_l f'_l . d sigmoid(logits_l) )
+                   g = - mean_n [ sum_l ( signal_l d log q_l + t_l f'_l . d mean_l )
                                   + d log p ]
 
 Unbiased for the ELBO: given the layers under it, layer l's control variate is linear in b_l with
-coefficients independent of b_l, so its expected score term is t_l f'_l . d sigmoid(logits_l), which
+coefficients independent of b_l, so its expected score term is t_l f'_l . d mean_l, which
 is added back. 1 + K evaluations of f per example with K samples (one at the means), and for MuProp
 one derivative of f. Scales s, t (2 sigmoid(raw)) and baselines c are learned by least squares on
 the learning signals.
@@ -24,7 +25,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from rebar.core import gradients, samplers
+from rebar.core import families, gradients, samplers
 from rebar.estimators.base import (
     Estimator,
     InputBaseline,
@@ -102,12 +103,12 @@ class MuProp(Estimator):
         f = tf.stop_gradient(hard.objective)
         mean_field, derivatives = self._mean_field(model, x, noise.n_samples)
         with tf.GradientTape() as control_tape:
-            signals = self._signals(x, f, hard, mean_field, derivatives)
+            signals = self._signals(x, f, hard, mean_field, derivatives, noise.n_samples)
             squared_signals = tf.reduce_mean(tf.add_n([tf.square(s) for s in signals]))
         linear_terms = [
-            positive_scale(scale) * derivative * p * (1 - p)
-            for scale, derivative, p in zip(
-                self.linear_scales, derivatives, map(tf.sigmoid, hard.logits), strict=True
+            families.of(logits).mean_product(logits, positive_scale(scale) * derivative)
+            for scale, derivative, logits in zip(
+                self.linear_scales, derivatives, hard.logits, strict=True
             )
         ]
         gradient = gradients.score_gradient(
@@ -120,19 +121,18 @@ class MuProp(Estimator):
 
     @staticmethod
     def _mean_field(model, x, n_samples):
-        """Mean-field rollout at [B] rows, and f'_l [N, H] per layer."""
+        """Mean-field rollout at [B] rows, and f'_l [N, ...] per layer."""
         mean_field, derivatives = differentiated_rollout(model, x, samplers.mean())
-        return mean_field, [tf.tile(d, [n_samples, 1]) for d in derivatives]
+        return mean_field, [repeated(d, n_samples) for d in derivatives]
 
-    def _signals(self, x, f, hard, mean_field, derivatives):
+    def _signals(self, x, f, hard, mean_field, derivatives, n_samples):
         """Learning signals L x [N]."""
-        n_samples = f.shape[0] // x.shape[0]
-        f_mean = tf.tile(mean_field.objective, [n_samples])
+        f_mean = repeated(mean_field.objective, n_samples)
         return [
             f
             - positive_scale(self.scales[i]) * f_mean
             - positive_scale(self.linear_scales[i])
-            * tf.reduce_sum(derivatives[i] * (b - tf.tile(mean, [n_samples, 1])), axis=1)
+            * families.row_sum(derivatives[i] * (b - repeated(mean, n_samples)))
             - self.baselines[i](x, n_samples=n_samples)
             for i, (b, mean) in enumerate(zip(hard.samples, mean_field.samples, strict=True))
         ]
@@ -140,9 +140,14 @@ class MuProp(Estimator):
     def control_objective(self, model: Model, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """Return the mean over rows of the summed squares of the layers' learning signals."""
         hard = hard_rollout(model, x, noise)
-        terms = self._mean_field(model, x, noise.n_samples)
-        signals = self._signals(x, hard.objective, hard, *terms)
+        mean_field, derivatives = self._mean_field(model, x, noise.n_samples)
+        signals = self._signals(x, hard.objective, hard, mean_field, derivatives, noise.n_samples)
         return tf.reduce_mean(tf.add_n([tf.square(s) for s in signals]))
 
     def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}
+
+
+def repeated(values: tf.Tensor, n_samples: int) -> tf.Tensor:
+    """Repeat values [B, ...] for the samples of each example: [N, ...]."""
+    return tf.tile(values, [n_samples, *[1] * (values.shape.rank - 1)])

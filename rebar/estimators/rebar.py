@@ -1,8 +1,8 @@
 """REBAR with a learned baseline, and DynamicREBAR with a learned temperature.
 
 With b ~ q hard, S_k = f at the sample that is hard under layer k and relaxed from k on, c(x) a
-baseline, e_l = d log q_l / d logits_l = b_l - sigmoid(logits_l), and S~_k = S_k with the noise of
-layer k redrawn given b_k:
+baseline, e_l = d log q_l / d logits_l (b_l - sigmoid(logits_l) for Bernoulli units), and S~_k = S_k
+with the noise of layer k redrawn given b_k:
 
     f-part   - mean_n [ (f(b) - c(x)) d log q + d log p ]
     h-part     mean_n sum_k [ S_k d log q_k - d S_k + d S~_k ]
@@ -17,7 +17,7 @@ quadratic control variate is biased above one layer; `coupling="all"` does the s
 S~_k = S_k in value with the same noise, so no extra rollout is needed: only the path through layer
 k's noise z_k differs, which depends on the hard logits alone (docs/design.md):
 
-    d S~_k - d S_k = (d logits_k)' [ r_k * dS_k/dz_k ],    r_k = `bernoulli.coupling_derivative`
+    d S~_k - d S_k = (d logits_k)' R_k' dS_k/dz_k,    R_k from `families.coupling`
 
 1 + L evaluations of f per row and L derivatives; the paper's form takes three for one layer.
 eta, c and (DynamicREBAR) log T are learned by gradient descent on mean_components g^2, the variance
@@ -35,7 +35,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rebar.core import gradients
+from rebar.core import families, gradients
 from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.estimators import logit_products, relaxed_terms
@@ -119,8 +119,10 @@ class REBAR(Estimator):
         scores = relaxed_terms.scores(hard)
         etas = dict(zip(map(id, variables), tf.unstack(eta), strict=True))
 
+        direct = relaxed_terms.direct(tape, hard, model)
+
         # g of q's variables; p's have no h-part.
-        signal = ((baseline - f) / rows)[:, tf.newaxis]
+        signal = (baseline - f) / rows
         cotangents, cotangents_dt = self._control_variate(
             model, x, noise, hard, scores, with_temperature
         )
@@ -129,11 +131,12 @@ class REBAR(Estimator):
             x,
             noise,
             hard,
-            [signal * e for e in scores],
+            [families.column(signal, e) * e for e in scores],
             [c / rows for c in cotangents],
             [etas[id(v)] for v in model.inference_variables],
+            direct.of_q,
         )
-        g = relaxed_terms.model_gradient(tape, hard, model, q.g)
+        g = direct.with_q(model, q.g)
 
         # Gradients of V = mean g^2 w.r.t. eta and the baseline, in which g is linear.
         scale = 2 / gradients.count(variables)
@@ -158,7 +161,7 @@ class REBAR(Estimator):
     def _control_variate(self, model, x, noise, hard, scores, with_temperature):
         """Cotangents L x [N, H] of the hard logits for the h-part, before the mean:
 
-            S_l e_l + r_l * sum of dS_k/dz_l over the relaxed rollouts k coupled at l
+            S_l e_l + R_l' sum of dS_k/dz_l over the relaxed rollouts k coupled at l
 
         and optionally their derivatives with respect to log T.
         """
@@ -219,4 +222,4 @@ class DynamicREBAR(REBAR):
 
 def _row_sums(a, b):
     """sum_l sum_units a_l b_l: [N]."""
-    return tf.add_n([tf.reduce_sum(u * v, axis=1) for u, v in zip(a, b, strict=True)])
+    return tf.add_n([families.row_sum(u * v) for u, v in zip(a, b, strict=True)])

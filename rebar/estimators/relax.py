@@ -1,7 +1,7 @@
 """RELAX: REBAR with a free-form network in addition to the relaxed f (SBNRelax).
 
-With b ~ q hard, noise z_k = logit u_k, and S_k = f at the sample that is hard under layer k and
-relaxed, sigmoid((logits + z) / T), from k on, the control variate of layer k is
+With b ~ q hard, noise z_k of the logits, and S_k = f at the sample that is hard under layer k and
+relaxed, sigmoid((logits + z) / T) or softmax, from k on, the control variate of layer k is
 
     c_k  = s [ S_k + r_k(in_k, logits_k + z_k) ]    in_k the input of q's layer k: x - mean, 2 b - 1
     c~_k = c_k with the noise of layer k redrawn given b_k
@@ -18,8 +18,7 @@ holds for c_k with any s, T and r_k.
 The noise given b_k is coupled such that it equals z_k, so c~_k = c_k in value. The direct paths of
 the logits into r_k cancel; the path through the noise remains, as in S_k:
 
-    d c~_k - d c_k = (d logits_k)' [ rho_k * s (dS_k/dz_k + dr_k/dz_k) ]
-    rho_k = `bernoulli.coupling_derivative`
+    d c~_k - d c_k = (d logits_k)' R_k' s (dS_k/dz_k + dr_k/dz_k),    R_k from `families.coupling`
 
 1 + L evaluations of f per row and L derivatives; the papers' form takes three for one layer.
 T, s and all weights of r are learned by gradient descent on mean_components g^2.
@@ -42,7 +41,7 @@ import keras
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import bernoulli, gradients
+from rebar.core import families, gradients
 from rebar.core.initializers import FanInInitializer
 from rebar.core.validity import positive
 from rebar.estimators import logit_products, relaxed_terms
@@ -150,14 +149,16 @@ class RELAX(Estimator):
             free = self.free_form_terms(x, noise, hard)
             total = tf.nest.map_structure(tf.add, relaxed, free)
             control = [scale * k for k in relaxed_terms.cotangents(total, scores, rho)]
+        direct = relaxed_terms.direct(tape, hard, model)
         of_q, along_g = logit_products.plain(
             model,
             x,
             noise,
             hard,
-            [(k - f[:, tf.newaxis] * e) / rows for k, e in zip(control, scores, strict=True)],
+            [(k - families.column(f, e) * e) / rows for k, e in zip(control, scores, strict=True)],
+            direct.of_q,
         )
-        g = relaxed_terms.model_gradient(tape, hard, model, of_q)
+        g = direct.with_q(model, of_q)
 
         # dV = <2 J g / (P N), d control> for V = mean g^2.
         along = [2 / (gradients.count(g) * rows) * t for t in along_g]
@@ -170,14 +171,17 @@ class RELAX(Estimator):
         return Estimate(g, gradient, f, self.metrics(model, x, noise, hard))
 
     def free_form_terms(self, x, noise, hard):
-        """Return r_k [N] and dr_k/dz_k [N, H] per layer."""
-        inputs = [flat_rows(x - self.input_mean), *(2 * b - 1 for b in hard.samples[:-1])]
+        """Return r_k [N] and dr_k/dz_k [N, ...] per layer."""
+        below = [families.flat(2 * b - 1) for b in hard.samples[:-1]]
+        inputs = [flat_rows(x - self.input_mean), *below]
         values, derivatives = {}, {}
         for k, network in enumerate(self.networks):
-            z = tf.stop_gradient(hard.logits[k]) + bernoulli.logistic(noise.uniforms[k])
+            logits = tf.stop_gradient(hard.logits[k])
+            z = families.noise_of(noise.uniforms[k], logits)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(z)
-                values[k] = network(inputs[k], z, copies=1 if k else noise.n_samples)
+                noisy = families.of(logits).noisy_logits(logits, z)
+                values[k] = network(inputs[k], noisy, copies=1 if k else noise.n_samples)
             derivatives[k] = {k: tape.gradient(values[k], z)}
         return relaxed_terms.Terms(values, derivatives)
 

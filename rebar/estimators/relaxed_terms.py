@@ -1,21 +1,23 @@
 """Terms of the control variates of REBAR and RELAX at relaxed samples.
 
-Term k of the control variate is a function F_k(theta, z) of the noise z_l = logit u_l of the layers
-from k on. The gradient contains it with unconditional noise, and with the noise of the layers l in
-C_k conditional on the hard sample b_l; `docs/design.md` shows that their sum is one backward pass
+Term k of the control variate is a function F_k(theta, z) of the noise z_l of the layers from k on.
+The gradient contains it with unconditional noise, and with the noise of the layers l in C_k
+conditional on the hard sample b_l; `docs/design.md` shows that their sum is one backward pass
 through the hard logits a_l with the cotangents
 
-    kappa_l = F_l e_l + r_l * sum_{k: l in C_k} dF_k/dz_l,    e_l = b_l - sigmoid(a_l)
+    kappa_l = F_l e_l + R_l' sum_{k: l in C_k} dF_k/dz_l,    e_l = d log q_l / d a_l
 
-r_l = `bernoulli.coupling_derivative`; F_0 for every l if k = 0 is the only term.
+with R_l the derivative of the noise given b_l with respect to a_l, `families.coupling`, and z_l the
+noise of a_l (`families.noise`, logit u_l for Bernoulli units); F_0 for every l if k = 0 is the only
+term.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from rebar.core import bernoulli, gradients, samplers
+from rebar.core import families, gradients, samplers
 from rebar.noise import Noise
 from rebar.types import Model, Rollout
 
@@ -25,7 +27,7 @@ class Terms(NamedTuple):
 
     Attributes:
       values: k -> [N] F_k.
-      derivatives: k -> l -> [N, H] dF_k/dz_l for the layers l in C_k.
+      derivatives: k -> l -> [N, ...] dF_k/dz_l for the layers l in C_k.
     """
 
     values: dict
@@ -33,14 +35,15 @@ class Terms(NamedTuple):
 
 
 def scores(hard: Rollout) -> list:
-    """e_l = d log q_l / d logits_l at the hard samples: L x [N, H]."""
-    return [b - tf.sigmoid(a) for b, a in zip(hard.samples, hard.logits, strict=True)]
+    """e_l = d log q_l / d logits_l at the hard samples: L x [N, ...]."""
+    pairs = zip(hard.samples, hard.logits, strict=True)
+    return [families.of(a).score(b, a) for b, a in pairs]
 
 
 def couplings(hard: Rollout, noise: Noise) -> list:
-    """r_l, d noise / d logits of layer l given its hard sample: L x [N, H]."""
+    """Functions g -> R_l' g of [N, ...], one per layer."""
     return [
-        bernoulli.coupling_derivative(b, u, a)
+        families.of(a).coupling(b, families.uniforms_of(u, a), a)
         for b, u, a in zip(hard.samples, noise.uniforms, hard.logits, strict=True)
     ]
 
@@ -61,13 +64,13 @@ def relaxed_objectives(
       model, x, noise, hard: hard rollout of the same noise.
       coupled: k -> C_k.
       log_temperature: scalar.
-      muprop_relaxation: see `bernoulli.relaxed_sample`.
+      muprop_relaxation: see `rebar.core.families`.
       with_temperature: return derivatives w.r.t. the log temperature.
 
     Returns:
       `Terms`, and their derivatives with respect to log T or None.
     """
-    z = [bernoulli.logistic(u) for u in noise.uniforms]
+    z = list(map(families.noise_of, noise.uniforms, hard.logits))
     values, derivatives = {}, {}
     with tf.GradientTape(watch_accessed_variables=False) as temperature_tape:
         temperature_tape.watch(log_temperature)
@@ -93,31 +96,41 @@ def relaxed_objectives(
     return terms, tf.nest.pack_sequence_as(terms, tangents)
 
 
-def cotangents(terms: Terms, scores: Sequence[tf.Tensor], couplings: Sequence[tf.Tensor]) -> list:
-    """kappa_l of the hard logits, before the mean over rows: L x [N, H]."""
+def cotangents(terms: Terms, scores: Sequence[tf.Tensor], couplings: Sequence[Callable]) -> list:
+    """kappa_l of the hard logits, before the mean over rows: L x [N, ...]."""
     return [
-        terms.values.get(i, terms.values[0])[:, tf.newaxis] * e
-        + r * tf.add_n([d[i] for d in terms.derivatives.values() if i in d])
+        families.column(terms.values.get(i, terms.values[0]), e) * e
+        + r(tf.add_n([d[i] for d in terms.derivatives.values() if i in d]))
         for i, (e, r) in enumerate(zip(scores, couplings, strict=True))
     ]
 
 
-def model_gradient(
-    tape: tf.GradientTape, hard: Rollout, model: Model, of_q: Sequence[tf.Tensor]
-) -> list:
-    """- mean_n d log_joint + of_q, aligned with model.trainable_variables.
+class Direct(NamedTuple):
+    """- mean_n d log_joint at fixed samples; None for variables without such a path.
 
-    Args:
-      tape: tape that recorded `hard`.
-      of_q: gradients aligned with model.inference_variables.
+    Attributes:
+      variables: the model's trainable variables.
+      gradients: aligned with them.
+      of_q: aligned with the model's inference variables.
     """
+
+    variables: list
+    gradients: list
+    of_q: list
+
+    def with_q(self, model: Model, of_q: Sequence[tf.Tensor]) -> list:
+        """All gradients, with those of the inference variables replaced by `of_q`."""
+        by_id = dict(zip(map(id, model.inference_variables), of_q, strict=True))
+        return [
+            by_id.get(id(v), tf.zeros(v.shape, v.dtype) if value is None else value)
+            for v, value in zip(self.variables, self.gradients, strict=True)
+        ]
+
+
+def direct(tape: tf.GradientTape, hard: Rollout, model: Model) -> Direct:
+    """Return - mean_n d log_joint; `tape` recorded `hard`."""
     rows = tf.cast(tf.shape(hard.objective)[0], hard.objective.dtype)
     variables = model.trainable_variables
-    direct = gradients.gradient_or_zero(
-        tape, hard.log_joint, variables, -tf.ones_like(hard.log_joint) / rows
-    )
-    by_id = dict(zip(map(id, model.inference_variables), of_q, strict=True))
-    return [
-        value + by_id[id(v)] if id(v) in by_id else value
-        for v, value in zip(variables, direct, strict=True)
-    ]
+    values = tape.gradient(hard.log_joint, variables, -tf.ones_like(hard.log_joint) / rows)
+    by_id = dict(zip(map(id, variables), values, strict=True))
+    return Direct(variables, values, [by_id[id(v)] for v in model.inference_variables])

@@ -24,7 +24,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import gradients, straight_through
+from rebar.core import families, gradients, straight_through
 from rebar.core.straight_through import differentiable_sample
 from rebar.core.validity import positive
 from rebar.errors import RebarError
@@ -60,7 +60,7 @@ class SampledThrough(Estimator):
     def estimate(self, model: Any, x: tf.Tensor, noise: Noise) -> Estimate:
 
         def sampler(layer, logits):
-            return self.sample(logits, model.gumbels(noise.uniforms[layer]), noise)
+            return self.sample(logits, families.noise_of(noise.uniforms[layer], logits), noise)
 
         with tf.GradientTape() as tape:
             f = model.rollout(x, sampler, noise.n_samples).objective

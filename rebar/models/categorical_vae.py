@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import bernoulli, bounds, categorical
+from rebar.core import bernoulli, bounds, categorical, samplers
 from rebar.core.initializers import FanInUniform
 from rebar.errors import RebarError
 from rebar.noise import Noise
@@ -84,6 +84,7 @@ class CategoricalVAE(keras.Model):
             "hidden": list(hidden),
         }
         self.latent_shape = (int(n_latents), int(n_categories))
+        self.latent_shapes = (self.latent_shape,)
         self.n_units = (int(n_latents) * int(n_categories),)
         self.n_input = len(mean)
         self.input_mean = tf.constant(mean, self.compute_dtype)
@@ -132,16 +133,6 @@ class CategoricalVAE(keras.Model):
         if self._prior_logits is None:
             return tf.zeros(self.latent_shape, self.compute_dtype)
         return tf.convert_to_tensor(self._prior_logits)
-
-    def hard_sampler(self, noise: Noise) -> Sampler:
-        """Return the sampler argmax(logits + G) with Gumbel noise from uniforms [N, L C]."""
-        return lambda layer, logits: categorical.hard_sample(
-            logits, self.gumbels(noise.uniforms[layer])
-        )
-
-    def gumbels(self, uniforms):
-        """Return Gumbel noise [N, L, C] from uniforms [N, L C]."""
-        return categorical.gumbels(tf.reshape(uniforms, [-1, *self.latent_shape]))
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Logits [B, L C] of q(z | x)."""
@@ -193,7 +184,7 @@ class CategoricalVAE(keras.Model):
     def reconstruct(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """Pixel probabilities [N, D] at posterior samples of x [B, D]."""
         x = tf.cast(x, self.compute_dtype)
-        rollout = self.rollout(x, self.hard_sampler(noise), noise.n_samples)
+        rollout = self.rollout(x, samplers.hard(noise), noise.n_samples)
         return tf.sigmoid(self.decode(rollout.samples[0]))
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
@@ -201,12 +192,12 @@ class CategoricalVAE(keras.Model):
         del x
         rows = noise.uniforms[0].shape[0]
         logits = tf.tile(self.prior_logits()[tf.newaxis], [rows, 1, 1])
-        return tf.sigmoid(self.decode(self.hard_sampler(noise)(0, logits)))
+        return tf.sigmoid(self.decode(samplers.hard(noise)(0, logits)))
 
     def score(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The S-sample bound on log p(x) in nats: x [B, D] -> [B], S = noise.n_samples."""
         x = tf.cast(x, self.compute_dtype)
-        rollout = self.rollout(x, self.hard_sampler(noise), noise.n_samples)
+        rollout = self.rollout(x, samplers.hard(noise), noise.n_samples)
         return bounds.multi_sample(bounds.split_samples(rollout.log_weight, noise.n_samples))
 
     def get_config(self) -> dict[str, Any]:

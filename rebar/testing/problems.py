@@ -66,6 +66,11 @@ class Problem(NamedTuple):
         layers = f"{self.n_layer} layer{'s' if self.n_layer > 1 else ''}"
         return f"{self.family}, {layers}{', nonlinear' if self.nonlinear else ''}"
 
+    @property
+    def depth(self) -> int:
+        """Number of layers of unbounded units per network, each of which multiplies f."""
+        return 3 if self.family == "categorical" else 1
+
     def model(self) -> Any:
         """Return the model, in the dtype of Keras' policy."""
         mean = np.linspace(0.2, 0.7, N_INPUT)

@@ -167,7 +167,7 @@ def saturated(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -
     for scale in (40, 1e4):
         case = make_case(subject, problem, settings)
         for v in case.model.trainable_variables:
-            v.assign(scale * v)
+            v.assign(scale ** (1 / problem.depth) * v)
         rows = case.noise.uniforms[0].shape[0]
         extremes = np.resize([2.0**-24, 1 - 2.0**-24, np.nan, np.nan, np.nan], [rows, 1])
         uniforms = tuple(
@@ -179,7 +179,7 @@ def saturated(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -
             for value in tf.nest.flatten(values):
                 require(
                     np.all(np.isfinite(np.square(value))),
-                    f"{field}: not finite for weights {scale:g} times as large",
+                    f"{field}: not finite for logits {scale:g} times as large",
                 )
 
 

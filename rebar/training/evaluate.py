@@ -121,7 +121,7 @@ class Evaluator:
         latents = Noise(uniforms, n_samples, key=noise.fold_in(keys[0], 1))
         if encoded is None:
             encoded = self._model.encode(x)
-        hard = self._model.rollout(x, samplers.posterior(self._model, latents), n_samples, encoded)
+        hard = self._model.rollout(x, samplers.hard(latents), n_samples, encoded)
         weights = hard.objective if hard.log_weight is None else hard.log_weight
         bound = bounds.multi_sample(bounds.split_samples(weights, n_samples))
         metrics = {}

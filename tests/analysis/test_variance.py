@@ -50,7 +50,7 @@ def batch(count):
 def states_of_rows(model, x):
     """(uniforms, probability) of every outcome of the latent units of all rows together."""
     rows = len(x)
-    states = enumeration.all_states(model.n_units)
+    states = enumeration.states_of(model)
     every = tuple(tf.repeat(s, rows, axis=0) for s in states)
     n_states = states[0].shape[0]
     log_q = tf.add_n(list(model.rollout(x, samplers.fixed(every), n_states).log_q))

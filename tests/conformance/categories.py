@@ -50,6 +50,7 @@ class Polynomial:
         generator = np.random.default_rng(3)
         size = N_LATENTS * N_CATEGORIES
         self.latent_shape = (N_LATENTS, N_CATEGORIES)
+        self.latent_shapes = (self.latent_shape,)
         self.n_units = (size,)
         self.input_mean = tensor([0.5])
         self.logits = tf.Variable(generator.normal(size=self.latent_shape))
@@ -57,14 +58,6 @@ class Polynomial:
         self.b = tensor(generator.normal(size=size))
         self.a = tensor(
             generator.normal(size=(size, size)) if quadratic else np.zeros((size, size))
-        )
-
-    def gumbels(self, uniforms):
-        return 1e3 * tf.reshape(uniforms, [-1, *self.latent_shape])
-
-    def hard_sampler(self, draws):
-        return lambda layer, logits: categorical.hard_sample(
-            logits, self.gumbels(draws.uniforms[layer])
         )
 
     def encode(self, x):
@@ -87,6 +80,7 @@ def mean_over_samples(estimator, model) -> np.ndarray:
     for code in codes.T:
         one_hot = np.eye(N_CATEGORIES)[code]
         q = np.exp(np.sum(one_hot * tf.nn.log_softmax(model.logits)))
-        draws = noise.Noise((tensor(one_hot.reshape(1, -1)),), 1, key=noise.key(0, "further", 0))
+        uniforms = np.clip(one_hot.reshape(1, -1), 1e-9, 1 - 1e-9)  # decide the sample
+        draws = noise.Noise((tensor(uniforms),), 1, key=noise.key(0, "further", 0))
         total = total + q * estimator.estimate(model, x, draws).gradients[0].numpy()
     return total

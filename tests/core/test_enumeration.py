@@ -42,6 +42,14 @@ def test_states():
 
 
 def test_too_many_codes_are_refused():
-    assert enumeration.all_codes((4, 8)).shape[0] == enumeration.MAX_STATES
+    assert enumeration.all_states([(4, 8)])[0].shape == (enumeration.MAX_STATES, 4, 8)
     with pytest.raises(RebarError, match=r"5 variables of 8 categories.*more than 4096"):
-        enumeration.all_codes((5, 8))
+        enumeration.all_states([(5, 8)])
+
+
+def test_states_of_layers_of_both_kinds():
+    units, codes = enumeration.all_states([(2,), (2, 3)])
+    assert (units.shape, codes.shape) == ((36, 2), (36, 2, 3))
+    states = np.concatenate([units, np.reshape(codes, [36, 6])], axis=1)
+    assert len(np.unique(states, axis=0)) == 36
+    np.testing.assert_array_equal(np.sum(codes, axis=-1), 1)

@@ -77,7 +77,7 @@ class PlainCategorical:
 
     compute_dtype = "float32"
     input_mean = PlainSBN.input_mean
-    latent_shape, n_units = (2, 3), (6,)
+    latent_shapes, n_units = ((2, 3),), (6,)
 
     def __init__(self):
         random = np.random.default_rng(1)
@@ -87,14 +87,6 @@ class PlainCategorical:
 
     def encode(self, x):
         return None
-
-    def gumbels(self, uniforms):
-        return categorical.gumbels(tf.reshape(uniforms, [-1, 2, 3]))
-
-    def hard_sampler(self, noise):
-        return lambda layer, logits: categorical.hard_sample(
-            logits, self.gumbels(noise.uniforms[layer])
-        )
 
     def posterior_logits(self, x, samples, n_samples=1):
         flat = tf.tile(tf.reshape(x - self.input_mean, [-1, 9]), [n_samples, 1])

@@ -26,7 +26,7 @@ MISTAKES = {
         for name, layer in straight_through.LAYERS.items()
     },
     "fold_in": lambda x: rebar.noise.fold_in([0, 0], x),
-    "enumeration": lambda x: enumeration.all_states((20,)),
+    "enumeration": lambda x: enumeration.all_states([(20,)]),
 }  # fmt: skip
 
 WRAPPERS = {

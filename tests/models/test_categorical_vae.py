@@ -8,7 +8,7 @@ from scipy import special
 
 from rebar import noise as noise_module
 from rebar.core import samplers
-from rebar.core.enumeration import all_codes
+from rebar.core.enumeration import all_states
 from rebar.errors import RebarError
 from rebar.models.categorical_vae import CategoricalVAE
 from tests.conformance.cases import float64, randomize, tensor
@@ -37,7 +37,7 @@ def draw(model, n_samples, batch, dtype=tf.float64):
 
 def enumerated(model, x):
     """Every code of every image: the rollout, and q [codes, B]."""
-    codes = all_codes((L, C), tf.float64)
+    (codes,) = all_states([(L, C)], tf.float64)
     rows = tf.repeat(codes, len(x), axis=0)
     rollout = model.rollout(tensor(x), samplers.fixed((rows,)), codes.shape[0])
     return rollout, np.exp(rollout.log_q[0]).reshape(-1, len(x))
@@ -73,7 +73,7 @@ def test_samples_have_their_probabilities(float64):
     """10,000 draws an image; the largest of 9 * 4 deviations, false-fail rate 1e-6: 5.6 errors."""
     model, x, n = make(), grey(), 10_000
     draws = draw(model, n, len(x))
-    z = model.rollout(tensor(x), model.hard_sampler(draws), n).samples[0].numpy()
+    z = model.rollout(tensor(x), samplers.hard(draws), n).samples[0].numpy()
     np.testing.assert_array_equal(z.sum(axis=-1), 1)
     index = z.argmax(axis=-1).reshape(n, len(x), L) @ [C, 1]
     share = np.stack([np.bincount(column, minlength=C**L) / n for column in index.T], axis=1)
@@ -86,16 +86,16 @@ def test_samples_have_their_probabilities(float64):
 def test_rows_are_sample_major_and_what_is_encoded_is_used(float64):
     model, x = make(), grey()
     draws = draw(model, 3, len(x))
-    all_rows = model.rollout(tensor(x), model.hard_sampler(draws), 3)
+    all_rows = model.rollout(tensor(x), samplers.hard(draws), 3)
     encoded = model.encode(tensor(x))
-    again = model.rollout(tensor(x), model.hard_sampler(draws), 3, encoded)
+    again = model.rollout(tensor(x), samplers.hard(draws), 3, encoded)
     np.testing.assert_array_equal(all_rows.objective, again.objective)
-    other = model.rollout(tensor(x), model.hard_sampler(draws), 3, 2 * encoded)
+    other = model.rollout(tensor(x), samplers.hard(draws), 3, 2 * encoded)
     assert np.any(other.objective != all_rows.objective)
     for s in range(3):
         rows = slice(s * len(x), (s + 1) * len(x))
         one = noise_module.Noise((draws.uniforms[0][rows],))
-        part = model.rollout(tensor(x), model.hard_sampler(one))
+        part = model.rollout(tensor(x), samplers.hard(one))
         np.testing.assert_allclose(part.objective, all_rows.objective[rows], rtol=1e-12)
         np.testing.assert_array_equal(part.samples[0], all_rows.samples[0][rows])
     np.testing.assert_allclose(
