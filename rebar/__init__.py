@@ -16,6 +16,8 @@ _HOMES = {
     "Noise": "rebar.noise:Noise",
     "RebarError": "rebar.errors:RebarError",
     "Rollout": "rebar.types:Rollout",
+    "estimate": "rebar.objectives.estimate:estimate",
+    "estimator": "rebar.objectives.estimate:estimator",
     "estimate_gradient": "rebar.functional.estimate:estimate_gradient",
     "estimator_variance": "rebar.analysis.variance:estimator_variance",
     "load_data": "rebar.data:load",

@@ -43,16 +43,16 @@ class Noise(NamedTuple):
 
     Attributes:
       uniforms: L tensors [N, H] of uniforms in (0, 1), first layer first; N = S * B rows,
-        sample-major.
+        sample-major; or `SiteUniforms`.
       n_samples: S, samples per example.
       branches: for estimators with `branches = True`: uniforms of chains that separate from the
         main one at layer l: `branches[l][i]` is [N, H] of layer l + 1 + i. Else empty.
       key: [2], key of additional numbers, see `further_key`.
     """
 
-    uniforms: tuple
+    uniforms: Any
     n_samples: int = 1
-    branches: tuple = ()
+    branches: Any = ()
     key: tf.Tensor | None = None
 
 
@@ -113,12 +113,17 @@ def words(key: tf.Tensor, shape: Any) -> tf.Tensor:
 
     Drawing inside a loop that XLA compiles is many times slower than before the loop.
     """
-    replica = tf.distribute.get_replica_context()  # None outside of `strategy.run`
-    if replica is not None and replica.num_replicas_in_sync > 1:
-        key = fold_in(key, replica.replica_id_in_sync_group)
     return tf.random.stateless_uniform(
-        shape, seed=key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        shape, seed=of_replica(key), minval=None, maxval=None, dtype=tf.uint32, alg="philox"
     )
+
+
+def of_replica(key: tf.Tensor) -> tf.Tensor:
+    """Return the key of this replica of a strategy; the key itself if there is one replica."""
+    replica = tf.distribute.get_replica_context()  # None outside of `strategy.run`
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return key
+    return fold_in(key, replica.replica_id_in_sync_group)
 
 
 def latents(
@@ -127,6 +132,57 @@ def latents(
     """Draw the noise of one estimate: uniforms [n_samples * batch, width] per layer."""
     layers = _layers(key, n_samples * batch, widths, dtype)
     return Noise(tuple(layers), n_samples, key=fold_in(key, 1))
+
+
+class SiteUniforms:
+    """Uniforms of the sites of an objective, each drawn when its site is first sampled.
+
+    Like `Noise.uniforms`, but the widths need not be known before.
+
+    Args:
+      key: [2].
+    """
+
+    def __init__(self, key: tf.Tensor):
+        self._key = key
+        self._drawn: list[tf.Tensor] = []
+
+    def __len__(self):
+        return len(self._drawn)
+
+    def __getitem__(self, site: int) -> tf.Tensor:
+        return self._drawn[site]
+
+    def at(self, site: int, shape: Any, dtype: Any) -> tf.Tensor:
+        """Return the uniforms of a site, drawn with this shape the first time."""
+        if site == len(self._drawn):
+            self._drawn.append(uniforms(fold_in(self._key, site), shape, dtype))
+        return self._drawn[site]
+
+    def undrawn(self) -> "SiteUniforms":
+        """Return the same uniforms before the first draw, for another number of rows."""
+        return SiteUniforms(self._key)
+
+
+class SiteBranches:
+    """`Noise.branches` of `SiteUniforms`: uniforms shaped like those of the main chain."""
+
+    def __init__(self, key: tf.Tensor, main: SiteUniforms, layer: int | None = None):
+        self._key, self._main, self._layer = key, main, layer
+
+    def __getitem__(self, i: int) -> Any:
+        if self._layer is None:
+            return SiteBranches(fold_in(self._key, i), self._main, i)
+        like = self._main[self._layer + 1 + i]
+        drawn = uniforms(fold_in(self._key, i), tf.shape(like), like.dtype)
+        return tf.ensure_shape(drawn, like.shape)
+
+
+def of_sites(seed: int | Sequence[int], step: Any, n_samples: int = 1) -> Noise:
+    """Return the noise of one estimate for an objective whose sites are not known yet."""
+    keys = [fold_in(fold_in(key(seed, "latents"), step), i) for i in range(3)]
+    main = SiteUniforms(keys[0])
+    return Noise(main, n_samples, SiteBranches(keys[2], main), keys[1])
 
 
 def _layers(key, rows, widths, dtype):

@@ -95,6 +95,7 @@ _ENTRIES: dict[str, Entry] = {
     "CatReinforce": _categorical("reinforce:Reinforce", "REINFORCE", min_rows=2),
     "CatLOO": _categorical("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
     "CatNVIL": _categorical("nvil:NVIL", "NVIL"),
+    "CatSimpleMuProp": _categorical("muprop:SimpleMuProp", "SimpleMuProp"),
     "CatMuProp": _categorical("muprop:MuProp", "MuProp"),
     "CatREBAR": _categorical("rebar:REBAR", "REBAR"),
     "CatDynamicREBAR": _categorical("rebar:DynamicREBAR", "DynamicREBAR"),

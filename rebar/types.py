@@ -103,6 +103,14 @@ class Capabilities:
     """The model supports images in [0, 1], not only in {0, 1}."""
     half: int = 0
     """Number of leading pixels that are inputs instead of targets."""
+    sites: tuple = ()
+    """Names of the sites of an objective, whose logits are the parameters instead of weights."""
+    active_layers: list | None = None
+    """Layers with gradients; None: all. Estimators may skip the terms of others."""
+    hard_rollout: Callable[..., Rollout] | None = None
+    """(x, noise) -> rollout at hard samples, if several estimators share it."""
+    baseline: Callable[[int, str], Any] | None = None
+    """(seed, name) -> new baseline of the model's own, a function (x, n_samples) -> [N]."""
     variables: list | None = None
     """All variables to save; None: the trainable ones."""
 

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "keras": ["core.validity", "errors", "functional"],
     "models": ["core", "errors", "noise", "types"],
     "estimators": ["core", "errors", "noise", "registry", "types"],
+    "objectives": ["core", "errors", "estimators.base", "noise", "registry", "types"],
     "styles": ["errors"],
     "analysis": [
         *(

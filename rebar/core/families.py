@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar.core import bernoulli, categorical
+from rebar.noise import Noise, SiteUniforms
 from rebar.types import Model, capability
 
 
@@ -91,16 +92,22 @@ def of(logits: tf.Tensor) -> Family:
     return BERNOULLI if logits.shape.rank == 2 else CATEGORICAL
 
 
-def uniforms_of(layer_uniforms: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Reshape a layer's uniforms [N, width] like its logits."""
-    if logits.shape.rank == 2:
-        return layer_uniforms
-    return tf.reshape(layer_uniforms, [-1, *logits.shape[1:]])
+def uniforms_at(noise: Noise, layer: int, logits: tf.Tensor) -> tf.Tensor:
+    """Return a layer's uniforms, shaped like its logits."""
+    uniforms = noise.uniforms
+    if isinstance(uniforms, SiteUniforms):
+        return uniforms.at(layer, tf.shape(logits), logits.dtype)
+    return like_logits(uniforms[layer], logits)
 
 
-def noise_of(layer_uniforms: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """z, shaped like a layer's logits, from its uniforms [N, width]."""
-    return of(logits).noise(uniforms_of(layer_uniforms, logits))
+def like_logits(uniforms: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Reshape uniforms [N, width] like a layer's logits."""
+    return uniforms if logits.shape.rank == 2 else tf.reshape(uniforms, [-1, *logits.shape[1:]])
+
+
+def noise_at(noise: Noise, layer: int, logits: tf.Tensor) -> tf.Tensor:
+    """Return a layer's z, shaped like its logits."""
+    return of(logits).noise(uniforms_at(noise, layer, logits))
 
 
 def flat(values: tf.Tensor) -> tf.Tensor:

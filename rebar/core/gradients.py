@@ -1,5 +1,6 @@
 """Gradients as lists of tensors: score-function gradients, norms and products."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,25 @@ from rebar.errors import RebarError
 from rebar.types import Rollout
 
 STRIPS = 8
+
+
+def _register_update_slice():
+    """Register the derivative of the operation that XLA uses for the derivative of a slice.
+
+    TensorFlow has none, so that an objective with a slice, e.g. b[:, 0], had no second derivative.
+    """
+
+    def derivative(op, upstream):
+        update, start = op.inputs[1], op.inputs[2]
+        end = tf.shape(upstream) - start - tf.shape(update)
+        updated = tf.pad(tf.ones_like(update), tf.stack([start, end], axis=1))
+        return upstream * (1 - updated), tf.slice(upstream, start, tf.shape(update)), None
+
+    with contextlib.suppress(KeyError):  # in case that a later TensorFlow has it
+        tf.RegisterGradient("XlaDynamicUpdateSlice")(derivative)
+
+
+_register_update_slice()
 
 
 def score_gradient(
@@ -69,13 +89,44 @@ def logit_gradient(
     )
 
 
+class Everything(tuple):
+    """All variables on which targets depend, without knowing them."""
+
+
+EVERYTHING = Everything()
+"""Instead of a list of variables: the gradient is one scalar loss that has it, see `loss_of`."""
+
+
+def loss_of(targets: Any, cotangents: Any = None) -> tf.Tensor:
+    """Return a scalar, 0, whose gradient is sum_i cotangent_i . d target_i.
+
+    The cotangents, by default ones, are constants for its gradient.
+    """
+    targets = tf.nest.flatten(targets)
+    if not targets:
+        return tf.zeros([])
+    cotangents = [tf.ones_like(t) for t in targets] if cotangents is None else cotangents
+    cotangents = [tf.stop_gradient(c) for c in tf.nest.flatten(cotangents)]
+
+    @tf.custom_gradient
+    def scalar(*values):
+        del values
+        zero = tf.zeros([], targets[0].dtype)
+        return zero, lambda upstream: [tf.cast(upstream, c.dtype) * c for c in cotangents]
+
+    return scalar(*targets)
+
+
 def gradient_or_zero(
     tape: tf.GradientTape, targets: Any, variables: Sequence, cotangents: Any = None
 ) -> list:
     """tape.gradient with zeros for variables on which the targets do not depend.
 
-    TensorFlow's `unconnected_gradients` fails on Keras variables.
+    TensorFlow's `unconnected_gradients` fails on Keras variables. With EVERYTHING as the variables
+    it is one scalar loss, see `loss_of`.
     """
+    if isinstance(variables, Everything):
+        return [loss_of(targets, cotangents)]
     gradients = tape.gradient(targets, variables, cotangents)
     return [
         tf.zeros(v.shape, v.dtype) if g is None else g

@@ -14,11 +14,9 @@ from rebar.types import Noise, Sampler
 
 def hard(noise: Noise) -> Sampler:
     """Return a sampler of hard samples at every layer."""
-    return lambda layer, logits: _hard_sample(logits, noise.uniforms[layer])
-
-
-def _hard_sample(logits, uniforms):
-    return families.of(logits).hard_sample(logits, families.noise_of(uniforms, logits))
+    return lambda layer, logits: families.of(logits).hard_sample(
+        logits, families.noise_at(noise, layer, logits)
+    )
 
 
 def parted(
@@ -40,13 +38,18 @@ def parted(
         or those of the main chain with one unit flipped.
     """
 
+    main = hard(noise)
+
     def sample(i: int, logits: tf.Tensor) -> tf.Tensor:
         if i < layer:
             return below[i]
         if i == layer:
             return other(logits)
-        u = noise.branches[layer][i - layer - 1] if noise.branches else noise.uniforms[i]
-        return _hard_sample(logits, u)
+        if not noise.branches:
+            return main(i, logits)
+        u = families.like_logits(noise.branches[layer][i - layer - 1], logits)
+        family = families.of(logits)
+        return family.hard_sample(logits, family.noise(u))
 
     return sample
 

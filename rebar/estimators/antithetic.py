@@ -28,9 +28,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import gradients, logit_gradients, samplers
+from rebar.core import families, gradients, logit_gradients, samplers
 from rebar.errors import RebarError
-from rebar.estimators.base import Estimator, hard_rollout
+from rebar.estimators.base import Estimator, active_layers, hard_rollout
 from rebar.noise import Noise
 from rebar.types import Estimate, Model, Rollout
 
@@ -72,6 +72,7 @@ class _Pairs(Estimator):
 
     unbiased = True
     generator_at_hard = True
+    families = ("bernoulli",)
     verified: Sequence[Mapping[str, Any]] = ({}, {"continuation": "independent"})
 
     def __init__(self, continuation="shared", **kwargs):
@@ -86,11 +87,14 @@ class _Pairs(Estimator):
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         f = tf.stop_gradient(hard.objective)
+        active = active_layers(model, len(hard.logits))
         cotangents = [
-            self._logit_gradient(
+            tf.zeros_like(hard.logits[layer])
+            if layer not in active
+            else self._logit_gradient(
                 f,
                 *antithetic_objective(model, x, noise, hard, layer),
-                u=noise.uniforms[layer],
+                u=families.uniforms_at(noise, layer, hard.logits[layer]),
                 b=hard.samples[layer],
                 logits=tf.stop_gradient(hard.logits[layer]),
             )

@@ -25,7 +25,7 @@ from rebar.core.gradients import (
 from rebar.core.initializers import FanInInitializer
 from rebar.errors import RebarError
 from rebar.noise import Noise
-from rebar.types import Estimate, Model, Rollout, Sampler
+from rebar.types import Estimate, Model, Rollout, Sampler, capability
 
 
 class Estimator(keras.layers.Layer):
@@ -44,6 +44,9 @@ class Estimator(keras.layers.Layer):
       labels: labels of the estimators that it runs side by side.
       log_temperature: weight of a learned temperature, or None.
       control_trained: training has updated the learned parameters.
+      families: kinds of latent variables that it supports.
+      relaxes: f is evaluated at samples that are not hard, and differentiated there.
+      through: gradients flow through its samples, by `sample_through`.
       couples_rows: the estimate of a batch is not the mean of its examples' estimates.
       verified: constructor arguments that `rebar.testing` verifies: the first in every problem,
         further ones at every number of layers.
@@ -62,6 +65,9 @@ class Estimator(keras.layers.Layer):
     labels: Sequence[str] = ()
     log_temperature: Any = None
     control_trained = False
+    families: Sequence[str] = ("bernoulli", "categorical")
+    relaxes = False
+    through = False
     couples_rows = False
     verified: Sequence[Mapping[str, Any]] = ({},)
     control_rates: Mapping[str, tuple[float, float]] = {}
@@ -98,10 +104,20 @@ class Estimator(keras.layers.Layer):
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create the learned parameters. Called once, before `estimate`."""
+        del model, seed  # AutoGraph fails on functions without statements
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         """Estimate the gradient of -mean f at x [B, D]."""
         raise NotImplementedError(f"{type(self).__name__} must implement estimate()")
+
+    def sample_through(self, logits: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """Return samples of one layer through which gradients flow to its logits.
+
+        Args:
+          logits: [N, H] or [N, V, C].
+          key: [2], key of the layer's noise.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no differentiable samples")
 
     def control_objective(self, model: Model, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """Return the scalar whose gradient `control_gradients` are, to verify them.
@@ -227,6 +243,12 @@ class InputBaseline(keras.layers.Layer):
         return tf.tile(values, [n_samples])
 
 
+def make_baseline(model: Model, seed: int, name: str) -> Any:
+    """Return a new baseline c(x, n_samples) -> [N]: the model's own, or an `InputBaseline`."""
+    custom = capability(model, "baseline")
+    return custom(seed, name) if custom else InputBaseline(model.input_mean, seed, name=name)
+
+
 def flat_rows(x: tf.Tensor) -> tf.Tensor:
     """Flatten [B, ...] to [B, D]."""
     return x if x.shape.rank == 2 else tf.reshape(x, [tf.shape(x)[0], -1])
@@ -265,6 +287,14 @@ def differentiated_rollout(
     return rollout, gradient_or_zero(tape, rollout.objective, rollout.samples)
 
 
+def active_layers(model: Model, n_layer: int) -> list[int]:
+    """Return the layers for which gradients are needed."""
+    active = capability(model, "active_layers")
+    return list(range(n_layer)) if active is None else active
+
+
 def hard_rollout(model: Model, x: tf.Tensor, noise: Noise) -> Rollout:
     """Roll the model out at hard samples of q."""
+    if shared := capability(model, "hard_rollout"):
+        return shared(x, noise)
     return model.rollout(x, samplers.hard(noise), noise.n_samples)

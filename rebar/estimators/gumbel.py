@@ -16,6 +16,7 @@ import tensorflow as tf
 from rebar.core import families, gradients
 from rebar.core.validity import positive
 from rebar.estimators.base import Estimator, hard_rollout
+from rebar.noise import uniforms
 from rebar.types import Estimate, Model, Noise, Rollout
 
 
@@ -23,6 +24,8 @@ class GumbelSoftmax(Estimator):
     """See the module's docstring. Metrics: relaxed objective in nats."""
 
     unbiased = False
+    relaxes = True
+    through = True
 
     def __init__(self, temperature=0.5, muprop_relaxation=True, **kwargs):
         super().__init__(**kwargs)
@@ -43,10 +46,16 @@ class GumbelSoftmax(Estimator):
     def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"relaxed_elbo": tf.reduce_mean(self._relaxed(model, x, noise).objective)}
 
+    def sample_through(self, logits: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        z = families.of(logits).noise(uniforms(key, tf.shape(logits), logits.dtype))
+        return self._relaxed_sample(logits, z)
+
+    def _relaxed_sample(self, logits, z):
+        relaxed_sample = families.of(logits).relaxed_sample
+        return relaxed_sample(logits, z, self.temperature, self.muprop_relaxation)
+
     def _relaxed(self, model, x, noise):
         def sampler(layer, logits):
-            z = families.noise_of(noise.uniforms[layer], logits)
-            relaxed_sample = families.of(logits).relaxed_sample
-            return relaxed_sample(logits, z, self.temperature, self.muprop_relaxation)
+            return self._relaxed_sample(logits, families.noise_at(noise, layer, logits))
 
         return model.rollout(x, sampler, noise.n_samples)

@@ -44,7 +44,8 @@ from rebar.errors import RebarError
 from rebar.estimators.antithetic import chain_noise, continues_independently
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.multi_sample import MultiSample
-from rebar.types import Estimate, Model, Noise
+from rebar.noise import Noise, SiteUniforms
+from rebar.types import Estimate, Model
 
 
 class LocalDisARM(MultiSample):
@@ -58,6 +59,7 @@ class LocalDisARM(MultiSample):
 
     unbiased = True
     samples_per_chain = 2
+    families = ("bernoulli",)
     verified: Sequence[Mapping[str, Any]] = (
         {},
         {"continuation": "independent"},
@@ -127,6 +129,8 @@ def _values(f: tf.Tensor, replacement: tf.Tensor) -> list:
 
 def _first_half(noise: Noise) -> Noise:
     """Return the noise of the first half of each example's samples."""
+    if isinstance(noise.uniforms, SiteUniforms):
+        return noise._replace(uniforms=noise.uniforms.undrawn(), n_samples=noise.n_samples // 2)
     uniforms, branches = tf.nest.map_structure(
         lambda u: tf.split(u, 2)[0], (noise.uniforms, noise.branches)
     )

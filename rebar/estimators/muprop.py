@@ -28,9 +28,9 @@ import tensorflow as tf
 from rebar.core import families, gradients, samplers
 from rebar.estimators.base import (
     Estimator,
-    InputBaseline,
     differentiated_rollout,
     hard_rollout,
+    make_baseline,
     positive_scale,
 )
 from rebar.types import Estimate, Model, Noise, Rollout
@@ -49,7 +49,7 @@ class SimpleMuProp(Estimator):
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create the scale of f(mu) and the baseline."""
         self.scale = self.add_weight(shape=(), initializer="zeros", name="scale_mu")
-        self.baseline = InputBaseline(model.input_mean, seed, name="simple_muprop_baseline")
+        self.baseline = make_baseline(model, seed, "simple_muprop_baseline")
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape() as tape:
@@ -81,6 +81,7 @@ class MuProp(Estimator):
     """See the module's docstring. Metrics: mean-field ELBO in nats."""
 
     unbiased = True
+    relaxes = True
     generator_at_hard = True
     control_off: Mapping[str, float] = {"scale_mu": -40.0, "scale_linear": -40.0}
 
@@ -93,9 +94,7 @@ class MuProp(Estimator):
         zero = {"shape": (), "initializer": "zeros"}
         self.scales = [self.add_weight(name=f"scale_mu_{i}", **zero) for i in layers]
         self.linear_scales = [self.add_weight(name=f"scale_linear_{i}", **zero) for i in layers]
-        self.baselines = [
-            InputBaseline(model.input_mean, seed, name=f"muprop_baseline_{i}") for i in layers
-        ]
+        self.baselines = [make_baseline(model, seed, f"muprop_baseline_{i}") for i in layers]
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape() as tape:

@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar.core import bounds
-from rebar.estimators.base import InputBaseline, hard_rollout
+from rebar.estimators.base import hard_rollout, make_baseline
 from rebar.estimators.multi_sample import MultiSample
 from rebar.types import Estimate, Model, Noise
 
@@ -36,7 +36,7 @@ class NVIL(MultiSample):
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create the baseline."""
-        self.baseline = InputBaseline(model.input_mean, seed, name="nvil_baseline")
+        self.baseline = make_baseline(model, seed, "nvil_baseline")
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape(persistent=self.follows_bound) as tape:

@@ -35,11 +35,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rebar.core import families, gradients
+from rebar.core import families
 from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.estimators import logit_products, relaxed_terms
-from rebar.estimators.base import Estimator, InputBaseline, hard_rollout, positive_scale
+from rebar.estimators.base import (
+    Estimator,
+    active_layers,
+    hard_rollout,
+    make_baseline,
+    positive_scale,
+)
 from rebar.types import Estimate, Model, Noise, Rollout
 
 
@@ -58,6 +64,7 @@ class REBAR(Estimator):
     """
 
     unbiased = True
+    relaxes = True
     generator_at_hard = True
     verified: Sequence[Mapping[str, Any]] = (
         {},
@@ -91,13 +98,12 @@ class REBAR(Estimator):
         if self.coupling == "all" and self.quadratic and len(model.n_units) > 1:
             self.unbiased = False
         self.eta_names = [
-            "/".join(name.split("/")[-2:])
-            for name in gradients.variable_names(model.trainable_variables)
+            "/".join(name.split("/")[-2:]) for name in logit_products.parameter_names(model)
         ]
         self.raw_eta = self.add_weight(
             shape=(len(self.eta_names),), initializer="zeros", name="raw_eta"
         )
-        self.baseline = InputBaseline(model.input_mean, seed, name=f"{self.name}_baseline")
+        self.baseline = make_baseline(model, seed, f"{self.name}_baseline")
 
     def log_temperature_value(self) -> tf.Tensor:
         """log T, a scalar."""
@@ -107,41 +113,29 @@ class REBAR(Estimator):
         return self._estimate(model, x, noise, with_temperature=False)
 
     def _estimate(self, model, x, noise, with_temperature):
-        variables = model.trainable_variables
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
+        space = logit_products.space(model, x, noise, hard, tape)
         with tf.GradientTape() as baseline_tape:
             baseline = self.baseline(x, n_samples=noise.n_samples)
         with tf.GradientTape() as eta_tape:
             eta = positive_scale(self.raw_eta)
         f = tf.stop_gradient(hard.objective)
         rows = tf.cast(tf.shape(f)[0], f.dtype)
-        scores = relaxed_terms.scores(hard)
-        etas = dict(zip(map(id, variables), tf.unstack(eta), strict=True))
-
-        direct = relaxed_terms.direct(tape, hard, model)
+        scores = relaxed_terms.scores(hard, active_layers(model, len(hard.logits)))
 
         # g of q's variables; p's have no h-part.
         signal = (baseline - f) / rows
         cotangents, cotangents_dt = self._control_variate(
             model, x, noise, hard, scores, with_temperature
         )
-        q = logit_products.scaled(
-            model,
-            x,
-            noise,
-            hard,
-            [families.column(signal, e) * e for e in scores],
-            [c / rows for c in cotangents],
-            [etas[id(v)] for v in model.inference_variables],
-            direct.of_q,
+        q = space.scaled(
+            [families.column(signal, e) * e for e in scores], [c / rows for c in cotangents], eta
         )
-        g = direct.with_q(model, q.g)
 
         # Gradients of V = mean g^2 w.r.t. eta and the baseline, in which g is linear.
-        scale = 2 / gradients.count(variables)
-        inner = dict(zip(map(id, model.inference_variables), q.inner_with_h, strict=True))
-        eta_gradient = scale * tf.stack([inner.get(id(v), tf.zeros_like(rows)) for v in variables])
+        scale = space.factor
+        eta_gradient = scale * space.eta_gradient(q.inner_with_h)
         baseline_gradient = scale / rows * _row_sums(q.along_g, scores)
         control = [
             (self.raw_eta, eta_tape.gradient(eta, self.raw_eta, eta_gradient)),
@@ -156,6 +150,7 @@ class REBAR(Estimator):
         if with_temperature:
             total = tf.reduce_sum(_row_sums(q.along_scaled_g, cotangents_dt))
             control.append((self.log_temperature, scale / rows * total))
+        g = space.gradients(q.g)
         return Estimate(g, self.aligned(*control), f, self.metrics(model, x, noise, hard))
 
     def _control_variate(self, model, x, noise, hard, scores, with_temperature):
@@ -166,9 +161,10 @@ class REBAR(Estimator):
         and optionally their derivatives with respect to log T.
         """
         layers = list(range(len(hard.logits)))
+        active = active_layers(model, len(layers))
         coupled = {
             k: [k] if self.quadratic and self.coupling == "switch" else layers[k:]
-            for k in (layers if self.quadratic else [0])
+            for k in (active if self.quadratic else [0])
         }
         terms, terms_dt = relaxed_terms.relaxed_objectives(
             model,

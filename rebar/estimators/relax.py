@@ -3,7 +3,8 @@
 With b ~ q hard, noise z_k of the logits, and S_k = f at the sample that is hard under layer k and
 relaxed, sigmoid((logits + z) / T) or softmax, from k on, the control variate of layer k is
 
-    c_k  = s [ S_k + r_k(in_k, logits_k + z_k) ]    in_k the input of q's layer k: x - mean, 2 b - 1
+    c_k  = s [ S_k + r_k(in_k, logits_k + z_k) ]    in_k: input of q's layer k, x - mean or 2 b - 1;
+                                                    the logits for objectives
     c~_k = c_k with the noise of layer k redrawn given b_k
 
     g = - mean_n [ sum_k ( (f(b) - c~_k) d log q_k + d c_k - d c~_k )  +  d log p ]
@@ -45,7 +46,7 @@ from rebar.core import families, gradients
 from rebar.core.initializers import FanInInitializer
 from rebar.core.validity import positive
 from rebar.estimators import logit_products, relaxed_terms
-from rebar.estimators.base import Estimator, flat_rows, hard_rollout
+from rebar.estimators.base import Estimator, active_layers, flat_rows, hard_rollout
 from rebar.types import Estimate, Model, Noise, Rollout
 
 
@@ -93,6 +94,7 @@ class RELAX(Estimator):
     """
 
     unbiased = True
+    relaxes = True
     generator_at_hard = True
     verified: Sequence[Mapping[str, Any]] = ({"hidden": 10},)  # enough for two units per layer
     control_off: Mapping[str, float] = {"log_scale": -40.0}
@@ -114,10 +116,19 @@ class RELAX(Estimator):
         )
         self.log_scale = self.add_weight(shape=(), initializer="zeros", name="log_scale")
         self.input_mean = model.input_mean
-        widths = [math.prod(model.input_mean.shape), *model.n_units]
+        inputs = list(model.n_units)  # of objectives: logits
+        if self.input_mean is not None:
+            inputs = [math.prod(model.input_mean.shape), *model.n_units[:-1]]
         self.networks = [
-            ControlNetwork(widths[k], widths[k + 1], seed, self.hidden, name=f"{self.name}_r_{k}")
-            for k in range(len(model.n_units))
+            ControlNetwork(
+                n_input,
+                width,
+                seed,
+                self.hidden,
+                name=f"{self.name}_r_{k}",
+                dtype=self.dtype_policy,
+            )
+            for k, (n_input, width) in enumerate(zip(inputs, model.n_units, strict=True))
         ]
 
     def log_temperature_value(self) -> tf.Tensor:
@@ -133,55 +144,61 @@ class RELAX(Estimator):
             hard = hard_rollout(model, x, noise)
         f = tf.stop_gradient(hard.objective)
         rows = tf.cast(tf.shape(f)[0], f.dtype)
-        scores, rho = relaxed_terms.scores(hard), relaxed_terms.couplings(hard, noise)
+        active = active_layers(model, len(hard.logits))
+        scores = relaxed_terms.scores(hard, active)
+        rho = relaxed_terms.couplings(hard, noise)
         relaxed, relaxed_dt = relaxed_terms.relaxed_objectives(
             model,
             x,
             noise,
             hard,
-            coupled={k: [k] for k in range(len(scores))},
+            coupled={k: [k] for k in active},
             log_temperature=self.log_temperature_value(),
             muprop_relaxation=False,
             with_temperature=True,
         )
         with tf.GradientTape() as control_tape:
             scale = self.scale()
-            free = self.free_form_terms(x, noise, hard)
+            free = self.free_form_terms(x, noise, hard, active)
             total = tf.nest.map_structure(tf.add, relaxed, free)
             control = [scale * k for k in relaxed_terms.cotangents(total, scores, rho)]
-        direct = relaxed_terms.direct(tape, hard, model)
-        of_q, along_g = logit_products.plain(
-            model,
-            x,
-            noise,
-            hard,
-            [(k - families.column(f, e) * e) / rows for k, e in zip(control, scores, strict=True)],
-            direct.of_q,
+        space = logit_products.space(model, x, noise, hard, tape)
+        of_q, along_g = space.plain(
+            [(k - families.column(f, e) * e) / rows for k, e in zip(control, scores, strict=True)]
         )
-        g = direct.with_q(model, of_q)
+        g = space.gradients(of_q)
 
         # dV = <2 J g / (P N), d control> for V = mean g^2.
-        along = [2 / (gradients.count(g) * rows) * t for t in along_g]
+        along = [space.factor / rows * t for t in along_g]
         weights = [v for v in self.trainable_variables if v is not self.log_temperature]
         control_dt = relaxed_terms.cotangents(relaxed_dt, scores, rho)
         gradient = self.aligned(
             (self.log_temperature, scale * gradients.inner(along, control_dt)),
-            *zip(weights, control_tape.gradient(control, weights, along), strict=True),
+            *zip(
+                weights,
+                gradients.gradient_or_zero(control_tape, control, weights, along),
+                strict=True,
+            ),
         )
         return Estimate(g, gradient, f, self.metrics(model, x, noise, hard))
 
-    def free_form_terms(self, x, noise, hard):
+    def free_form_terms(self, x, noise, hard, active):
         """Return r_k [N] and dr_k/dz_k [N, ...] per layer."""
-        below = [families.flat(2 * b - 1) for b in hard.samples[:-1]]
-        inputs = [flat_rows(x - self.input_mean), *below]
+        if self.input_mean is None:
+            inputs = [families.flat(tf.stop_gradient(a)) for a in hard.logits]
+        else:
+            below = [families.flat(2 * b - 1) for b in hard.samples[:-1]]
+            inputs = [flat_rows(x - self.input_mean), *below]
         values, derivatives = {}, {}
-        for k, network in enumerate(self.networks):
+        for k in active:
+            network = self.networks[k]
             logits = tf.stop_gradient(hard.logits[k])
-            z = families.noise_of(noise.uniforms[k], logits)
+            z = families.noise_at(noise, k, logits)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(z)
                 noisy = families.of(logits).noisy_logits(logits, z)
-                values[k] = network(inputs[k], noisy, copies=1 if k else noise.n_samples)
+                per_example = k == 0 and self.input_mean is not None
+                values[k] = network(inputs[k], noisy, copies=noise.n_samples if per_example else 1)
             derivatives[k] = {k: tape.gradient(values[k], z)}
         return relaxed_terms.Terms(values, derivatives)
 

@@ -34,17 +34,20 @@ class Terms(NamedTuple):
     derivatives: dict
 
 
-def scores(hard: Rollout) -> list:
-    """e_l = d log q_l / d logits_l at the hard samples: L x [N, ...]."""
-    pairs = zip(hard.samples, hard.logits, strict=True)
-    return [families.of(a).score(b, a) for b, a in pairs]
+def scores(hard: Rollout, active: Sequence[int]) -> list:
+    """e_l = d log q_l / d logits_l at the hard samples: L x [N, ...]; 0 for layers not active."""
+    pairs = enumerate(zip(hard.samples, hard.logits, strict=True))
+    return [
+        families.of(a).score(b, a) if layer in active else tf.zeros_like(a)
+        for layer, (b, a) in pairs
+    ]
 
 
 def couplings(hard: Rollout, noise: Noise) -> list:
     """Functions g -> R_l' g of [N, ...], one per layer."""
     return [
-        families.of(a).coupling(b, families.uniforms_of(u, a), a)
-        for b, u, a in zip(hard.samples, noise.uniforms, hard.logits, strict=True)
+        families.of(a).coupling(b, families.uniforms_at(noise, layer, a), a)
+        for layer, (b, a) in enumerate(zip(hard.samples, hard.logits, strict=True))
     ]
 
 
@@ -70,7 +73,7 @@ def relaxed_objectives(
     Returns:
       `Terms`, and their derivatives with respect to log T or None.
     """
-    z = list(map(families.noise_of, noise.uniforms, hard.logits))
+    z = [families.noise_at(noise, layer, a) for layer, a in enumerate(hard.logits)]
     values, derivatives = {}, {}
     with tf.GradientTape(watch_accessed_variables=False) as temperature_tape:
         temperature_tape.watch(log_temperature)
@@ -98,39 +101,12 @@ def relaxed_objectives(
 
 def cotangents(terms: Terms, scores: Sequence[tf.Tensor], couplings: Sequence[Callable]) -> list:
     """kappa_l of the hard logits, before the mean over rows: L x [N, ...]."""
-    return [
-        families.column(terms.values.get(i, terms.values[0]), e) * e
-        + r(tf.add_n([d[i] for d in terms.derivatives.values() if i in d]))
-        for i, (e, r) in enumerate(zip(scores, couplings, strict=True))
-    ]
-
-
-class Direct(NamedTuple):
-    """- mean_n d log_joint at fixed samples; None for variables without such a path.
-
-    Attributes:
-      variables: the model's trainable variables.
-      gradients: aligned with them.
-      of_q: aligned with the model's inference variables.
-    """
-
-    variables: list
-    gradients: list
-    of_q: list
-
-    def with_q(self, model: Model, of_q: Sequence[tf.Tensor]) -> list:
-        """All gradients, with those of the inference variables replaced by `of_q`."""
-        by_id = dict(zip(map(id, model.inference_variables), of_q, strict=True))
-        return [
-            by_id.get(id(v), tf.zeros(v.shape, v.dtype) if value is None else value)
-            for v, value in zip(self.variables, self.gradients, strict=True)
-        ]
-
-
-def direct(tape: tf.GradientTape, hard: Rollout, model: Model) -> Direct:
-    """Return - mean_n d log_joint; `tape` recorded `hard`."""
-    rows = tf.cast(tf.shape(hard.objective)[0], hard.objective.dtype)
-    variables = model.trainable_variables
-    values = tape.gradient(hard.log_joint, variables, -tf.ones_like(hard.log_joint) / rows)
-    by_id = dict(zip(map(id, variables), values, strict=True))
-    return Direct(variables, values, [by_id[id(v)] for v in model.inference_variables])
+    kappas = []
+    for i, (e, r) in enumerate(zip(scores, couplings, strict=True)):
+        derivatives = [d[i] for d in terms.derivatives.values() if i in d]
+        if not derivatives:  # a layer without gradients
+            kappas.append(tf.zeros_like(e))
+            continue
+        value = terms.values.get(i, terms.values.get(0))
+        kappas.append(families.column(value, e) * e + r(tf.add_n(derivatives)))
+    return kappas

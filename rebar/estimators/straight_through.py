@@ -24,12 +24,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import families, gradients, straight_through
+from rebar.core import categorical, families, gradients, straight_through
 from rebar.core.straight_through import differentiable_sample
 from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
+from rebar.noise import fold_in, uniforms
 from rebar.types import Estimate, Noise
+
+_FURTHER = 1000
+"""Offset of the keys of additional noise of the layers above the first one."""
 
 COMPILED_UNITS = 64
 """Maximum of n_latents * n_categories for which compiled steps are faster for all estimators.
@@ -45,6 +49,7 @@ class SampledThrough(Estimator):
     unbiased = False
     generator_at_hard = True
     jit_pays = False
+    through = True
 
     @classmethod
     def from_hparams(cls, hparams):
@@ -57,16 +62,38 @@ class SampledThrough(Estimator):
         """Return one-hot z [N, L, C] with the surrogate gradient w.r.t. logits [N, L, C]."""
         raise NotImplementedError(f"{type(self).__name__} must implement sample()")
 
+    def sample_through(self, logits: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        logits, restore = _as_categorical(logits)
+        u = uniforms(fold_in(key, 0), tf.shape(logits), logits.dtype)
+        z = self.sample(logits, categorical.gumbels(u), Noise((), 1, key=fold_in(key, 1)))
+        return restore(z)
+
     def estimate(self, model: Any, x: tf.Tensor, noise: Noise) -> Estimate:
 
         def sampler(layer, logits):
-            return self.sample(logits, families.noise_of(noise.uniforms[layer], logits), noise)
+            logits, restore = _as_categorical(logits)
+            draws = noise
+            if layer and noise.key is not None:
+                draws = noise._replace(key=fold_in(noise.key, _FURTHER + layer))
+            return restore(self.sample(logits, families.noise_at(noise, layer, logits), draws))
+
+        sampler.surrogate = True  # type: ignore[attr-defined]
 
         with tf.GradientTape() as tape:
             f = model.rollout(x, sampler, noise.n_samples).objective
             loss = -tf.reduce_mean(f)
         gradient = gradients.gradient_or_zero(tape, loss, model.trainable_variables)
         return Estimate(gradient, [], f, {})
+
+
+def _as_categorical(logits):
+    """Return logits [N, V, C], and the function that shapes their samples like the argument.
+
+    Bernoulli units are variables of two categories, off and on.
+    """
+    if logits.shape.rank == 3:
+        return logits, lambda z: z
+    return tf.stack([tf.zeros_like(logits), logits], axis=-1), lambda z: z[..., 1]
 
 
 class Tempered(SampledThrough):

@@ -153,9 +153,9 @@ def test_too_many_states_are_refused():
     with pytest.raises(RebarError, match="6 latent units and 7 latent units: 8192 states are"):
         enumeration.all_states([(6,), (7,)])
     model = SigmoidBeliefNetwork((200, 200), np.full(6, 0.5))
-    with pytest.raises(RebarError, match="400 latent units"):
+    with pytest.raises(RebarError, match="200 latent units and 200 latent units"):
         enumeration.elbo_and_gradient(model, tf.zeros([1, 6]))
-    with pytest.raises(RebarError, match="400 latent units"):
+    with pytest.raises(RebarError, match="200 latent units and 200 latent units"):
         enumeration.log_marginal(model, tf.zeros([1, 6]))
 
 
@@ -166,5 +166,5 @@ def test_too_many_combinations_are_refused():
         with pytest.raises(RebarError, match=rf"n_samples={n_samples} of 64 .* at most 262144"):
             enumeration.bound_and_gradient(model, x, n_samples)
     model = SigmoidBeliefNetwork((200, 200), np.full(6, 0.5))
-    with pytest.raises(RebarError, match="400 latent units"):
+    with pytest.raises(RebarError, match="200 latent units and 200 latent units"):
         enumeration.bound_and_gradient(model, tf.zeros([1, 6]), 2)

@@ -17,11 +17,10 @@ from rebar.hparams import HParams
         ("model=SBN,task=digits_grey", r"task=digits_grey: .* task=digits "),
         ("model=CatST,task=mnist,dynamic_b=true", r"dynamic_b=True: .* task=mnist"),
         (
-            "model=CatTrackGradVariances,track=[ReinMax,NVIL],follow=ReinMax",
-            r"track=\[ReinMax,NVIL\]: CatTrackGradVariances cannot track NVIL; "
+            "model=CatTrackGradVariances,track=[ReinMax,DisARM],follow=ReinMax",
+            r"track=\[ReinMax,DisARM\]: CatTrackGradVariances cannot track DisARM; "
             r"choose from ST, .* track=\[ST,ST-GS\],follow=ST$",
         ),
-        ("model=CatTrackGradVariances", r"cannot track .*DynamicREBAR, REBAR"),
         ("model=SBNTrackGradVariances,track=[ReinMax],follow=ReinMax", r"cannot track ReinMax"),
         ("model=CatLOO", r"n_samples=1: .* CatLOO; set n_samples=2"),
         ("model=CatReinMax,multi_sample=true", r"multi_sample=True: .* CatReinMax"),
@@ -48,6 +47,8 @@ def test_unsupported_combinations_are_refused(string, message):
         "model=CatST,task=sbn,dynamic_b=true",
         "model=CatST,n_layer=1,n_hidden=200",
         "model=CatLOO,n_samples=2,task=mnist,prior=learned",
+        "model=CatTrackGradVariances",
+        "model=CatDynamicREBAR,quadratic=false,muprop_relaxation=false",
         "model=CatTrackGradVariances,track=[ReinMax,LOO],follow=LOO,n_samples=2",
     ],
 )

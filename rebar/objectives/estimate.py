@@ -1,0 +1,184 @@
+"""`rebar.estimate`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from rebar import noise, registry
+from rebar.core import bounds, gradients
+from rebar.errors import RebarError, did_you_mean
+from rebar.estimators.base import Estimator
+from rebar.objectives.model import ObjectiveModel
+from rebar.objectives.per_site import PerSite
+
+_SITES = "_sites_of_objective"
+"""Attribute of an estimator with learned parts: the sites for which it was set up."""
+
+
+class ObjectiveEstimate(NamedTuple):
+    """Result of `rebar.estimate`.
+
+    Attributes:
+      loss: scalar -mean f, or minus the mean of the multi-sample bound if the estimator follows
+        it. Its gradient with respect to any variable is the estimate of the gradient of its mean.
+        Use it like an ordinary loss; second derivatives are not available.
+      value: [B] mean of f over the samples of each example, or their multi-sample bound.
+      samples: site -> hard samples of the main chain, N rows, sample-major.
+      evaluations: evaluations of f per example.
+      unbiased: the mean of the gradient of `loss` is that of the mean of f (or of the bound).
+      control_loss: scalar, whose gradient trains the estimator's learned parts,
+        `estimator.trainable_variables`; only its gradient is meaningful.
+      metrics: name -> scalar, of the estimator.
+    """
+
+    loss: tf.Tensor
+    value: tf.Tensor
+    samples: dict[str, tf.Tensor]
+    evaluations: float
+    unbiased: bool
+    control_loss: tf.Tensor
+    metrics: Mapping[str, tf.Tensor]
+
+
+def estimator(name: str, **options: Any) -> Estimator:
+    """Return a new estimator by its label, such as "DisARM", or the name of a model.
+
+    Args:
+      name: e.g. "LOO", "NVIL", "DynamicREBAR", "SBNDisARM" or "CatReinMax".
+      **options: arguments of its class, e.g. temperature=0.5, and of a Keras layer, e.g. dtype.
+
+    Raises:
+      RebarError: an unknown name.
+    """
+    targets = {label: n for latents in registry.LATENTS for label, n in _labels(latents)}
+    choices = {**targets, **{n: n for n in targets.values()}, **{n: n for n in registry.names()}}
+    if name not in choices:
+        raise RebarError(
+            f"unknown estimator {name!r}{did_you_mean(str(name), choices)}; available: "
+            f"{', '.join(targets)}"
+        )
+    return registry.target(choices[name])(**{"dtype": "float32", **options})
+
+
+def _labels(latents):
+    return registry.labels(latents).items()
+
+
+def estimate(
+    objective: Callable[..., tf.Tensor],
+    *args: Any,
+    estimator: str | Estimator | Mapping[str, str | Estimator] = "REINFORCE",
+    n_samples: int = 1,
+    seed: int | Sequence[int] | None = None,
+    step: Any = None,
+    baseline: Any = None,
+) -> ObjectiveEstimate:
+    """Estimate the gradient of -mean f for an objective with discrete sample sites.
+
+    Works in eager mode, in tf.function, under XLA and with unknown batch sizes. f is called once
+    per rollout with all rows; each value must depend on its own row alone. Randomness inside f must
+    come from `sample`.
+
+    Args:
+      objective: f(sample, *args) -> [N]; see `Sample`.
+      *args: arguments of f. Arrays and tensors have one row per example, and are repeated for
+        several samples per example; variables, numbers and other objects are passed unchanged.
+      estimator: an instance, e.g. rebar.estimator("DynamicREBAR"), whose learned parts persist from
+        call to call; or the name of one without learned parts; or site -> instance or name, e.g.
+        {"b": "DisARM", "c": "LOO"}, see `PerSite`.
+      n_samples: samples per example.
+      seed, step: numbers that determine the noise. The step, an integer or an integer tensor, must
+        change from call to call.
+      baseline: Keras layer (*args) -> [B] as the baseline of NVIL, MuProp and REBAR; by default a
+        network of the arguments.
+
+    Raises:
+      RebarError: an unknown or unsuitable estimator, missing seed or step, sites that differ
+        between calls, or a result of another shape than [N].
+    """
+    autograph = tf.__internal__.autograph
+    convertible = autograph.tf_convert(objective, autograph.control_status_ctx())
+    return _estimate(convertible, args, estimator, n_samples, seed, step, baseline)
+
+
+@tf.autograph.experimental.do_not_convert
+def _estimate(objective, args, estimator, n_samples, seed, step, baseline) -> ObjectiveEstimate:
+    """Return the estimate; AutoGraph converts the objective alone."""
+    if seed is None or step is None:
+        raise RebarError(
+            "seed and step: missing; pass seed=0, step=i, where i changes from call to call"
+        )
+    if not isinstance(n_samples, int) or n_samples < 1:
+        raise RebarError(f"n_samples={n_samples!r}: must be an integer of at least 1")
+    draws = noise.of_sites(seed, step, n_samples)
+    model = ObjectiveModel(objective, noise.further_key(draws, 2), args, baseline)
+    chosen = _set_up(estimator, model, draws)
+    result = chosen.estimate(model, args, draws)
+    (loss,) = result.gradients
+    f = bounds.split_samples(result.objective, n_samples // chosen.samples_per_chain)
+    follows_bound = chosen.objective == "bound"
+    value = bounds.multi_sample(f) if follows_bound else tf.reduce_mean(f, axis=0)
+    variables = [tf.convert_to_tensor(v) for v in chosen.trainable_variables]
+    return ObjectiveEstimate(
+        loss - tf.stop_gradient(tf.reduce_mean(value)),
+        value,
+        model.samples,
+        model.passes,
+        chosen.unbiased,
+        gradients.loss_of(variables, list(result.control_gradients)),
+        result.metrics,
+    )
+
+
+def _set_up(given: Any, model: ObjectiveModel, draws: noise.Noise) -> Estimator:
+    """Return the estimator, set up for the sites of the objective."""
+    chosen = _built(given)
+    model.serve(chosen)
+    members = chosen.distinct if isinstance(chosen, PerSite) else [chosen]
+    fresh = [member for member in members if not hasattr(member, _SITES)]
+    for member in members:
+        model.layers = getattr(member, _SITES, model.layers)
+    for member in fresh:
+        if member.trainable_variables:
+            raise RebarError(f"{member.name}: set up for another model; create another estimator")
+    if any(m.relaxes or type(m).setup is not Estimator.setup for m in fresh):
+        model.prepare(chosen, draws)
+    named = given.values() if isinstance(given, Mapping) else [given]
+    for member in fresh:
+        member.setup(model, noise.initializer_seed(0, "objective"))
+        if not member.trainable_variables:
+            continue
+        label = next((n for n in named if isinstance(n, str) and _is_named(member, n)), None)
+        if label is not None:
+            raise RebarError(
+                f"estimator={label!r}: has learned parts, which must persist; create "
+                f"rebar.estimator({label!r}) once, pass it in every call, and minimize control_loss"
+            )
+        if member.compute_dtype != model.compute_dtype:
+            raise RebarError(
+                f"{type(member).__name__} of type {member.compute_dtype}: must be that of the "
+                f"logits; use rebar.estimator(..., dtype={model.compute_dtype!r})"
+            )
+        setattr(member, _SITES, model.layers)
+    return chosen
+
+
+def _is_named(member: Estimator, name: str) -> bool:
+    return type(member) is type(estimator(name))
+
+
+def _built(given: Any) -> Estimator:
+    """Return the estimator of a name, an instance, or a mapping from sites to either."""
+    if isinstance(given, Mapping):
+        if not given:
+            raise RebarError("estimator={}: must have an estimator per site, e.g. {'b': 'LOO'}")
+        return PerSite({site: _built(member) for site, member in given.items()})
+    if isinstance(given, str):
+        return estimator(given)
+    if not isinstance(given, Estimator):
+        raise RebarError(
+            f"estimator={given!r}: must be a name or an instance; pass e.g. 'DisARM' or "
+            "rebar.estimator('DynamicREBAR')"
+        )
+    return given

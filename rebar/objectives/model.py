@@ -1,0 +1,296 @@
+"""An objective as a model."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rebar.core import families, gradients, samplers
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator, InputBaseline
+from rebar.noise import Noise
+from rebar.objectives.sample import LOW_PRECISION, Sample, Site
+from rebar.types import Rollout, Sampler
+
+
+class ObjectiveModel:
+    """An objective as a model of estimators, see `rebar.types.Model`; its input is the arguments.
+
+    Args:
+      objective: f(sample, *args) -> [N].
+      key: [2], key of reparameterized sites.
+      arguments: arguments of the objective.
+      baseline: Keras layer or model (*args) -> [B], or None.
+
+    Attributes:
+      layers: discrete sites in the order of their calls; () before the first one.
+      passes: evaluations of f per example until now.
+    """
+
+    input_mean = None
+    trainable_variables = inference_variables = gradients.EVERYTHING
+
+    def __init__(
+        self, objective: Callable, key: tf.Tensor, arguments: tuple = (), baseline: Any = None
+    ):
+        self._objective, self._key = objective, key
+        self._arguments, self._baseline = arguments, baseline
+        self.layers: tuple[Site, ...] | None = None
+        self._first: Sample | None = None
+        self._estimators: Mapping[str, Estimator] | Estimator | None = None
+        self._through: dict[str, Estimator] = {}
+        self.compute_dtype = "float32"
+        self.passes = 0
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the discrete sites."""
+        return tuple(site.name for site in self.layers or ())
+
+    @property
+    def latent_shapes(self) -> tuple:
+        """Shapes of a row of each discrete site."""
+        return tuple(site.shape for site in self.layers or ())
+
+    @property
+    def n_units(self) -> tuple[int, ...]:
+        """Numbers of logits per row of each discrete site."""
+        return tuple(map(math.prod, self.latent_shapes))
+
+    def encode(self, x: tuple) -> None:
+        """Return None: nothing is known to depend on the arguments alone."""
+
+    def rollout(
+        self, x: tuple, sampler: Sampler, n_samples: int = 1, encoded: Any = None
+    ) -> Rollout:
+        """Call the objective once, with all samples of all examples as rows."""
+        x, rows = _repeated(x, n_samples)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            sample = Sample(sampler, rows, self._key, tape, self._through)
+            f = _checked(self._objective(sample, *x), rows, sample)
+        self._check_sites(sample)
+        self.passes += n_samples
+        self._first = self._first or sample
+        log_joint = f
+        if sample.handles:
+            # Adding the opposite of d f / d log q drops the derivatives of log q, exactly.
+            slopes = tape.gradient(f, sample.handles, unconnected_gradients="zero")
+            terms = zip(slopes, sample.log_q_of_sites, strict=True)
+            log_joint -= tf.add_n([tf.stop_gradient(slope) * log_q for slope, log_q in terms])
+        return Rollout(
+            f,
+            log_joint,
+            tuple(sample.log_q_of_sites),
+            tuple(sample.logits),
+            tuple(sample.samples),
+        )
+
+    @property
+    def samples(self) -> dict[str, tf.Tensor]:
+        """Site -> samples of the first rollout, shaped as the objective gets them."""
+        return dict(self._first.shaped) if self._first else {}
+
+    def serve(self, estimator: Estimator) -> None:
+        """Name the estimator whose rollouts follow; one per site for `PerSite`."""
+        self._estimators = getattr(estimator, "sites", estimator)
+        if isinstance(self._estimators, Mapping):
+            self._through = {n: e for n, e in self._estimators.items() if e.through}
+
+    def prepare(self, estimator: Estimator, draws: Noise) -> None:
+        """Call the objective once to find the sites, before `setup` of an estimator.
+
+        Args:
+          estimator: see `Estimator`.
+          draws: noise of the estimate.
+
+        Raises:
+          RebarError: the sites are of an unsupported family, or the estimator relaxes a site and f
+            has no derivative with respect to its samples.
+        """
+        other = ObjectiveModel(self._objective, self._key, self._arguments)
+        other.serve(estimator)
+        draws = draws._replace(uniforms=draws.uniforms.undrawn())
+        if not estimator.relaxes:
+            other.rollout(self._arguments, samplers.hard(draws), draws.n_samples)
+        else:
+            other._differentiate(draws)
+        self.layers, self.compute_dtype = other.layers, other.compute_dtype
+
+    def _differentiate(self, draws):
+        """Raise RebarError unless f has a derivative with respect to relaxed samples of all sites.
+
+        log q of later sites does not count: it hides an argmax in the objective.
+        """
+        args, rows = _repeated(self._arguments, draws.n_samples)
+        with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
+
+            def relaxed(layer, logits):
+                z = families.noise_at(draws, layer, logits)
+                sample = families.of(logits).relaxed_sample(logits, z, 0.5, True)
+                tape.watch(sample)
+                return sample
+
+            sample = Sample(relaxed, rows, self._key, tape, self._through, True)
+            f = _checked(self._objective(sample, *args), rows, sample)
+        self._check_sites(sample)
+        derivatives = tape.gradient(f, sample.samples)
+        relaxes = False
+        for site, derivative in zip(sample.sites, derivatives, strict=True):
+            estimator = self._estimator_of(site)
+            relaxes = relaxes or estimator.relaxes
+            if relaxes and derivative is None:
+                raise RebarError(
+                    f"site {site.name!r}: f has no derivative with respect to its samples, which "
+                    f"{type(estimator).__name__} needs; use differentiable operations instead of "
+                    "argmax, casts to integers, NumPy or sampling, or an estimator of values only: "
+                    "REINFORCE, LOO, NVIL, or DisARM for Bernoulli sites"
+                )
+
+    def baseline(self, seed: int, name: str) -> keras.layers.Layer:
+        """Return the user's baseline, or a network of the arguments."""
+        if self._baseline is not None:
+            return _Baseline(self._baseline, name, dtype=self.compute_dtype)
+        return ArgumentsBaseline(self._arguments, seed, name, dtype=self.compute_dtype)
+
+    def _check_sites(self, sample):
+        """Check families, and compare the sites with those of earlier rollouts."""
+        sites = tuple(sample.sites)
+        if sample.logits:
+            self.compute_dtype = sample.logits[0].dtype.name
+        for name in self._estimators if isinstance(self._estimators, Mapping) else ():
+            if name not in sample.names:
+                raise RebarError(
+                    f"estimator of site {name!r}: unknown; the sites are {', '.join(sample.names)}"
+                )
+        for site in sites:
+            estimator = self._estimator_of(site)
+            if estimator is not None and site.family not in estimator.families:
+                raise RebarError(
+                    f"site {site.name!r}: {type(estimator).__name__} does not support "
+                    f"{site.family} sites; use e.g. LOO"
+                )
+        if self.layers is None:
+            self.layers = sites
+        elif sites != self.layers:
+            before, now = (
+                ", ".join(f"{s.name} {s.shape}" for s in part) or "none"
+                for part in (self.layers, sites)
+            )
+            raise RebarError(
+                f"sites of the objective: {now}, but in an earlier call {before}; sample the same "
+                "sites in the same order at every call"
+            )
+
+    def _estimator_of(self, site):
+        """Return the estimator of a site."""
+        if not isinstance(self._estimators, Mapping):
+            return self._estimators
+        if site.name not in self._estimators:
+            raise RebarError(
+                f"site {site.name!r}: has no estimator; add it, e.g. estimator="
+                f"{{..., {site.name!r}: 'LOO'}}"
+            )
+        return self._estimators[site.name]
+
+
+def _repeated(args, n_samples):
+    """Arguments with n_samples rows per example, and the number of rows."""
+    leaves = [a for a in tf.nest.flatten(args) if _has_rows(a)]
+    sizes = {leaf.shape[0] for leaf in leaves} - {None}
+    if len(sizes) > 1:
+        raise RebarError(
+            f"arguments of the objective with {', '.join(map(str, sorted(sizes)))} rows: must have "
+            "one row per example; pass others by a closure"
+        )
+    batch = (sizes or {None}).pop()
+    if not leaves:
+        batch = 1
+    elif batch is None:
+        batch = tf.shape(leaves[0])[0]
+
+    def repeat(a):
+        if not _has_rows(a):
+            return a
+        a = tf.convert_to_tensor(a)
+        return a if n_samples == 1 else tf.tile(a, [n_samples, *[1] * (a.shape.rank - 1)])
+
+    return tf.nest.map_structure(repeat, args), batch * n_samples
+
+
+def _has_rows(value):
+    """Arrays and tensors have rows; variables, numbers and other objects do not."""
+    return (tf.is_tensor(value) or isinstance(value, np.ndarray)) and bool(value.shape[:1])
+
+
+def _checked(f, rows, sample):
+    """Return f as [N] in the dtype of the logits; RebarError for another shape."""
+    shape = None if f is None else tf.convert_to_tensor(f).shape
+    static = rows if isinstance(rows, int) else None
+    if shape is None or shape.rank != 1 or not shape.is_compatible_with([static]):
+        raise RebarError(
+            f"the objective returned {'None' if shape is None else f'shape {shape}'}: must be one "
+            f"value per row, shape [{static or 'N'}]; sum over other axes, or remove one of length "
+            "1 with tf.squeeze(..., axis=-1)"
+        )
+    f = tf.convert_to_tensor(f)
+    dtype = sample.logits[0].dtype if sample.logits else f.dtype
+    return tf.cast(f, tf.float32 if dtype.name in LOW_PRECISION else dtype)
+
+
+class _Baseline(keras.layers.Layer):
+    """A user's baseline (*args) -> [B] as one of estimators, (args, n_samples) -> [N]."""
+
+    def __init__(self, baseline, name, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.inner = baseline
+        self.built = True
+
+    def call(self, x: tuple, n_samples: int = 1) -> tf.Tensor:
+        values = tf.cast(self.inner(*x), self.compute_dtype)
+        if values.shape.rank == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        gradients.require_rank(values, 1, "the baseline's result")
+        return tf.tile(values, [n_samples])
+
+
+class ArgumentsBaseline(keras.layers.Layer):
+    """Baseline of an objective's arguments: an `InputBaseline` of all numbers of a row.
+
+    Without arguments it is one learned number.
+
+    Args:
+      arguments: arguments of the objective.
+      seed: seed of the initial weights.
+    """
+
+    def __init__(self, arguments: tuple, seed: int, name: str, **kwargs):
+        super().__init__(name=name, **kwargs)
+        widths = [math.prod(a.shape[1:]) for a in _inputs(arguments)]
+        self.network = None
+        if widths:
+            mean = np.zeros([sum(widths)], self.compute_dtype)
+            self.network = InputBaseline(mean, seed, name=name, dtype=self.dtype_policy)
+        else:
+            self.constant = self.add_weight(shape=(1,), initializer="zeros", name="constant")
+        self.built = True
+
+    def call(self, x: tuple, n_samples: int = 1) -> tf.Tensor:
+        if self.network is None:
+            return tf.tile(tf.convert_to_tensor(self.constant), [n_samples])
+        rows = [
+            tf.cast(tf.reshape(a, [-1, math.prod(a.shape[1:])]), self.compute_dtype)
+            for a in _inputs(x)
+        ]
+        return self.network(tf.concat(rows, axis=1), n_samples=n_samples)
+
+
+def _inputs(arguments: Sequence) -> list:
+    """Arguments with rows of numbers of static shape."""
+    return [
+        a
+        for a in tf.nest.flatten(arguments)
+        if _has_rows(a) and None not in a.shape[1:] and tf.as_dtype(a.dtype) != tf.string
+    ]

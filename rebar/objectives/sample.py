@@ -1,0 +1,213 @@
+"""Sample sites of an objective."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from rebar import noise
+from rebar.core import families
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator
+from rebar.types import Sampler
+
+LOW_PRECISION = ("float16", "bfloat16")
+"""Types of logits that are converted to float32 for samples and log q."""
+
+
+class Site(NamedTuple):
+    """A discrete sample site.
+
+    Attributes:
+      name: its name.
+      shape: shape of a row of its logits, (H,) or (V, C).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def family(self) -> str:
+        """ "bernoulli" or "categorical"."""
+        return "bernoulli" if len(self.shape) == 1 else "categorical"
+
+
+class Sample:
+    """Sampling operations of an objective, its first argument.
+
+    Logits have N rows, the rows of the objective's arguments times the samples per example; a first
+    axis of length 1 is repeated for all rows.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        rows: Any,
+        key: tf.Tensor,
+        tape: tf.GradientTape,
+        through: Mapping[str, Estimator],
+        constant_log_q: bool = False,
+    ):
+        self._through = through
+        self._constant_log_q = constant_log_q
+        self._sampler, self._rows, self._key, self._tape = sampler, rows, key, tape
+        self._log_q_terms: list[tf.Tensor] = []
+        self.sites: list[Site] = []
+        self.names: list[str] = []
+        self.logits: list[tf.Tensor] = []
+        self.samples: list[tf.Tensor] = []
+        self.log_q_of_sites: list[tf.Tensor] = []
+        self.handles: list[tf.Tensor] = []
+        self.shaped: dict[str, tf.Tensor] = {}
+
+    def bernoulli(self, name: str, logits: Any) -> tf.Tensor:
+        """Sample Bernoulli units: logits [N, ...] -> samples of the same shape and dtype.
+
+        Args:
+          name: name of the site.
+          logits: log odds.
+        """
+        logits = self._rows_of(name, logits)
+        width = _size(name, logits.shape[1:])
+        return self._site(name, logits, (width,))
+
+    def categorical(self, name: str, logits: Any) -> tf.Tensor:
+        """Sample categorical variables: logits [N, ..., C] -> one-hot samples of the same shape.
+
+        Args:
+          name: name of the site.
+          logits: unnormalized log probabilities; the last axis is the C >= 2 categories.
+        """
+        logits = self._rows_of(name, logits)
+        if logits.shape.rank < 2 or (logits.shape[-1] or 0) < 2:
+            raise RebarError(
+                f"site {name!r}: categorical logits of shape {logits.shape}: must be [N, ..., C] "
+                "with C >= 2 categories"
+            )
+        return self._site(name, logits, (_size(name, logits.shape[1:-1]), logits.shape[-1]))
+
+    def __call__(self, name: str, distribution: Any) -> tf.Tensor:
+        """Sample a distribution of TensorFlow Probability with N rows.
+
+        Bernoulli and OneHotCategorical, also Independent ones, are discrete sites. All others must
+        be reparameterized; gradients flow through their samples.
+
+        Args:
+          name: name of the site.
+          distribution: its first batch axis has N rows.
+        """
+        kind, inner = type(distribution).__name__, distribution
+        while kind in ("Independent", "_Independent"):
+            inner = inner.distribution
+            kind = type(inner).__name__
+        if kind == "Bernoulli":
+            return self.bernoulli(name, inner.logits_parameter())
+        if kind == "OneHotCategorical":
+            return self.categorical(name, inner.logits_parameter())
+        reparameterization = getattr(distribution, "reparameterization_type", None)
+        if "FULLY" not in repr(reparameterization):
+            raise RebarError(
+                f"site {name!r}: {kind} is not reparameterized; use sample.bernoulli, "
+                "sample.categorical, or a reparameterized distribution"
+            )
+        self._add_name(name)
+        value = distribution.sample(seed=self._site_key())
+        log_q = distribution.log_prob(value)
+        if log_q.shape.rank == 0 or value.shape[0] == 1 != self._rows:
+            raise RebarError(
+                f"site {name!r}: {kind} of batch shape {distribution.batch_shape}: must have N "
+                "rows; repeat its parameters for the rows of the objective"
+            )
+        self._log_q_terms.append(families.row_sum(log_q) if log_q.shape.rank > 1 else log_q)
+        self.shaped[name] = value
+        return value
+
+    @property
+    def log_q(self) -> tf.Tensor:
+        """log q of all sites sampled until now, [N] in nats.
+
+        At hard samples the derivative of a discrete site's log q by its own logits has mean zero
+        and is left out of the gradient; the path through relaxed samples is kept.
+        """
+        if not self._log_q_terms:
+            raise RebarError("sample.log_q: no site has been sampled; call it after the sites")
+        return tf.add_n(self._log_q_terms)
+
+    def _site(self, name, logits, shape):
+        """Sample a discrete site in its canonical shape, and return samples like the logits."""
+        self._add_name(name)
+        dtype = logits.dtype
+        rows = tf.reshape(logits, [-1, *shape])
+        if dtype.name in LOW_PRECISION:
+            rows = tf.cast(rows, tf.float32)
+        if name in self._through:
+            return self._through_site(name, rows, logits)
+        sample = self._sampler(len(self.sites), rows)
+        # A sample with a surrogate gradient is hard: log q has no gradient by its own logits.
+        surrogate = getattr(self._sampler, "surrogate", False)
+        log_q = families.of(rows).log_prob(sample, tf.stop_gradient(rows) if surrogate else rows)
+        self.sites.append(Site(name, shape))
+        self.logits.append(rows)
+        self.samples.append(sample)
+        self.log_q_of_sites.append(log_q)
+        handle = tf.stop_gradient(log_q) if self._constant_log_q else tf.identity(log_q)
+        self._tape.watch(handle)
+        self.handles.append(handle)
+        self._log_q_terms.append(handle)
+        return self._shaped(name, sample, logits)
+
+    def _through_site(self, name, rows, logits):
+        """Sample a site through whose samples gradients flow, so that it is not a layer."""
+        estimator = self._through[name]
+        sample = estimator.sample_through(rows, self._site_key())
+        constant = not estimator.relaxes  # hard samples
+        log_q = families.of(rows).log_prob(sample, tf.stop_gradient(rows) if constant else rows)
+        self._log_q_terms.append(log_q)
+        return self._shaped(name, sample, logits)
+
+    def _shaped(self, name, sample, logits):
+        """Return samples in shape and dtype of the user's logits."""
+        shaped = tf.reshape(tf.cast(sample, logits.dtype), tf.shape(logits))
+        self.shaped[name] = tf.ensure_shape(shaped, logits.shape)
+        return self.shaped[name]
+
+    def _site_key(self):
+        """Key of the latest site's noise, for sites that are not layers."""
+        return noise.of_replica(noise.fold_in(self._key, len(self.names)))
+
+    def _add_name(self, name):
+        if not isinstance(name, str):
+            raise RebarError(f"site {name!r}: its name must be a string, e.g. 'b'")
+        if name in self.names:
+            raise RebarError(f"site {name!r}: sampled twice; give each site another name")
+        self.names.append(name)
+
+    def _rows_of(self, name, logits):
+        """Return logits with N rows."""
+        logits = tf.convert_to_tensor(logits)
+        if not logits.dtype.is_floating:
+            raise RebarError(f"site {name!r}: logits of type {logits.dtype.name}: must be floats")
+        if not logits.shape.rank:
+            raise RebarError(
+                f"site {name!r}: logits of shape {logits.shape}: must have rows, [N, ...]; "
+                "use logits[tf.newaxis]"
+            )
+        if logits.shape[0] == 1 and not (isinstance(self._rows, int) and self._rows == 1):
+            return tf.repeat(logits, self._rows, axis=0)
+        if isinstance(self._rows, int) and logits.shape[0] not in (None, self._rows):
+            raise RebarError(
+                f"site {name!r}: logits of shape {logits.shape}: must have {self._rows} rows, "
+                "those of the objective's arguments times the samples per example, or 1; use "
+                "logits[tf.newaxis] for logits that all rows share"
+            )
+        return logits
+
+
+def _size(name, shape):
+    """Number of elements of a row."""
+    if None in shape.as_list():
+        raise RebarError(
+            f"site {name!r}: logits with rows of shape {shape}: must be static; use tf.ensure_shape"
+        )
+    return math.prod(shape)
