@@ -80,6 +80,8 @@ def test_example_is_accepted(name, words, run_folder, inputs, monkeypatch):
         monkeypatch.setattr(download, "ensure", lambda *args, **more: started.append(args))
     elif name == "analyze":
         arguments += ["--draws=20", "--batch_size=2"]
+        if not any(word.startswith("--estimators") for word in words):
+            arguments.append("--estimators=REINFORCE")
     elif name == "sweep":
         end = arguments.index("--")
         arguments.insert(end, "--dry_run")
