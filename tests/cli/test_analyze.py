@@ -53,7 +53,7 @@ def test_snapshots_of_a_run(categorical_run, tmp_path, capsys):
     snapshots = sorted((categorical_run / "snapshots").iterdir())
     assert [path.name for path in snapshots] == ["epoch-1", "epoch-2"]
     output, figure = tmp_path / "a.json", tmp_path / "a.png"
-    names = "--estimators=ST,ReinMax,LOO"
+    names = "--estimators=ST,LOO"
     arguments = [*QUICK, names, f"--output={output}", f"--figure={figure}"]
     assert run(*snapshots, *arguments) == 0
     first, second = read(output)

@@ -19,7 +19,7 @@ __all__ = ["run"]
 )
 def test_elbo_and_bound_are_logged(run, tmp_path, capsys, hparams, followed, after_bound):
     flags = ("--eval_freq=1", "--eval_samples=5")
-    assert run(f"task=digits,n_layer=2,n_hidden=4,{hparams}", *flags) == 0
+    assert run(f"task=digits,n_hidden=4,{hparams}", *flags) == 0
     out, err = capsys.readouterr()
     assert err == ""
     folder = only_run(tmp_path)
