@@ -62,8 +62,10 @@ def all_states(shapes: Sequence[Sequence[int]], dtype: Any = tf.float32) -> tupl
       dtype: dtype of the states.
 
     Raises:
-      RebarError: more than MAX_STATES states.
+      RebarError: no layers, or more than MAX_STATES states.
     """
+    if not shapes:
+        raise RebarError("no discrete latent variables: nothing to sum over; use REINFORCE")
     counts = [families.n_states(shape) for shape in shapes]
     if math.prod(counts) > MAX_STATES:
         described = " and ".join(
@@ -81,15 +83,21 @@ def all_states(shapes: Sequence[Sequence[int]], dtype: Any = tf.float32) -> tupl
     return tuple(tf.gather(layer, i) for layer, i in zip(layers, index, strict=True))
 
 
-def elbo_and_gradient(model: Model, x: tf.Tensor) -> Exact:
+def elbo_and_gradient(model: Model, x: Any) -> Exact:
     """Exact E_q f per image x [B, D] and its gradient, the mean of every unbiased estimate.
+
+    For an objective, x are its arguments, and the gradient is one loss, see `gradients.loss_of`; f
+    is called once, because a loop cannot accumulate losses.
 
     Raises:
       RebarError: more than MAX_STATES states.
     """
-    x = tf.cast(x, model.compute_dtype)
     states = states_of(model)
-    n_states, batch = states[0].shape[0], x.shape[0]
+    n_states = states[0].shape[0]
+    if model.trainable_variables is gradients.EVERYTHING:
+        return Exact(*_part(model, x, states, gradients.EVERYTHING))
+    x = tf.cast(x, model.compute_dtype)
+    batch = x.shape[0]
     size = _largest_divisor(n_states, max(1, ROWS // batch))
     parts = [tf.reshape(s, [-1, size, *s.shape[1:]]) for s in states]
     variables = model.trainable_variables
@@ -158,19 +166,25 @@ def _all_rows(model, x):
 
 def _part(model, x, states, variables):
     """sum q f [B] over M states, [M, ...] per layer, and their part of the gradient."""
-    size, batch = states[0].shape[0], x.shape[0]
-    rows = tuple(tf.repeat(s, batch, axis=0) for s in states)
+    size = states[0].shape[0]
+
+    def sampler(layer, logits):
+        batch = tf.shape(logits)[0] // size
+        rows = tf.repeat(tf.cast(states[layer], logits.dtype), batch, axis=0)
+        return tf.ensure_shape(rows, logits.shape)
+
     with tf.GradientTape() as tape:
-        rollout = model.rollout(x, samplers.fixed(rows), size)
+        rollout = model.rollout(x, sampler, size)
     q = tf.exp(tf.add_n(list(rollout.log_q)))
     weighted = q * rollout.objective
+    batch = tf.cast(tf.shape(q)[0] // size, q.dtype)
     gradient = gradients.gradient_or_zero(
         tape,
         [*rollout.log_q, rollout.log_joint],
         variables,
         [*[-weighted / batch] * len(rollout.log_q), -q / batch],
     )
-    return tf.reduce_sum(tf.reshape(weighted, [size, batch]), axis=0), gradient
+    return tf.reduce_sum(bounds.split_samples(weighted, size), axis=0), gradient
 
 
 def _largest_divisor(number: int, limit: int) -> int:

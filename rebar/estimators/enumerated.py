@@ -1,10 +1,14 @@
-"""Exact gradient by enumeration of all codes (CatExact).
+"""Exact gradient by enumeration of all states of the latent variables (CatExact).
 
     g = - mean_x sum_z q(z | x) [ f(x, z) d log q(z | x)  +  d f at fixed z ]
 
-Exact for d E_q f. C^L evaluations of f per image, at most `enumeration.MAX_STATES`, e.g. 4096 for 4
-variables of 8 categories. Nothing is learned. The returned objective is the exact ELBO per image.
+Exact for d E_q f; where an objective also has reparameterized sites, unbiased, with one draw of them
+per state. One evaluation of f per state, at most `enumeration.MAX_STATES`, e.g. 4096 for 4
+variables of 8 categories or 12 binary units. Nothing is learned. The returned objective is the
+exact mean of f per example, for each of its samples.
 """
+
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,20 +21,20 @@ class Enumerated(Estimator):
     """See the module's docstring. Metrics: none."""
 
     unbiased = True
+    families = ("bernoulli", "categorical")
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self._codes = 1
+        self._states = 1
 
     def setup(self, model: Model, seed: int = 0) -> None:
-        """Count the codes; RebarError if there are too many."""
+        """Count the states; RebarError if there are too many."""
         del seed
-        self._codes = enumeration.states_of(model)[0].shape[0]
+        self._states = enumeration.states_of(model)[0].shape[0]
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        return self._codes
+        return self._states
 
-    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        del noise
-        elbo, gradient = enumeration.elbo_and_gradient(model, x)
-        return Estimate(gradient, [], elbo, {})
+    def estimate(self, model: Model, x: Any, noise: Noise) -> Estimate:
+        mean, gradient = enumeration.elbo_and_gradient(model, x)
+        return Estimate(gradient, [], tf.tile(mean, [noise.n_samples]), {})
