@@ -16,6 +16,7 @@ _HOMES = {
     "Noise": "rebar.noise:Noise",
     "RebarError": "rebar.errors:RebarError",
     "Rollout": "rebar.types:Rollout",
+    "compare_estimators": "rebar.analysis.comparison:compare_estimators",
     "estimate": "rebar.objectives.estimate:estimate",
     "estimator": "rebar.objectives.estimate:estimator",
     "estimate_gradient": "rebar.functional.estimate:estimate_gradient",

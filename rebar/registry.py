@@ -221,6 +221,11 @@ def target(name: str) -> Any:
     return found
 
 
+def entry_of(kind: type) -> Entry | None:
+    """Return the first entry of a class of estimators."""
+    return next((entry for name, entry in _ENTRIES.items() if target(name) is kind), None)
+
+
 def make_estimator(name: str, hparams: Any) -> Any:
     """Return an estimator built from `hparams`."""
     build = target(name)

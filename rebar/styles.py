@@ -43,7 +43,7 @@ _PALETTE = tuple(
         "os^DvPXd<*>ph8",
     )
 )
-# Estimators for binary and for categorical latents never share a figure, so both use all of it.
+# Estimators for binary and for categorical latents rarely share a figure, so both use all of it.
 _BINARY = (
     *("DisARM", "LOO", "RELAX", "DynamicREBAR", "ARM", "NVIL", "REINFORCE"),
     *("REBAR", "MuProp", "VIMCO", "SimpleMuProp", "LocalDisARM", "Gumbel"),

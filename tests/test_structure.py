@@ -32,6 +32,7 @@ MAY_IMPORT = {
             "errors",
             "estimators.base",
             "noise",
+            "objectives",
             "registry",
             "runs.files",
             "styles",

@@ -6,13 +6,11 @@ from rebar import registry
 from rebar.analysis.at_logits import AtLogits
 from rebar.analysis.bias_variance import Reference, estimated, measure
 from rebar.analysis.meter import Draws, Meter
-from rebar.analysis.references import exact
+from rebar.analysis.references import SAMPLES, exact
 from rebar.core import enumeration
 from rebar.errors import RebarError
 
 EXACT = "Exact"
-SAMPLES = 32
-"""Samples per example of the leave-one-out estimates of a reference."""
 
 
 def analyze(model, x, hparams, labels, learned, *, by, draws, reference, seed, jit) -> dict:

@@ -8,6 +8,9 @@ from rebar.analysis.bias_variance import Reference
 from rebar.core import enumeration
 from rebar.errors import RebarError
 
+SAMPLES = 32
+"""Samples per example of the leave-one-out estimates of a reference."""
+
 _enumerated = tf.function(enumeration.elbo_and_gradient, autograph=False)
 
 

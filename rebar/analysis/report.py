@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rebar.analysis.bias_variance import SEEN
+from rebar.analysis.bias_variance import NO_BIAS
 
 _COLUMNS = (
     ("bias", "bias"),
@@ -71,9 +71,7 @@ def _reference_line(reference) -> str:
 def _notes(estimators) -> list[str]:
     notes = []
     if not all(values["bias_seen"] for values in estimators.values()):
-        notes.append(
-            f"<: no bias detected; the number is the largest within {SEEN:g} standard errors"
-        )
+        notes.append(NO_BIAS)
     if any("std_to_mean" in values for values in estimators.values()):
         notes.append(
             "std/mean: mean over images of |std|/|mean|, as published; ill-posed where posteriors "

@@ -12,18 +12,14 @@ import math
 import warnings
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from rebar import noise
-from rebar.analysis.meter import GROUPS, Meter, estimation, noise_keys
+from rebar.analysis.meter import GROUPS, Meter, estimation, noise_keys, train_controls
 from rebar.data.images import check_binary, check_range
 from rebar.errors import RebarError
 from rebar.types import capability
-
-FIT_RATE = 0.01
-"""Learning rate of Adam for control variates that are trained before a measurement."""
 
 
 class Measured(NamedTuple):
@@ -119,16 +115,11 @@ def _fit(model, estimator, x, n_samples, steps, seed):
     """Train the control variates of an estimator at the frozen model and a batch."""
     x = tf.cast(x, model.compute_dtype)
     estimate = estimation(model, estimator, n_samples)
-    variables = estimator.trainable_variables
-    optimizer = keras.optimizers.Adam(FIT_RATE)
-    optimizer.build(variables)
-
-    @tf.function(autograph=False)
-    def step(keys):
-        optimizer.apply(estimate(x, keys).control_gradients, variables)
-
-    for i in range(steps):
-        step(tf.constant(noise_keys(seed, "variance", i, 0, 0, 0)))
+    train_controls(
+        lambda keys: estimate(x, keys).control_gradients,
+        estimator.trainable_variables,
+        [noise_keys(seed, "variance", i, 0, 0, 0) for i in range(steps)],
+    )
 
 
 class VarianceMeter:

@@ -2,7 +2,7 @@
 
     g = - mean_x sum_z q(z | x) [ f(x, z) d log q(z | x)  +  d f at fixed z ]
 
-Exact for d E_q f; where an objective also has reparameterized sites, unbiased, with one draw of them
+Exact for d E_q f; if an objective has reparameterized sites, too, unbiased, with one draw of them
 per state. One evaluation of f per state, at most `enumeration.MAX_STATES`, e.g. 4096 for 4
 variables of 8 categories or 12 binary units. Nothing is learned. The returned objective is the
 exact mean of f per example, for each of its samples.

@@ -97,14 +97,32 @@ def estimate(
       RebarError: an unknown or unsuitable estimator, missing seed or step, sites that differ
         between calls, or a result of another shape than [N].
     """
+    return observed_estimate(
+        convertible(objective), args, estimator, n_samples, seed, step, baseline
+    )
+
+
+def convertible(objective: Callable) -> Callable:
+    """Return a function that AutoGraph converts, unless the caller disables it."""
     autograph = tf.__internal__.autograph
-    convertible = autograph.tf_convert(objective, autograph.control_status_ctx())
-    return _estimate(convertible, args, estimator, n_samples, seed, step, baseline)
+    return autograph.tf_convert(objective, autograph.control_status_ctx())
 
 
 @tf.autograph.experimental.do_not_convert
-def _estimate(objective, args, estimator, n_samples, seed, step, baseline) -> ObjectiveEstimate:
-    """Return the estimate; AutoGraph converts the objective alone."""
+def observed_estimate(
+    objective: Callable[..., tf.Tensor],
+    args: tuple,
+    estimator: Any,
+    n_samples: int,
+    seed: Any,
+    step: Any,
+    baseline: Any = None,
+    observe: Callable[[str, tf.Tensor], None] | None = None,
+) -> ObjectiveEstimate:
+    """Return the estimate; AutoGraph converts the objective alone.
+
+    observe(name, logits [N, ...]) is called at each discrete site of each rollout.
+    """
     if seed is None or step is None:
         raise RebarError(
             "seed and step: missing; pass seed=0, step=i, where i changes from call to call"
@@ -112,7 +130,7 @@ def _estimate(objective, args, estimator, n_samples, seed, step, baseline) -> Ob
     if not isinstance(n_samples, int) or n_samples < 1:
         raise RebarError(f"n_samples={n_samples!r}: must be an integer of at least 1")
     draws = noise.of_sites(seed, step, n_samples)
-    model = ObjectiveModel(objective, noise.further_key(draws, 2), args, baseline)
+    model = ObjectiveModel(objective, noise.further_key(draws, 2), args, baseline, observe)
     chosen = _set_up(estimator, model, draws)
     result = chosen.estimate(model, args, draws)
     (loss,) = result.gradients

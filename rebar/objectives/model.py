@@ -24,6 +24,7 @@ class ObjectiveModel:
       key: [2], key of reparameterized sites.
       arguments: arguments of the objective.
       baseline: Keras layer or model (*args) -> [B], or None.
+      observe: function of a site's name and its logits, called at each site of each rollout.
 
     Attributes:
       layers: discrete sites in the order of their calls; () before the first one.
@@ -34,10 +35,15 @@ class ObjectiveModel:
     trainable_variables = inference_variables = gradients.EVERYTHING
 
     def __init__(
-        self, objective: Callable, key: tf.Tensor, arguments: tuple = (), baseline: Any = None
+        self,
+        objective: Callable,
+        key: tf.Tensor,
+        arguments: tuple = (),
+        baseline: Any = None,
+        observe: Callable[[str, tf.Tensor], None] | None = None,
     ):
         self._objective, self._key = objective, key
-        self._arguments, self._baseline = arguments, baseline
+        self._arguments, self._baseline, self._observe = arguments, baseline, observe
         self.layers: tuple[Site, ...] | None = None
         self._first: Sample | None = None
         self._estimators: Mapping[str, Estimator] | Estimator | None = None
@@ -69,7 +75,7 @@ class ObjectiveModel:
         """Call the objective once, with all samples of all examples as rows."""
         x, rows = _repeated(x, n_samples)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            sample = Sample(sampler, rows, self._key, tape, self._through)
+            sample = Sample(sampler, rows, self._key, tape, self._through, observe=self._observe)
             f = _checked(self._objective(sample, *x), rows, sample)
         self._check_sites(sample)
         self.passes += n_samples
@@ -222,7 +228,8 @@ def _repeated(args, n_samples):
 
 def _has_rows(value):
     """Arrays and tensors have rows; variables, numbers and other objects do not."""
-    return (tf.is_tensor(value) or isinstance(value, np.ndarray)) and bool(value.shape[:1])
+    array = tf.is_tensor(value) and not isinstance(value, tf.Variable)
+    return (array or isinstance(value, np.ndarray)) and bool(value.shape[:1])
 
 
 def _checked(f, rows, sample):

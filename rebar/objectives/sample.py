@@ -1,7 +1,7 @@
 """Sample sites of an objective."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -48,8 +48,9 @@ class Sample:
         tape: tf.GradientTape,
         through: Mapping[str, Estimator],
         constant_log_q: bool = False,
+        observe: Callable[[str, tf.Tensor], None] | None = None,
     ):
-        self._through = through
+        self._through, self._observe = through, observe
         self._constant_log_q = constant_log_q
         self._sampler, self._rows, self._key, self._tape = sampler, rows, key, tape
         self._log_q_terms: list[tf.Tensor] = []
@@ -141,6 +142,8 @@ class Sample:
         rows = tf.reshape(logits, [-1, *shape])
         if dtype.name in LOW_PRECISION:
             rows = tf.cast(rows, tf.float32)
+        if self._observe is not None:
+            self._observe(name, rows)
         if name in self._through:
             return self._through_site(name, rows, logits)
         sample = self._sampler(len(self.sites), rows)

@@ -4,8 +4,11 @@ The commands that train on MNIST are not run: they take minutes, and need a down
 """
 
 import re
+import runpy
 import shlex
 from pathlib import Path
+
+import pytest
 
 from rebar.analysis import report
 from rebar.cli import analyze
@@ -34,6 +37,22 @@ def test_columns_are_those_of_the_table():
         (column, "standard_error" if name == "+-" else name) for column, name in report._COLUMNS
     ]
     assert described == shown
+
+
+def test_the_program(tmp_path, monkeypatch, capsys):
+    """Variances of the printed table, its fourth column, are those of the text."""
+    (program,) = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    (table,) = re.findall(r"^```text\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "measure.py").write_text(program)
+    runpy.run_path("measure.py")
+    shown, stated = (
+        {row[0]: float(row[4]) for row in map(str.split, text.splitlines()) if "±" in row}
+        for text in (capsys.readouterr().out, table)
+    )
+    assert len(stated) == 5
+    assert shown == pytest.approx(stated, rel=0.15)
+    assert (tmp_path / "measure.png").exists()
 
 
 def test_limits():
