@@ -4,12 +4,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
+import tensorflow as tf
 
-from rebar.analysis import meter, variance
+from rebar.analysis import meter, objective_meter, variance
 from rebar.analysis.meter import Draws, Meter
+from rebar.analysis.objective_meter import ObjectiveMeter
 from rebar.compare import tables
 from rebar.data import datasets
-from tests.analysis import test_bias_variance, test_fit_steps, test_variance
+from tests.analysis import test_bias_variance, test_comparison, test_fit_steps, test_variance
 from tests.compare import test_curves, test_tables
 from tests.conformance.faults.planting import Fault, Float64, module_with, replace
 from tests.data import test_datasets
@@ -53,6 +56,18 @@ def _one_position(true):
         return true(self, x, n_draws, seed, (position[0], 0), groups)
 
     return call
+
+
+def _one_seed(true):
+    def init(self, objective, args, estimator, variables, n_samples, seed, *more):
+        true(self, objective, args, estimator, variables, n_samples, seed[:1], *more)
+
+    return init
+
+
+def _own_noise_of_a_reference():
+    with pytest.MonkeyPatch.context() as patch:
+        test_comparison.test_a_reference_has_noise_of_its_own(patch)
 
 
 def _divided_by_n(true):
@@ -127,6 +142,16 @@ MEASURES = [
         "a leave-one-out reference that shares draws with the estimates",
         replace(Meter, "__call__", _one_position),
         Float64(test_bias_variance).test_a_reference_has_its_own_draws,
+    ),
+    Fault(
+        "a reference of an objective that shares draws with the estimates",
+        replace(ObjectiveMeter, "__init__", _one_seed),
+        _own_noise_of_a_reference,
+    ),
+    Fault(
+        "gradients of logits averaged over the samples of an example",
+        replace(objective_meter, "tf", lambda true: module_with(true, reduce_sum=tf.reduce_mean)),
+        test_comparison.test_draws_are_those_of_estimate,
     ),
     Fault(
         "control variates that are not trained before a measurement",
