@@ -1,10 +1,11 @@
 """REBAR in the form of the paper, a readable reference for `rebar.py`.
 
 Coupled rollouts, and reverse-over-reverse gradients of mean g^2; several times slower. With
-z = logit u and f at samples that are hard under layer k and relaxed from k on,
+z = logit u (or -log(-log u)) and f at samples that are hard under layer k and relaxed from k on,
 
     S_k = f(relaxed with noise u),    S~_k = f(relaxed with noise v at the coupled layers)
     v = u' + (1 - u') w if b = 1, u' w if b = 0,    u' = sigmoid(-logits on the hard path)
+    (Bernoulli; for categorical layers see `_couple_categories`)
     g = - mean [ (f(b) - c) d log q + d log p ]
         + eta * mean sum_k [ S_k d log q_k - d S_k + d S~_k ]
 
@@ -26,14 +27,31 @@ from rebar.noise import Noise
 from rebar.types import Model
 
 
+def perturbation(u: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """z, shaped like the logits, from uniforms [N, width]: logit u, or -log(-log u)."""
+    if logits.shape.rank == 2:
+        return logistic(u)
+    return -tf.math.log(-tf.math.log(tf.reshape(u, tf.shape(logits))))
+
+
+def harden(logits: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+    """Hard samples from uniforms, constants for tapes."""
+    a = tf.stop_gradient(logits) + perturbation(u, logits)
+    if logits.shape.rank == 2:
+        return tf.cast(a > 0, logits.dtype)
+    return tf.one_hot(tf.argmax(a, axis=-1), logits.shape[-1], dtype=logits.dtype)
+
+
 def couple(u: tf.Tensor, b: tf.Tensor, logits: tf.Tensor, w: Any = None) -> tf.Tensor:
-    """Uniform v conditional on the sample b, a function of the logits; [N, H] each.
+    """Uniform v conditional on the sample b, a function of the logits; [N, width].
 
     Args:
-      u: uniforms of b.
+      u: uniforms of b, [N, width].
       b, logits: hard samples and their logits.
-      w: uniforms of v; None for those with v = u.
+      w: uniforms of v, shaped like u; None for those with v = u.
     """
+    if logits.shape.rank == 3:
+        return _couple_categories(u, b, logits, w)
     threshold = tf.sigmoid(-logits)
     if w is None:
         w = tf.where(b == 1, (u - threshold) / (1 - threshold), u / threshold)
@@ -41,12 +59,38 @@ def couple(u: tf.Tensor, b: tf.Tensor, logits: tf.Tensor, w: Any = None) -> tf.T
     return tf.where(b == 1, threshold + (1 - threshold) * w, threshold * w)
 
 
+def _couple_categories(u, b, logits, w):
+    """`couple` for perturbed logits c = logits + G (Maddison & Tarlow 2017).
+
+    c_k = log Z - log(-log w_k) at the sample k, and elsewhere
+    c_i = -log( -log w_i / exp(logits_i) + exp(-c_k) ).
+    """
+
+    def at_sample(values):
+        return tf.reduce_sum(b * values, axis=-1, keepdims=True)
+
+    log_z = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
+    if w is None:
+        c = logits + perturbation(u, logits)
+        top = tf.exp(log_z - at_sample(c))
+        others = tf.exp(logits) * (tf.exp(-c) - tf.exp(-at_sample(c)))
+        e = tf.where(b == 1, top, others)
+    else:
+        e = -tf.math.log(tf.reshape(w, tf.shape(logits)))
+    e = tf.stop_gradient(e)  # -log w
+    top = log_z - tf.math.log(at_sample(e))
+    others = -tf.math.log(e / tf.exp(logits) + tf.exp(-top))
+    gumbels = tf.where(b == 1, top, others) - logits
+    return tf.reshape(tf.exp(-tf.exp(-gumbels)), tf.shape(u))
+
+
 def relax(
     logits: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor, muprop_relaxation: bool
 ) -> tf.Tensor:
-    """Relaxed samples in (0, 1) from uniforms `noise`."""
+    """Relaxed samples from uniforms `noise`: in (0, 1), or on the simplex."""
     correction = logits * temperature / (temperature + 1) if muprop_relaxation else 0
-    return tf.sigmoid((logits + logistic(noise)) / temperature + correction)
+    a = (logits + perturbation(noise, logits)) / temperature + correction
+    return tf.sigmoid(a) if logits.shape.rank == 2 else tf.nn.softmax(a)
 
 
 def gradient(
@@ -65,7 +109,7 @@ def gradient(
     layers = range(len(u))
 
     def hard(layer, logits):
-        return tf.cast(tf.stop_gradient(logits) > -logistic(u[layer]), logits.dtype)
+        return harden(logits, u[layer])
 
     def rollout(k, noise_of_layers, below):
         def sample(layer, logits):

@@ -23,9 +23,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar.core.bernoulli import logistic
 from rebar.estimators.base import Estimator
-from rebar.estimators.literal_rebar import add, couple, relax
+from rebar.estimators.literal_rebar import add, couple, harden, perturbation, relax
 from rebar.noise import Noise
 from rebar.types import Model
 
@@ -35,6 +34,17 @@ def network(weights: Sequence[tf.Tensor], inputs: tf.Tensor, z: tf.Tensor) -> tf
     kernel, bias, output_kernel, output_bias = weights
     a = tf.concat([inputs, z], axis=1) @ kernel + bias
     return (tf.where(a > 0, a, 0.3 * a) @ output_kernel + output_bias)[:, 0]
+
+
+def noisy(logits: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+    """Noisy logits [N, width] from uniforms; categorical logits are normalized."""
+    if logits.shape.rank == 2:
+        return logits + perturbation(u, logits)
+    return _flat(tf.nn.log_softmax(logits) + perturbation(u, logits))
+
+
+def _flat(values):
+    return tf.reshape(values, [-1, math.prod(values.shape[1:])])
 
 
 def parts(
@@ -63,7 +73,7 @@ def parts(
     layers = range(len(u))
 
     def hard(layer, logits):
-        return tf.cast(tf.stop_gradient(logits) > -logistic(u[layer]), logits.dtype)
+        return harden(logits, u[layer])
 
     def rollout(k, noise_of_layers, below):
         def sample(layer, logits):
@@ -76,13 +86,13 @@ def parts(
     with tf.GradientTape(persistent=True) as tape:
         at_hard = model.rollout(x, hard, copies)
         b, logits = at_hard.samples, at_hard.logits
-        inputs = [tf.tile(x - model.input_mean, [copies, 1]), *(2 * s - 1 for s in b[:-1])]
+        inputs = [tf.tile(x - model.input_mean, [copies, 1]), *(_flat(2 * s - 1) for s in b[:-1])]
         terms = []
         for k in layers:
             v = couple(u[k], b[k], logits[k], None if w is None else w[k])
             mixed = [v if i == k else u[i] for i in layers]
-            r = network(networks[k], inputs[k], logits[k] + logistic(u[k]))
-            r_coupled = network(networks[k], inputs[k], logits[k] + logistic(v))
+            r = network(networks[k], inputs[k], noisy(logits[k], u[k]))
+            r_coupled = network(networks[k], inputs[k], noisy(logits[k], v))
             terms.append(
                 (scale * (rollout(k, u, b) + r), scale * (rollout(k, mixed, b) + r_coupled))
             )

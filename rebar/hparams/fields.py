@@ -91,7 +91,7 @@ class Fields:
         "Relax as in the REBAR paper's MuProp limit; false: the plain Concrete relaxation.",
     )
     dynamic_b: bool = field(False, "Binarize images anew at each use; false: once and for all.")
-    quadratic: bool = field(
+    quadratic: bool = _binary(
         True,
         "REBAR: one relaxed pass per layer (work grows with n_layer squared); false: one in all.",
     )
@@ -131,7 +131,7 @@ class Fields:
         "Learning rate of control variates and temperatures; 0: ten times learning_rate.",
         _RATE,
     )
-    coupling: str = field(
+    coupling: str = _binary(
         "auto",
         "Layers that REBAR couples in the term of a layer: that one (switch, unbiased), or also "
         "those above it (all, as in 2017: biased above one layer); auto: all with legacy2017, "

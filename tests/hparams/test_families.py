@@ -48,7 +48,7 @@ def test_unsupported_combinations_are_refused(string, message):
         "model=CatST,n_layer=1,n_hidden=200",
         "model=CatLOO,n_samples=2,task=mnist,prior=learned",
         "model=CatTrackGradVariances",
-        "model=CatDynamicREBAR,quadratic=false,muprop_relaxation=false",
+        "model=CatDynamicREBAR,muprop_relaxation=false",
         "model=CatTrackGradVariances,track=[ReinMax,LOO],follow=LOO,n_samples=2",
     ],
 )

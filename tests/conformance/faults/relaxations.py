@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from rebar.core import bernoulli, samplers
-from rebar.estimators import relaxed_terms
+from rebar.core import bernoulli, categorical, samplers
+from rebar.estimators import logit_products, relaxed_terms
 from rebar.estimators.gumbel import GumbelSoftmax
 from rebar.estimators.rebar import REBAR
 from rebar.estimators.relax import RELAX
@@ -23,9 +23,10 @@ class CouplesAllLayers(REBAR):
 class ForgetsTheDirectPath(RELAX):
     """d r~/d logits has both paths, d r/d logits none: 1 + rho instead of rho."""
 
-    def free_form_terms(self, x, noise, hard):
-        values, derivatives = super().free_form_terms(x, noise, hard)
-        rho = relaxed_terms.couplings(hard, noise)
+    def free_form_terms(self, x, noise, hard, active):
+        values, derivatives = super().free_form_terms(x, noise, hard, active)
+        products = relaxed_terms.couplings(hard, noise)
+        rho = {k: products[k](tf.ones_like(d[k])) for k, d in derivatives.items()}
         return relaxed_terms.Terms(
             values, {k: {k: d[k] * (1 + rho[k]) / rho[k]} for k, d in derivatives.items()}
         )
@@ -58,6 +59,17 @@ def _without_values_in_dt(true):
     return relaxed_objectives
 
 
+def _of_the_sample_alone(true):
+    """The noise of the other categories is kept fixed."""
+
+    def coupling(one_hot, gumbels, logits):
+        return lambda g: true(one_hot, gumbels, logits)(g * one_hot)
+
+    return coupling
+
+
+CATEGORICAL = "unbiased: categorical, 1 layer"
+
 RELAXATIONS = [
     Fault("the coupling of 2017 above one layer", None, biased(CouplesAllLayers, TWO_LAYERS)),
     Fault(
@@ -69,6 +81,26 @@ RELAXATIONS = [
         "no coupling derivative",
         replace(bernoulli, "coupling_derivative", times(0)),
         biased("SBNRelax"),
+    ),
+    Fault(
+        "the categorical coupling with the wrong sign",
+        replace(categorical, "coupling", lambda true: lambda *a: lambda g: -true(*a)(g)),
+        biased("CatREBAR", "unbiased: categorical, 1 layer, large"),
+    ),
+    Fault(
+        "the categorical coupling of the sample alone",
+        replace(categorical, "coupling", _of_the_sample_alone),
+        biased("CatRELAX", CATEGORICAL),
+    ),
+    Fault(
+        "the diagonal of the Jacobian of softmax only",
+        replace(categorical, "softmax_product", lambda true: lambda p, g: p * (1 - p) * g),
+        biased("CatMuProp", CATEGORICAL),
+    ),
+    Fault(
+        "no gradient of f at fixed samples by q's variables",
+        replace(logit_products.Weights, "_with_direct", lambda true: lambda self, g: g),
+        biased("CatREBAR", CATEGORICAL),
     ),
     Fault(
         "a hard continuation in RELAX",

@@ -102,7 +102,7 @@ IGNORED = (
     ("CatReinMaxCV", ReinMaxCV, "sample", {"cv_scale": 1.0}),
     ("CatReinMaxCV", ReinMaxCV, "sample", {"cv_form": "released"}),
     ("CatReinMaxRK2", ReinMaxRK2, "sample", {"rk2_beta": 0.5}),
-    ("SBNGumbel", GumbelSoftmax, "_relaxed", {"muprop_relaxation": True}),
+    ("SBNGumbel", GumbelSoftmax, "_relaxed_sample", {"muprop_relaxation": True}),
     ("SBNRebar", REBAR, "_control_variate", {"muprop_relaxation": True}),
     ("SBNRebar", REBAR, "_control_variate", {"quadratic": True}),
     ("SBNLocalDisARM", LocalDisARM, "estimate", {"symmetrized": True}),

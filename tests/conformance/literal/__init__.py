@@ -59,6 +59,13 @@ FORMULAS = {
     "CatReinMaxRK2": categorical.through("reinmax_rk2", beta="rk2_beta", form="rk2_form"),
     "CatReinforce": binary.reinforce,
     "CatLOO": binary.leave_one_out,
+    "CatNVIL": binary.nvil,
+    "CatSimpleMuProp": binary.simple_muprop,
+    "CatMuProp": binary.muprop,
+    "CatREBAR": binary.rebar,
+    "CatDynamicREBAR": binary.dynamic_rebar,
+    "CatRELAX": binary.relax,
+    "CatGumbel": binary.gumbel,
     "CatExact": categorical.exact,
     "CatTrackGradVariances": _tracked,
 }

@@ -1,4 +1,4 @@
-"""Formulas of the estimators for binary latents."""
+"""Formulas of the estimators for binary latents, and of those for both kinds."""
 
 from types import SimpleNamespace
 
@@ -14,10 +14,13 @@ from tests.conformance.literal.common import (
     gradients,
     hard,
     main_chain,
+    mean,
     mean_of_others,
     rollout,
+    row_sum,
     score,
     score_of_bound,
+    shapes,
 )
 
 
@@ -57,10 +60,10 @@ def nvil(c):
 
 def _mean_field(c):
     """f [B] at the means, and its total derivatives w.r.t. the means of each layer, [B, H]."""
-    shifts = [tf.zeros([len(c.x), n], c.x.dtype) for n in c.model.n_units]
+    shifts = [tf.zeros([len(c.x), *shape], c.x.dtype) for shape in shapes(c)]
     with tf.GradientTape() as tape:
         tape.watch(shifts)
-        r = c.model.rollout(c.x, lambda layer, logits: tf.sigmoid(logits) + shifts[layer])
+        r = c.model.rollout(c.x, lambda layer, logits: mean(logits) + shifts[layer])
     return r.objective, tape.gradient(r.objective, shifts), r.samples
 
 
@@ -78,12 +81,14 @@ def muprop(c):
     main, f = main_chain(c)
     at_means, derivatives, means = _mean_field(c)
     e, copies = c.estimator, c.noise.n_samples
-    derivatives, means = ([tf.tile(v, [copies, 1]) for v in vs] for vs in (derivatives, means))
+    derivatives, means = (
+        [tf.concat([v] * copies, axis=0) for v in vs] for vs in (derivatives, means)
+    )
     layers = range(len(means))
     with tf.GradientTape() as tape:
         signals = []
         for i in layers:
-            linear = tf.reduce_sum(derivatives[i] * (main.samples[i] - means[i]), axis=1)
+            linear = row_sum(derivatives[i] * (main.samples[i] - means[i]))
             signals.append(
                 f
                 - _scale(e.scales[i]) * at_means
@@ -96,10 +101,7 @@ def muprop(c):
     factors = [_scale(e.linear_scales[i]).numpy() * derivatives[i].numpy() for i in layers]
 
     def surrogate(r):
-        terms = [
-            signals[i] * r.log_q[i] + tf.reduce_sum(factors[i] * tf.sigmoid(r.logits[i]), axis=1)
-            for i in layers
-        ]
+        terms = [signals[i] * r.log_q[i] + row_sum(factors[i] * mean(r.logits[i])) for i in layers]
         return -tf.reduce_mean(tf.add_n(terms) + r.log_joint)
 
     return descend(c, main.samples, surrogate), control

@@ -90,6 +90,19 @@ def mean_of_others(values, axis=0):
     )
 
 
+def shapes(c):
+    """Shape of a row of each layer."""
+    return getattr(c.model, "latent_shapes", None) or [(n,) for n in c.model.n_units]
+
+
+def mean(logits):
+    return tf.sigmoid(logits) if len(logits.shape) == 2 else tf.nn.softmax(logits)
+
+
+def row_sum(values):
+    return tf.reduce_sum(values, axis=list(range(1, len(values.shape))))
+
+
 def gumbels(u, shape):
     return -np.log(-np.log(np.reshape(u, [-1, *shape])))
 
