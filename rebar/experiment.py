@@ -10,6 +10,7 @@ intact checkpoint, and no data set.
 
 import dataclasses
 import functools
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -104,7 +105,8 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     estimator = registry.make_estimator(hparams.model, hparams)
     jit = estimator.jit_pays if settings.jit == "auto" else settings.jit == "on"
     rows = hparams.batch_size * hparams.n_samples
-    threads = choose_threads(settings.threads, jit, rows, hparams.n_hidden, settings.cores)
+    units = max(map(math.prod, hparams.layers)) if hparams.latents else hparams.n_hidden
+    threads = choose_threads(settings.threads, jit, rows, units, settings.cores)
     conditional, seed = TASKS[hparams.task].conditional, (settings.seed, hparams.trial)
     learner = make_learner(hparams, estimator, data.mean, conditional, seed)
     about = {
@@ -146,7 +148,7 @@ def estimator_facts(hparams: HParams, estimator: Estimator) -> dict[str, dict]:
     "unbiased": for its objective, at the model that it is set up for; "evaluations": evaluations
     of f per step with a full minibatch, in full passes of one row (as in `estimator_variance`).
     """
-    layers, samples, batch = hparams.n_layer, hparams.n_samples, hparams.batch_size
+    layers, samples, batch = len(hparams.layers), hparams.n_samples, hparams.batch_size
     return {
         name: {
             "unbiased": bool(e.unbiased),

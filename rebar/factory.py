@@ -1,6 +1,7 @@
 """Models, estimators and their training state from hyperparameters."""
 
 import itertools
+import math
 import os
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def require_memory(hparams: HParams, pixels: int) -> None:
     n_weights = count_weights(hparams, pixels)
     needed, available = _BYTES_PER_WEIGHT * n_weights, _memory()
     if needed > available:
-        sizes = "n_latents or n_categories" if _categorical(hparams) else "n_hidden or n_layer"
+        sizes = "n_hidden or n_layer" if hparams.belief_network else "n_latents or n_categories"
+        sizes = "the sizes in latents" if hparams.latents else sizes
         raise RebarError(
             f"{hparams.model}: {n_weights:,} weights need {needed / 2**30:,.0f} GiB with gradients "
             f"and optimizer state, but this machine has {available / 2**30:.0f} GiB; reduce {sizes}"
@@ -33,21 +35,17 @@ def require_memory(hparams: HParams, pixels: int) -> None:
 
 def count_weights(hparams: HParams, pixels: int) -> int:
     """Return the number of weights of q and p without biases, an upper bound if conditional."""
-    if _categorical(hparams):
-        return 2 * _dense([pixels, *HIDDEN, hparams.n_latents * hparams.n_categories])
-    hidden, count = hparams.n_hidden, 0
-    for below in [pixels] + [hidden] * (hparams.n_layer - 1):
-        extra = 2 * [hidden] if hparams.nonlinear else []
-        count += _dense([below, *extra, hidden]) + _dense([hidden, *extra, below])
+    widths, count = [*map(math.prod, hparams.layers)], 0
+    if not hparams.belief_network:
+        return 2 * _dense([pixels, *HIDDEN, *widths])
+    for below, width in itertools.pairwise([pixels, *widths]):
+        extra = 2 * [width] if hparams.nonlinear else []
+        count += _dense([below, *extra, width]) + _dense([width, *extra, below])
     return count
 
 
 def _dense(widths) -> int:
     return sum(a * b for a, b in itertools.pairwise(widths))
-
-
-def _categorical(hparams: HParams) -> bool:
-    return hparams.entry.latents == "categorical"
 
 
 def _memory() -> float:
@@ -78,16 +76,15 @@ def make_model(
     environment.check()
     require_memory(hparams, len(mean))
     model_seed = noise.initializer_seed(seed, "model")
-    if _categorical(hparams):
-        return CategoricalVAE(
-            hparams.n_categories, hparams.n_latents, mean, hparams.prior, model_seed
-        )
+    if not hparams.belief_network:
+        ((n_latents, n_categories),) = hparams.layers
+        return CategoricalVAE(n_categories, n_latents, mean, hparams.prior, model_seed)
     family = SigmoidBeliefNetwork
     if conditional:
         single = hparams.effective_conditional == "2017"
         family = SingleLayerConditional if single else ConditionalSBN
     return family(
-        [hparams.n_hidden] * hparams.n_layer,
+        hparams.layers,
         mean,
         nonlinear=hparams.nonlinear,
         activation=hparams.activation,

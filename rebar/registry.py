@@ -10,7 +10,7 @@ import importlib
 import inspect
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rebar.errors import RebarError, did_you_mean
@@ -19,6 +19,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 
 
 LATENTS = ("binary", "categorical")
+FAMILIES = ("bernoulli", "categorical")
+"""Families of latent variables, those of the layers by default for each of LATENTS."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,9 @@ class Entry:
       min_samples: minimum of n_samples.
       samples: factor of n_samples.
       multi_sample: supports multi_sample=true.
-      latents: supported latent variables, "binary" or "categorical".
+      latents: latent variables of its models by default, "binary" or "categorical".
+      families: families of layers that it supports, "bernoulli", "categorical" or both; (): that of
+        `latents`. The same as `Estimator.families` for built-in estimators.
       tracks: runs the estimators in `track` side by side.
       hparams: name -> default of additional hyperparameters, arguments of the class.
     """
@@ -44,6 +48,7 @@ class Entry:
     samples: int = 1
     multi_sample: bool = False
     latents: str = "binary"
+    families: Sequence[str] = ()
     tracks: bool = False
     hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -54,18 +59,27 @@ class Entry:
                 raise RebarError(f"{name}={value!r}: must be an integer of at least 1; use e.g. 2")
         if self.latents not in LATENTS:
             raise RebarError(f"latents={self.latents!r}: choose from {', '.join(LATENTS)}")
+        own = FAMILIES[LATENTS.index(self.latents)]
+        families = tuple(self.families or (own,))
+        if own not in families or not set(families) <= set(FAMILIES):
+            raise RebarError(
+                f"families={self.families!r}: must be {own} and possibly others of "
+                f"{', '.join(FAMILIES)}; use e.g. {FAMILIES}"
+            )
+        object.__setattr__(self, "families", families)
 
     def n_samples(self, least: int) -> int:
         """Return the smallest valid n_samples, `least` or more."""
         return suitable_samples([self], least)
 
 
-def _binary(target: str, label: str, **limits: Any) -> Entry:
+def _binary(target: str, label: str, families: Sequence[str] = FAMILIES, **limits: Any) -> Entry:
     """Return an entry of a built-in estimator."""
-    return Entry(f"rebar.estimators.{target}", label, **limits)
+    return Entry(f"rebar.estimators.{target}", label, families=families, **limits)
 
 
 _categorical = functools.partial(_binary, latents="categorical")
+_UNITS = ("bernoulli",)
 
 _ENTRIES: dict[str, Entry] = {
     "SBN": _binary("reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True),
@@ -76,12 +90,12 @@ _ENTRIES: dict[str, Entry] = {
     "SBNDynamicRebar": _binary("rebar:DynamicREBAR", "DynamicREBAR"),
     "SBNGumbel": _binary("gumbel:GumbelSoftmax", "Gumbel"),
     "SBNReinforceLOO": _binary("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
-    "SBNARM": _binary("antithetic:ARM", "ARM"),
-    "SBNDisARM": _binary("antithetic:DisARM", "DisARM"),
+    "SBNARM": _binary("antithetic:ARM", "ARM", _UNITS),
+    "SBNDisARM": _binary("antithetic:DisARM", "DisARM", _UNITS),
     "SBNRelax": _binary("relax:RELAX", "RELAX"),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
     "SBNLocalDisARM": _binary(
-        "local_disarm:LocalDisARM", "LocalDisARM", samples=2, multi_sample=True
+        "local_disarm:LocalDisARM", "LocalDisARM", _UNITS, samples=2, multi_sample=True
     ),
     "SBNTrackGradVariances": _binary("tracked:Tracked", "Track", tracks=True),
     "CatST": _categorical("straight_through:StraightThrough", "ST"),
@@ -148,6 +162,7 @@ def register(
     samples: int = 1,
     multi_sample: bool = False,
     latents: str = "binary",
+    families: Sequence[str] = (),
     hparams: Mapping[str, Any] | None = None,
 ) -> None:
     """Register an estimator as `model=name`.
@@ -161,11 +176,12 @@ def register(
       name: value of `model`.
       target: an `Estimator` subclass, a "module:Class" string, or a callable HParams -> Estimator.
       label: name in `track=[...]` and in logs; by default `name`.
-      min_rows, min_samples, samples, multi_sample, latents: see `Entry`.
+      min_rows, min_samples, samples, multi_sample, latents, families: see `Entry`.
       hparams: name -> default, a bool, int, float or str, which determines the type.
 
     Raises:
-      RebarError: a registered or invalid name or label, an invalid target, latents or hparams.
+      RebarError: a registered or invalid name or label, an invalid target, latents, families or
+        hparams.
     """
     label = label or name
     for text in (name, label):
@@ -183,7 +199,7 @@ def register(
             f"target={target!r} of {name}: must be a subclass of rebar.Estimator or a function; "
             "pass the class instead of an instance"
         )
-    entry = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents)
+    entry = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents, families)
     if name in _ENTRIES or label in labels(latents):
         raise RebarError(f"model {name!r} (label {label!r}): registered already; choose another")
     hparams = dict(hparams or {})

@@ -136,6 +136,19 @@ def test_train_takes_every_kind_of_model(fit, model, own_registry):
     assert run.hparams.model == model
 
 
+def test_layers_of_units_and_categories(fit, tmp_path):
+    extras = {"draw": True, "variance_freq": 1, "variance_draws": 20}
+    run = fit(model="SBNNVIL", n_hidden=200, latents=[5, "3x2"], **extras)
+    loaded = rebar.load_model(run.folder)
+    assert loaded.model.latent_shapes == ((5,), (2, 3))
+    for trained, restored in zip(run.model.variables, loaded.model.variables, strict=True):
+        np.testing.assert_array_equal(trained, restored)
+    assert list((run.folder / "pictures").iterdir())
+    table = rebar.compare.read(run.folder)
+    assert {f"estimator_variance/{part}" for part in ("q_0", "q_1", "p")} < {*table["quantity"]}
+    assert table["latents"].iloc[0] == "['5', '3x2']"
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -18,6 +18,7 @@ MEAN = np.full(64, 0.5)
         ("model=SBNDisARM,n_layer=2,nonlinear=true,n_hidden=50", False),
         ("model=SBNDisARM,n_layer=2,n_hidden=50,task=sp", True),
         ("model=CatReinMax,n_latents=5,n_categories=9", False),
+        ("model=CatReinMax,latents=[40,5x9],nonlinear=true", False),
     ],
 )
 def test_weights_are_counted(hparams, conditional):
@@ -33,6 +34,7 @@ def test_weights_are_counted(hparams, conditional):
         ("model=SBNDisARM,n_hidden=100000,n_layer=2,batch_size=2", "n_hidden"),
         ("model=SBNDisARM,n_hidden=1000,n_layer=10000,batch_size=2", "n_layer"),
         ("model=CatReinMax,n_latents=16000,n_categories=16000,batch_size=1", "n_latents"),
+        ("model=SBN,latents=[9,100000x2,200000],batch_size=2", "latents"),
     ],
 )
 def test_a_model_larger_than_memory_is_refused(hparams, fix):

@@ -150,6 +150,18 @@ def test_labels_are_those_of_one_kind_of_latents():
         registry.register("Mine", Estimator, latents="real")
 
 
+def test_families_of_layers_are_those_of_the_classes():
+    for name in registry.names():
+        assert tuple(registry.entry(name).families) == tuple(registry.target(name).families)
+    registry.register("Mine", Estimator)
+    registry.register("Both", Estimator, latents="categorical", families=registry.FAMILIES)
+    assert registry.entry("Mine").families == ("bernoulli",)
+    assert registry.entry("Both").families == registry.FAMILIES
+    for families in (("gaussian", "bernoulli"), ("categorical",)):
+        with pytest.raises(RebarError, match="must be bernoulli and possibly others"):
+            registry.register("New", Estimator, families=families)
+
+
 @pytest.mark.parametrize("name", ["a b", "a,b", "a=b", "", 3])
 def test_names_that_cannot_be_typed(name):
     with pytest.raises(RebarError, match="letters, digits"):

@@ -38,10 +38,14 @@ def analyze(model, x, hparams, labels, learned, *, by, draws, reference, seed, j
         model that is not categorical; too many states for an exact reference; too few draws.
     """
     subject = AtLogits(model, x) if by == "logits" else model
-    names = registry.labels(hparams.entry.latents)
+    names = {
+        label: name
+        for label, name in registry.labels(hparams.entry.latents).items()
+        if hparams.families.issubset(registry.entry(name).families)
+    }
     states = enumeration.count(subject)
     members = {}
-    for label in _labels(labels, names):
+    for label in _labels(labels, names, hparams.families):
         settings = hparams if label in names else hparams.member(label)
         name = names[label.partition("(")[0]]
         estimator, control = _estimator(name, subject, settings, learned.get(label), seed)
@@ -94,7 +98,7 @@ def _estimator(name, model, hparams, learned, seed):
     return estimator, "initial" if estimator.trainable_variables else "none"
 
 
-def _labels(wanted, names) -> list[str]:
+def _labels(wanted, names, families) -> list[str]:
     """Labels of the estimators named by label or model, or of all but the exact one."""
     if not wanted:
         return [label for label in names if label != EXACT]
@@ -104,7 +108,6 @@ def _labels(wanted, names) -> list[str]:
     if unknown:
         raise RebarError(
             f"--estimators: {', '.join(map(repr, unknown))} cannot be used with a model of "
-            f"{registry.entry(next(iter(by_name))).latents} latents; choose from "
-            f"{', '.join(names)}"
+            f"{' and '.join(sorted(families))} latents; choose from {', '.join(names)}"
         )
     return list(dict.fromkeys(labels))

@@ -136,14 +136,9 @@ def _noise(model, seed, position, batch, n_samples=1) -> noise.Noise:
 
 
 def caption(trained) -> str:
-    """Model, task, latent units and step of a `rebar.experiment.Trained`."""
-    hparams = trained.hparams
-    if shape := getattr(trained.model, "latent_shape", None):
-        latents = f"{shape[0]} variables of {shape[1]} categories"
-    else:
-        latents = f"{'-'.join(map(str, trained.model.n_units))} units"
-        latents += ", nonlinear" if hparams.nonlinear else ""
-    return f"{hparams.model}, task={hparams.task}, {latents}, after step {trained.step}"
+    """Model, task, stochastic layers and step of a `rebar.experiment.Trained`."""
+    h = trained.hparams
+    return f"{h.model}, task={h.task}, {h.architecture}, after step {trained.step}"
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from rebar import noise
 from rebar.analysis.meter import GROUPS, Meter, estimation, noise_keys, train_controls
+from rebar.core import families
 from rebar.data.images import check_binary, check_range
 from rebar.errors import RebarError
 from rebar.types import capability
@@ -166,7 +167,7 @@ def variables_by_part(model, x) -> dict:
     A variable belongs to the layer of q whose logits depend on it at given samples; one that
     several layers share counts in q only. x: [B, D], B >= 1.
     """
-    samples = tuple(tf.zeros([1, width], x.dtype) for width in model.n_units)
+    samples = tuple(tf.zeros([1, *shape], x.dtype) for shape in families.shapes(model))
     with tf.GradientTape(persistent=True) as tape:
         logits = model.posterior_logits(x[:1], samples)
     each = [tape.gradient(a, model.trainable_variables) for a in logits]

@@ -115,7 +115,7 @@ def _record(values, folder, settings) -> dict:
         seed = (values.seed, hparams.trial)
         model = make_model(hparams, data.mean, TASKS[hparams.task].conditional, seed)
     batch = fixed_batch(data.train, values.batch_size or hparams.batch_size, data.dynamic)
-    by = values.by or ("logits" if hparams.entry.latents == "categorical" else "weights")
+    by = values.by or ("weights" if hparams.belief_network else "logits")
     epoch = step / -(-len(data.train) // hparams.batch_size)
     return {
         "title": f"{folder or 'not trained'}, model={hparams.model}, task={hparams.task}, "

@@ -18,8 +18,8 @@ from rebar.compare.runs import Run
 from rebar.data.sources import task_title
 
 _ARCHITECTURE = (
-    *("task", "network", "n_layer", "n_hidden", "n_categories", "n_latents", "prior"),
-    *("nonlinear", "activation", "conditional", "dynamic_b"),
+    *("task", "network", "n_layer", "n_hidden", "n_categories", "n_latents", "latents"),
+    *("prior", "nonlinear", "activation", "conditional", "dynamic_b"),
 )
 """Settings that make another model or other images, and so another figure."""
 
@@ -158,19 +158,11 @@ def _slug_and_title(run: Run) -> tuple[str, str]:
     hparams = run.hparams
     if hparams is None:
         return "unknown", "Unknown data set and settings"
-    if hparams.entry.latents == "categorical":
-        sizes = f"{hparams.n_categories}x{hparams.n_latents}"
-        text = f"{hparams.n_latents} variables of {hparams.n_categories} categories"
-    else:
-        sizes = f"{hparams.n_layer}x{hparams.n_hidden}"
-        layers = f"{hparams.n_layer} stochastic layer{'s' * (hparams.n_layer != 1)}"
-        kind = f"nonlinear ({hparams.activation})" if hparams.nonlinear else "linear"
-        text = f"{layers} of {hparams.n_hidden} units, {kind}"
-    parts = [hparams.task, sizes]
+    parts = [hparams.task, hparams.sizes]
     parts += ["nonlinear"] * hparams.nonlinear + ["dynamic"] * hparams.dynamic_b
     parts += ["tracked", run.label] if run.tracked else []
     slug = re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
-    return slug, f"{task_title(hparams.task, hparams.dynamic_b)}, {text}"
+    return slug, f"{task_title(hparams.task, hparams.dynamic_b)}, {hparams.architecture}"
 
 
 def _name(lines: Sequence[Line]) -> None:

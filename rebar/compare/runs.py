@@ -180,7 +180,8 @@ def _facts(hparams: HParams) -> dict[str, dict]:
     from rebar.experiment import estimator_facts
     from rebar.factory import make_learner
 
-    settings = hparams.replace(n_hidden=2, n_input=0)
+    sizes = {} if hparams.latents else {"n_hidden": 2}
+    settings = hparams.replace(**sizes, n_input=0)
     estimator = registry.make_estimator(settings.model, settings)
     conditional = TASKS[settings.task].conditional
     make_learner(settings, estimator, np.full(4, 0.5, np.float32), conditional)

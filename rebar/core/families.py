@@ -102,7 +102,7 @@ def uniforms_at(noise: Noise, layer: int, logits: tf.Tensor) -> tf.Tensor:
 
 def like_logits(uniforms: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Reshape uniforms [N, width] like a layer's logits."""
-    return uniforms if logits.shape.rank == 2 else tf.reshape(uniforms, [-1, *logits.shape[1:]])
+    return shaped(uniforms, logits.shape[1:])
 
 
 def noise_at(noise: Noise, layer: int, logits: tf.Tensor) -> tf.Tensor:
@@ -112,9 +112,24 @@ def noise_at(noise: Noise, layer: int, logits: tf.Tensor) -> tf.Tensor:
 
 def flat(values: tf.Tensor) -> tf.Tensor:
     """Flatten a layer's [N, ...] to [N, width]."""
-    if values.shape.rank == 2:
+    if len(values.shape) == 2:
         return values
     return tf.reshape(values, [-1, math.prod(values.shape[1:])])
+
+
+def shaped(values: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+    """Reshape [N, width] to [N, *shape] for a layer of shape (H,) or (V, C)."""
+    return values if len(shape) == 1 else tf.reshape(values, [-1, *shape])
+
+
+def inputs(samples: tf.Tensor) -> tf.Tensor:
+    """Inputs 2 b - 1 of networks for a layer's samples, flattened: [N, width]."""
+    return flat(2 * samples - 1)
+
+
+def repeated(values: tf.Tensor, n_samples: int) -> tf.Tensor:
+    """Repeat values [B, ...] for the samples of each example: [N, ...]."""
+    return tf.tile(values, [n_samples, *[1] * (values.shape.rank - 1)])
 
 
 def column(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
@@ -125,6 +140,11 @@ def column(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 def row_sum(values: tf.Tensor) -> tf.Tensor:
     """Sum a layer's [N, ...] over all axes but the rows: [N]."""
     return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
+
+
+def log_probs(samples: Sequence[tf.Tensor], logits: Sequence[tf.Tensor]) -> tuple:
+    """Return log q of each layer: L x [N] in nats."""
+    return tuple(of(a).log_prob(b, a) for b, a in zip(samples, logits, strict=True))
 
 
 def shapes(model: Model) -> list[tuple[int, ...]]:

@@ -122,16 +122,16 @@ class MuProp(Estimator):
     def _mean_field(model, x, n_samples):
         """Mean-field rollout at [B] rows, and f'_l [N, ...] per layer."""
         mean_field, derivatives = differentiated_rollout(model, x, samplers.mean())
-        return mean_field, [repeated(d, n_samples) for d in derivatives]
+        return mean_field, [families.repeated(d, n_samples) for d in derivatives]
 
     def _signals(self, x, f, hard, mean_field, derivatives, n_samples):
         """Learning signals L x [N]."""
-        f_mean = repeated(mean_field.objective, n_samples)
+        f_mean = families.repeated(mean_field.objective, n_samples)
         return [
             f
             - positive_scale(self.scales[i]) * f_mean
             - positive_scale(self.linear_scales[i])
-            * families.row_sum(derivatives[i] * (b - repeated(mean, n_samples)))
+            * families.row_sum(derivatives[i] * (b - families.repeated(mean, n_samples)))
             - self.baselines[i](x, n_samples=n_samples)
             for i, (b, mean) in enumerate(zip(hard.samples, mean_field.samples, strict=True))
         ]
@@ -145,8 +145,3 @@ class MuProp(Estimator):
 
     def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}
-
-
-def repeated(values: tf.Tensor, n_samples: int) -> tf.Tensor:
-    """Repeat values [B, ...] for the samples of each example: [N, ...]."""
-    return tf.tile(values, [n_samples, *[1] * (values.shape.rank - 1)])

@@ -187,7 +187,7 @@ class RELAX(Estimator):
         if self.input_mean is None:
             inputs = [families.flat(tf.stop_gradient(a)) for a in hard.logits]
         else:
-            below = [families.flat(2 * b - 1) for b in hard.samples[:-1]]
+            below = [families.inputs(b) for b in hard.samples[:-1]]
             inputs = [flat_rows(x - self.input_mean), *below]
         values, derivatives = {}, {}
         for k in active:

@@ -19,12 +19,13 @@ Source: Bengio et al. 2013 (arXiv 1308.3432); Jang et al. 2017 (arXiv 1611.01144
 is an argument, so that estimators can be compared on the same samples.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import categorical, families, gradients, straight_through
+from rebar.core import families, gradients, straight_through
 from rebar.core.straight_through import differentiable_sample
 from rebar.core.validity import positive
 from rebar.errors import RebarError
@@ -36,7 +37,7 @@ _FURTHER = 1000
 """Offset of the keys of additional noise of the layers above the first one."""
 
 COMPILED_UNITS = 64
-"""Maximum of n_latents * n_categories for which compiled steps are faster for all estimators.
+"""Maximum of the widths of all layers for which compiled steps are faster for all estimators.
 
 Compiled over uncompiled time of ReinMax and ReinMaxRao, one core, batch 100: .86 and .89 at 8x4;
 .85 and 1.09 at 4x24; .87 and 1.16 at 16x12; .87 and 1.66 at 64x8 (XLA draws slowly in loops).
@@ -55,7 +56,7 @@ class SampledThrough(Estimator):
     def from_hparams(cls, hparams):
         """Build from hparams; small models are compiled, see `COMPILED_UNITS`."""
         estimator = super().from_hparams(hparams)
-        estimator.jit_pays = hparams.n_latents * hparams.n_categories <= COMPILED_UNITS
+        estimator.jit_pays = sum(map(math.prod, hparams.layers)) <= COMPILED_UNITS
         return estimator
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
@@ -63,19 +64,28 @@ class SampledThrough(Estimator):
         raise NotImplementedError(f"{type(self).__name__} must implement sample()")
 
     def sample_through(self, logits: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-        logits, restore = _as_categorical(logits)
         u = uniforms(fold_in(key, 0), tf.shape(logits), logits.dtype)
-        z = self.sample(logits, categorical.gumbels(u), Noise((), 1, key=fold_in(key, 1)))
-        return restore(z)
+        z = families.of(logits).noise(u)
+        return self._sample_layer(logits, z, Noise((), 1, key=fold_in(key, 1)))
+
+    def _sample_layer(self, logits, z, noise):
+        """Samples of a layer with noise z of its logits.
+
+        Bernoulli units are variables of two categories, off and on. Their noise is 0 and z, since
+        only differences of noise matter.
+        """
+        if logits.shape.rank == 3:
+            return self.sample(logits, z, noise)
+        logits, z = (tf.stack([tf.zeros_like(v), v], axis=-1) for v in (logits, z))
+        return self.sample(logits, z, noise)[..., 1]
 
     def estimate(self, model: Any, x: tf.Tensor, noise: Noise) -> Estimate:
 
         def sampler(layer, logits):
-            logits, restore = _as_categorical(logits)
             draws = noise
             if layer and noise.key is not None:
                 draws = noise._replace(key=fold_in(noise.key, _FURTHER + layer))
-            return restore(self.sample(logits, families.noise_at(noise, layer, logits), draws))
+            return self._sample_layer(logits, families.noise_at(noise, layer, logits), draws)
 
         sampler.surrogate = True  # type: ignore[attr-defined]
 
@@ -84,16 +94,6 @@ class SampledThrough(Estimator):
             loss = -tf.reduce_mean(f)
         gradient = gradients.gradient_or_zero(tape, loss, model.trainable_variables)
         return Estimate(gradient, [], f, {})
-
-
-def _as_categorical(logits):
-    """Return logits [N, V, C], and the function that shapes their samples like the argument.
-
-    Bernoulli units are variables of two categories, off and on.
-    """
-    if logits.shape.rank == 3:
-        return logits, lambda z: z
-    return tf.stack([tf.zeros_like(logits), logits], axis=-1), lambda z: z[..., 1]
 
 
 class Tempered(SampledThrough):

@@ -9,7 +9,7 @@ from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError, did_you_mean
 from rebar.hparams import grammar
-from rebar.hparams.fields import OF_ESTIMATORS, Fields
+from rebar.hparams.fields import OF_ESTIMATORS, OF_LAYERS, Fields
 from rebar.hparams.grammar import write
 
 MOST_NOISE = 2**28
@@ -18,7 +18,7 @@ MOST_NOISE = 2**28
 _INTEGER_LIMIT = 2**53
 """Integers are smaller, so that floats can be compared with them."""
 
-_FAMILIES = {"binary": "sigmoid belief networks", "categorical": "categorical VAEs (Cat...)"}
+_KINDS = {"binary": "sigmoid belief networks", "categorical": "categorical VAEs (Cat...)"}
 _REPEATED_DRAWS = {"CatGumbelRao", "CatReinMaxRao", "CatReinMaxCV"}
 """Models with mc_samples draws of the noise per sample."""
 
@@ -46,6 +46,8 @@ def convert(record: Any) -> list[str]:
         except (TypeError, OverflowError) as error:
             problems.append(f"{field.name}={value!r}: {error}")
         else:
+            if field.name == "latents":  # [200, "8x4"] in Python
+                value = tuple(map(str, value))
             object.__setattr__(record, field.name, value)
             problems += _of_value(field, value)
     return problems
@@ -57,7 +59,7 @@ def _of_value(field: dataclasses.Field, value: Any) -> Iterator[str]:
     if isinstance(value, int) and abs(value) >= _INTEGER_LIMIT:
         yield f"{field.name}={value!r}: must be below 2**53 in size"
     elif limit and not limit.test(value):
-        yield f"{field.name}={value!r}: must be {limit.text}"
+        yield f"{field.name}={write(value)}: must be {limit.text}"
     for item in value if isinstance(value, tuple) else (value,):
         name = grammar.call(item)[0] if field.name in ("track", "follow") else item
         if choices and name not in choices:
@@ -113,7 +115,7 @@ def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
 
 def conflicts(h: Fields) -> list[str]:
     """Return a message for every invalid combination of values that are valid by themselves."""
-    rules = (_track, _inapplicable, _images, _noise, _rows, _samples, _bound)
+    rules = (_track, _inapplicable, _layers, _images, _noise, _rows, _samples, _bound)
     problems = [problem for rule in rules for problem in rule(h)]
     return problems or [problem for text in _tracked(h) for problem in _of_member(h, text)]
 
@@ -156,23 +158,47 @@ def _track(h):
 
 def _inapplicable(h):
     for field in dataclasses.fields(Fields):
-        family, value = field.metadata["latents"], getattr(h, field.name)
-        if family not in (None, h.entry.latents) and value != field.default:
+        kind, value = field.metadata["latents"], getattr(h, field.name)
+        replaced = h.latents and field.name in OF_LAYERS  # see _layers
+        if value != field.default and not (h.applies(field.name) or replaced):
             yield (
-                f"{field.name}={write(value)}: applies only to {_FAMILIES[family]}, "
-                f"not to model={h.model}; remove it"
+                f"{field.name}={write(value)}: applies only to {_KINDS[kind]}, not to {_model(h)}; "
+                "remove it"
+            )
+
+
+def _model(h):
+    """The hyperparameters that determine the kind of model."""
+    return f"model={h.model}" + f",latents={write(h.latents)}" * bool(h.latents)
+
+
+def _layers(h):
+    if not h.latents:
+        return
+    default = vars(Fields)
+    sizes = [f"{n}={getattr(h, n)}" for n in OF_LAYERS if getattr(h, n) != default[n]]
+    if sizes:
+        yield f"latents={write(h.latents)}: replaces {', '.join(sizes)}; remove one or the other"
+    for name, entry in _in_use(h).items():
+        if missing := h.families.difference(entry.families):
+            similar = {n: registry.entry(n) for n in registry.names(entry.latents)}
+            able = [n for n, e in similar.items() if h.families <= {*e.families} and not e.tracks]
+            yield (
+                f"latents={write(h.latents)}: {name} does not support {' or '.join(missing)} "
+                f"layers; choose from {', '.join(able)}"
             )
 
 
 def _images(h):
     task = TASKS[h.task]
-    if h.entry.latents == "categorical" and task.conditional:
+    if not h.belief_network and task.conditional:
         able = [name for name, other in TASKS.items() if not other.conditional]
         yield f"task={h.task}: unsupported by model={h.model}; choose from {', '.join(able)}"
-    if h.entry.latents == "binary" and task.gray:
+    if h.belief_network and task.gray:
+        subject = _model(h) if h.latents else h.model
         binary = {"mnist": "sbn", "fashion_mnist": "fashion"}.get(task.data_set, task.data_set)
         yield (
-            f"task={h.task}: has grayscale images, but {h.model} models binary ones; choose "
+            f"task={h.task}: has grayscale images, but {subject} models binary ones; choose "
             f"task={binary} (with dynamic_b=true to binarize images anew at each use)"
         )
     if task.gray and h.dynamic_b:
@@ -185,11 +211,13 @@ def _images(h):
 
 
 def _noise(h):
-    categorical = h.entry.latents == "categorical"
-    width = ("n_latents", "n_categories") if categorical else ("n_hidden", "n_layer")
-    factors = {name: getattr(h, name) for name in ("batch_size", "n_samples", *width)}
+    width = ("n_hidden", "n_layer") if h.belief_network else ("n_latents", "n_categories")
+    names = ("batch_size", "n_samples", *(() if h.latents else width))
+    factors = {name: getattr(h, name) for name in names}
+    if h.latents:
+        factors["width of latents"] = sum(map(math.prod, h.layers))
     if h.continuation == "independent":
-        factors["(n_layer + 1) / 2 with continuation=independent"] = (h.n_layer + 1) / 2
+        factors["(n_layer + 1) / 2 with continuation=independent"] = (len(h.layers) + 1) / 2
     if _REPEATED_DRAWS.intersection(_in_use(h)):
         factors["mc_samples"] = h.mc_samples
     noise = math.prod(factors.values())

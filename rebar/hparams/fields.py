@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rebar import registry
 from rebar.data.sources import TASKS
+from rebar.hparams import layers
 
 
 class Limit(NamedTuple):
@@ -36,7 +37,8 @@ def field(
       text: help text, one sentence.
       limit: range of valid values.
       choices: valid values, or a function that returns them; (): all in the range.
-      latents: "binary" or "categorical" if it applies to one family of models only.
+      latents: "binary" or "categorical" if it applies to one kind of models only, see
+        `Fields.applies`.
     """
     choose = choices if callable(choices) else lambda: choices
     metadata = {"help": text, "limit": limit, "choices": choose, "latents": latents}
@@ -51,6 +53,10 @@ _RATE = Limit(lambda v: 0 <= v < math.inf, "above 0 and finite, or 0 to follow l
 _FRACTION = Limit(lambda v: 0 <= v < 1, "at least 0 and below 1")
 AT_LEAST_ONE = Limit(lambda v: v >= 1, "at least 1")
 _AT_LEAST_TWO = Limit(lambda v: v >= 2, "at least 2")
+_LAYERS = Limit(
+    lambda v: all(map(layers.LAYER.fullmatch, v)),
+    "a list of layers: H for H units, or CxV for V variables of C categories, C at least 2",
+)
 _PIXELS = Limit(lambda v: v >= 0, "at least 1, or 0 to follow the data set")
 SEED = between(0, 2**32 - 1)
 
@@ -61,6 +67,9 @@ OF_ESTIMATORS = (
     *("cv_scale", "cv_form", "rk2_beta", "rk2_form"),
 )
 """Hyperparameters of estimators, which may differ between the estimators at one model."""
+
+OF_LAYERS = ("n_hidden", "n_layer", "n_categories", "n_latents")
+"""Hyperparameters of the stochastic layers, which `latents` replaces."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Fields:
     n_input: int = field(0, "Pixels per image; 0 follows the data set.", _PIXELS)
     n_layer: int = _binary(1, "Stochastic layers.", AT_LEAST_ONE)
     nonlinear: bool = _binary(
-        False, "Put two hidden layers of n_hidden units before each linear map."
+        False, "Put two hidden layers, as wide as the stochastic layer, before each linear map."
     )
     learning_rate: float = field(
         0.001, "Learning rate of the model; control variates learn ten times as fast.", _POSITIVE
@@ -157,6 +166,12 @@ class Fields:
         8, "Categories per latent variable (models Cat...).", _AT_LEAST_TWO
     )
     n_latents: int = _categorical(4, "Categorical latent variables.", AT_LEAST_ONE)
+    latents: tuple[str, ...] = field(
+        (),
+        "Stochastic layers of a sigmoid belief network, starting next to the data, instead of the "
+        "sizes above: [200,8x4] is 200 units, and above them 4 variables of 8 categories.",
+        _LAYERS,
+    )
     prior: str = _categorical(
         "uniform",
         "Prior of the categorical variables.",
@@ -205,3 +220,30 @@ class Fields:
     def entry(self) -> registry.Entry:
         """Registry entry of the model."""
         return registry.entry(self.model)
+
+    @property
+    def belief_network(self) -> bool:
+        """True for a sigmoid belief network, False for a categorical VAE."""
+        return bool(self.latents) or self.entry.latents == "binary"
+
+    @property
+    def layers(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the stochastic layers, (H,) or (V, C), starting next to the data."""
+        if self.latents:
+            return tuple(map(layers.shape, self.latents))
+        if self.belief_network:
+            return ((self.n_hidden,),) * self.n_layer
+        return ((self.n_latents, self.n_categories),)
+
+    @property
+    def families(self) -> frozenset[str]:
+        """Families of the stochastic layers, see `registry.Entry.families`."""
+        return frozenset(map(layers.family, self.layers))
+
+    def applies(self, name: str) -> bool:
+        """Return whether a hyperparameter applies to the estimator and the model."""
+        if self.latents and name in OF_LAYERS:
+            return False
+        of_model = "binary" if self.belief_network else "categorical"
+        kind = type(self).__dataclass_fields__[name].metadata["latents"]
+        return kind in (None, self.entry.latents if name in OF_ESTIMATORS else of_model)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from rebar import registry
 from rebar.errors import RebarError
-from rebar.hparams import checks, grammar, presets
+from rebar.hparams import checks, grammar, layers, presets
 from rebar.hparams.fields import Fields, field
 
 
@@ -159,7 +159,6 @@ class HParams(Fields):
 
     def applicable(self) -> dict[str, Any]:
         """Return name -> value, as in `to_dict`, of the hyperparameters that apply to the model."""
-        kinds = {None, self.entry.latents}
         others = set() if self.entry.tracks else {"track", "follow"}
         return {
             name: value
@@ -167,7 +166,7 @@ class HParams(Fields):
             # legacy2017 distinguishes logs of this package from those of 2017.
             if name == "legacy2017"
             or name not in _FIELDS
-            or (_FIELDS[name].metadata["latents"] in kinds and name not in others)
+            or (self.applies(name) and name not in others)
         }
 
     @property
@@ -175,7 +174,26 @@ class HParams(Fields):
         """Network of the conditional tasks, "multilayer" or "2017"; resolves "auto"."""
         if self.conditional != "auto":
             return self.conditional
-        return "2017" if self.n_layer == 1 or self.legacy2017 else "multilayer"
+        return "2017" if len(self.layers) == 1 or self.legacy2017 else "multilayer"
+
+    @property
+    def architecture(self) -> str:
+        """Description of the stochastic layers and of the networks between them, for titles."""
+        text = layers.describe(self.layers)
+        if not self.belief_network:
+            return text
+        count = len(self.layers)
+        kind = f"nonlinear ({self.activation})" if self.nonlinear else "linear"
+        return f"{count} stochastic layer{'s' * (count != 1)} of {text}, {kind}"
+
+    @property
+    def sizes(self) -> str:
+        """Sizes of the stochastic layers, for file names: "2x200", "8x4" or "200-8x4"."""
+        if self.latents:
+            return "-".join(self.latents)[:60]
+        if self.belief_network:
+            return f"{self.n_layer}x{self.n_hidden}"
+        return f"{self.n_categories}x{self.n_latents}"
 
     @property
     def effective_coupling(self) -> str:
@@ -204,11 +222,8 @@ def run_name(hparams: HParams, seed: int) -> str:
     content = json.dumps({"hparams": changed, "seed": operator.index(seed)}, sort_keys=True)
     # Names registered by users may contain characters that file systems reject.
     model = re.sub(r"[^A-Za-z0-9._]", "_", hparams.model).lstrip(".")[:60]
-    shape = f"{hparams.n_layer}x{hparams.n_hidden}"
-    if hparams.entry.latents == "categorical":
-        shape = f"{hparams.n_categories}x{hparams.n_latents}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
-    return f"{model}-{hparams.task}-{shape}-lr{hparams.learning_rate!r}-s{seed}-{digest}"
+    return f"{model}-{hparams.task}-{hparams.sizes}-lr{hparams.learning_rate!r}-s{seed}-{digest}"
 
 
 def run_folder(working_dir: str | os.PathLike, hparams: HParams, seed: int) -> Path:

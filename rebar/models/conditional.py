@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rebar.core import families
 from rebar.errors import RebarError
 from rebar.models.networks import GeneratorNetwork, RecognitionNetwork, Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
@@ -71,6 +72,7 @@ class ConditionalSBN(_HalvedImages):
 
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
         self.half = _half(self.n_input)
+        n_units = self._config["n_units"]
         self.prior = Transformation(
             self.half,
             self.n_units[-1],
@@ -78,14 +80,14 @@ class ConditionalSBN(_HalvedImages):
             name="prior",
             **{name: value for name, value in shared.items() if name != "nonlinear"},
         )
-        self.recognition = RecognitionNetwork(self.n_input, self.n_units, **shared)
+        self.recognition = RecognitionNetwork(self.n_input, n_units, **shared)
         self.generator = GeneratorNetwork(
-            self.half, self.n_units, output_bias(mean)[self.half :], **shared
+            self.half, n_units, output_bias(mean)[self.half :], **shared
         )
 
     def prior_logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Logits [B, H] of p(b_L | upper half of x)."""
-        return self.prior(self.upper_half(x))
+        """Logits [B, ...] of p(b_L | upper half of x)."""
+        return families.shaped(self.prior(self.upper_half(x)), self.latent_shapes[-1])
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
         """Pixel probabilities [N, D / 2] of the lower half for images x [B, D] (required)."""
@@ -108,9 +110,10 @@ class SingleLayerConditional(_HalvedImages):
 
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
         self.half = _half(self.n_input)
-        self.recognition = RecognitionNetwork(self.half, self.n_units, **shared)
+        n_units = self._config["n_units"]
+        self.recognition = RecognitionNetwork(self.half, n_units, **shared)
         self.generator = GeneratorNetwork(
-            self.half, self.n_units[-1:], output_bias(mean)[self.half :], **shared
+            self.half, n_units[-1:], output_bias(mean)[self.half :], **shared
         )
 
     @property

@@ -5,14 +5,17 @@ l, p_l maps latent layer l to the logits of the layer below, and q_l_nonlinear_1
 of a nonlinear transformation.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rebar import noise
-from rebar.core import bernoulli, initializers
+from rebar.core import bernoulli, families, initializers
 from rebar.errors import RebarError
 from rebar.types import Sampler
 
@@ -32,6 +35,11 @@ def _activation(name: str) -> Any:
     if name not in _ACTIVATIONS:
         raise RebarError(f"activation={name!r}: choose from {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
+
+
+def layer_shape(units: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the shape (H,) of a layer of H Bernoulli units, or (V, C) of a pair."""
+    return tuple(map(int, np.atleast_1d(units)))
 
 
 @keras.saving.register_keras_serializable("rebar")
@@ -107,16 +115,21 @@ class Transformation(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("rebar")
 class LearnedPrior(keras.layers.Layer):
-    """Prior p(b_L) of independent Bernoulli variables with learned logits [H], initially 0."""
+    """Prior p(b_L) of independent variables with learned logits, initially 0.
+
+    Args:
+      n_units: H for logits [H] of Bernoulli units, or (V, C) for logits [V, C].
+    """
 
     def __init__(self, n_units, name="prior", **kwargs):
         super().__init__(name=name, **kwargs)
         self.n_units = n_units
-        self.logits = self.add_weight(shape=(n_units,), initializer="zeros", name="logits")
+        shape = layer_shape(n_units)
+        self.logits = self.add_weight(shape=shape, initializer="zeros", name="logits")
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Return the logits [1, H] for any input."""
+        """Return the logits [1, H] or [1, V, C] for any input."""
         return tf.convert_to_tensor(self.logits)[tf.newaxis]
 
     def get_config(self) -> dict[str, Any]:
@@ -129,7 +142,7 @@ class RecognitionNetwork(keras.layers.Layer):
 
     Args:
       n_input: width of the input.
-      n_units: widths of the latent layers, starting next to the data.
+      n_units: sizes of the latent layers, starting next to the data; see `SigmoidBeliefNetwork`.
       nonlinear: use two hidden layers per transformation.
       activation, initializer, seed: see `Transformation`.
     """
@@ -154,19 +167,20 @@ class RecognitionNetwork(keras.layers.Layer):
             "initializer": initializer,
             "seed": seed,
         }
-        widths = [n_input, *n_units]
+        self._shapes = tuple(map(layer_shape, n_units))
+        widths = [n_input, *map(math.prod, self._shapes)]
         self.transformations = [
             Transformation(
-                widths[i],
-                units,
-                n_hidden=units if nonlinear else 0,
+                below,
+                width,
+                n_hidden=width if nonlinear else 0,
                 activation=activation,
                 initializer=initializer,
                 seed=seed,
                 name=f"q_{i}",
                 dtype=self.dtype_policy,
             )
-            for i, units in enumerate(n_units)
+            for i, (below, width) in enumerate(itertools.pairwise(widths))
         ]
         self.built = True
 
@@ -186,7 +200,7 @@ class RecognitionNetwork(keras.layers.Layer):
           encoded: [B, H] logits of the first layer, instead of inputs.
 
         Returns:
-          samples and logits, L x [S * B, H] each.
+          samples and logits, L x [S * B, H] or [S * B, V, C] each.
         """
         samples: list[tf.Tensor] = []
         logits: list[tf.Tensor] = []
@@ -195,9 +209,9 @@ class RecognitionNetwork(keras.layers.Layer):
                 first = transformation(inputs) if encoded is None else encoded
                 a = tf.tile(first, [n_samples, 1])
             else:
-                a = transformation(2 * samples[-1] - 1)
-            logits.append(a)
-            samples.append(sampler(layer, a))
+                a = transformation(families.inputs(samples[-1]))
+            logits.append(families.shaped(a, self._shapes[layer]))
+            samples.append(sampler(layer, logits[-1]))
         return tuple(samples), tuple(logits)
 
     def get_config(self) -> dict[str, Any]:
@@ -210,7 +224,7 @@ class GeneratorNetwork(keras.layers.Layer):
 
     Args:
       n_output: number of predicted pixels.
-      n_units: widths of the latent layers, starting next to the data.
+      n_units: sizes of the latent layers, starting next to the data; see `SigmoidBeliefNetwork`.
       output_bias: [n_output] constant added to the output's logits (see `sbn.output_bias`).
       nonlinear: use two hidden layers per transformation.
       activation, initializer, seed: see `Transformation`.
@@ -239,12 +253,13 @@ class GeneratorNetwork(keras.layers.Layer):
             "seed": seed,
         }
         self.output_bias = tf.constant(output_bias, self.compute_dtype)
-        widths = [n_output, *n_units]
+        self._shapes = tuple(map(layer_shape, n_units))
+        widths = [n_output, *map(math.prod, self._shapes)]
         self.transformations = [
             Transformation(
-                n_units[i],
+                widths[i + 1],
                 widths[i],
-                n_hidden=n_units[i] if nonlinear else 0,
+                n_hidden=widths[i + 1] if nonlinear else 0,
                 activation=activation,
                 initializer=initializer,
                 seed=seed,
@@ -256,22 +271,23 @@ class GeneratorNetwork(keras.layers.Layer):
         self.built = True
 
     def call(self, sample: tf.Tensor, layer: int) -> tf.Tensor:
-        """Logits of the layer below `layer`: [N, H] -> [N, H'] (pixels for layer 0)."""
-        logits = self.transformations[-1 - layer](2 * sample - 1)
-        return logits + self.output_bias if layer == 0 else logits
+        """Logits of the layer below `layer`, or of the pixels [N, n_output] for layer 0."""
+        logits = self.transformations[-1 - layer](families.inputs(sample))
+        if layer == 0:
+            return logits + self.output_bias
+        return families.shaped(logits, self._shapes[layer - 1])
 
     def log_likelihood(
         self, targets: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> tf.Tensor:
-        """log p(y | b_1) [N] in nats for targets y [B, n_output] and samples [N, H]."""
+        """log p(y | b_1) [N] in nats for targets y [B, n_output] and samples [N, ...]."""
         return bernoulli.log_prob(tf.tile(targets, [n_samples, 1]), self(samples[0], layer=0))
 
     def log_hidden(self, samples: Sequence[tf.Tensor]) -> tf.Tensor:
         """sum_l log p(b_l | b_{l+1}) [N] below the top layer; 0 for one layer."""
-        terms = [
-            bernoulli.log_prob(samples[layer - 1], self(samples[layer], layer=layer))
-            for layer in reversed(range(1, len(samples)))
-        ]
+        below = reversed(samples[:-1])
+        logits = [self(samples[i], layer=i) for i in reversed(range(1, len(samples)))]
+        terms = families.log_probs(list(below), logits)
         return tf.add_n(terms) if terms else tf.zeros([], self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:

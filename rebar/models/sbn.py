@@ -1,13 +1,15 @@
-"""Sigmoid belief networks: layers of Bernoulli variables b_1 ... b_L over a binary image x.
+"""Sigmoid belief networks: discrete latent layers b_1 ... b_L over a binary image x.
 
     p(x, b) = p(b_L) p(b_{L-1} | b_L) ... p(x | b_1)
     q(b | x) = q(b_1 | x) q(b_2 | b_1) ... q(b_L | b_{L-1})
     f(x, b) = log p(x, b) - log q(b | x),    E_q f = ELBO <= log p(x)
 
-All conditionals are products of Bernoulli variables; network inputs are 2 b - 1 for latent layers
-and images minus the training mean, as in the 2017 code.
+All conditionals are products of Bernoulli variables, or of categorical ones where a layer is
+categorical. Network inputs are images minus the training mean, and 2 b - 1 for latent layers, as in
+the 2017 code; the same for one-hot samples, flattened, which are then +-1 like those of units.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +17,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar.core import bernoulli, bounds, samplers
+from rebar.core import bounds, families, samplers
 from rebar.errors import RebarError
-from rebar.models.networks import GeneratorNetwork, LearnedPrior, RecognitionNetwork
+from rebar.models.networks import GeneratorNetwork, LearnedPrior, RecognitionNetwork, layer_shape
 from rebar.noise import Noise
 from rebar.types import Rollout, Sampler
 
@@ -27,12 +29,18 @@ def output_bias(mean: np.ndarray) -> np.ndarray:
     return -np.log(1 / np.clip(mean, 0.001, 0.999) - 1)
 
 
+def _valid(shape: tuple[int, ...]) -> bool:
+    """Return whether a layer has the shape (H,) or (V, C) with at least two categories."""
+    return shape[0] >= 1 and (len(shape) == 1 or (len(shape) == 2 and shape[1] >= 2))
+
+
 @keras.saving.register_keras_serializable("rebar")
 class SigmoidBeliefNetwork(keras.Model):
     """Generative model of binary images with L stochastic layers and its recognition network.
 
     Args:
-      n_units: widths of the latent layers, starting next to the data, e.g. (200, 200).
+      n_units: sizes of the latent layers, starting next to the data, e.g. (200, 200): H for H
+        Bernoulli units, or (V, C) for V categorical variables of C categories.
       input_mean: [D] mean of the training images, in [0, 1].
       nonlinear: put two hidden layers before each linear map between stochastic layers.
       activation: activation of hidden layers, "tanh" (2017) or "leaky_relu" (slope .3 below 0).
@@ -62,19 +70,22 @@ class SigmoidBeliefNetwork(keras.Model):
                 f"{np.max(mean, initial=-np.inf):g}]: must be the mean of the training images, one "
                 "number per pixel in [0, 1]"
             )
-        if not len(n_units) or min(n_units) < 1:
+        shapes = tuple(map(layer_shape, n_units))
+        if not shapes or not all(map(_valid, shapes)):
             raise RebarError(
-                f"n_units={n_units}: must be the positive widths of at least one layer"
+                f"n_units={n_units}: must be the positive widths of at least one layer, or pairs "
+                "(V, C) of V variables with C >= 2 categories"
             )
         self._config = {
-            "n_units": [int(n) for n in n_units],
+            "n_units": [shape[0] if len(shape) == 1 else list(shape) for shape in shapes],
             "input_mean": mean.tolist(),
             "nonlinear": bool(nonlinear),
             "activation": activation,
             "initializer": initializer,
             "seed": seed,
         }
-        self.n_units = tuple(self._config["n_units"])
+        self.latent_shapes = shapes
+        self.n_units = tuple(map(math.prod, shapes))
         self.n_input = len(mean)
         self.input_mean = tf.constant(mean, self.compute_dtype)
         names = ("nonlinear", "activation", "initializer", "seed")
@@ -89,9 +100,10 @@ class SigmoidBeliefNetwork(keras.Model):
 
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
         """Create prior, q and p; `shared` are arguments of all networks."""
-        self.prior = LearnedPrior(self.n_units[-1], dtype=self.dtype_policy)
-        self.recognition = RecognitionNetwork(self.n_input, self.n_units, **shared)
-        self.generator = GeneratorNetwork(self.n_input, self.n_units, output_bias(mean), **shared)
+        n_units = self._config["n_units"]
+        self.prior = LearnedPrior(n_units[-1], dtype=self.dtype_policy)
+        self.recognition = RecognitionNetwork(self.n_input, n_units, **shared)
+        self.generator = GeneratorNetwork(self.n_input, n_units, output_bias(mean), **shared)
 
     objective_name = "ELBO: log p(x, b) - log q(b | x)"
     grayscale = False  # pixels are Bernoulli variables
@@ -101,7 +113,7 @@ class SigmoidBeliefNetwork(keras.Model):
         return x - self.input_mean
 
     def prior_logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Logits of p(b_L): [1, H], or [B, H] if the prior depends on x [B, D]."""
+        """Logits of p(b_L): [1, ...], or [B, ...] if the prior depends on x [B, D]."""
         return tf.convert_to_tensor(self.prior.logits)[tf.newaxis]
 
     def targets(self, x: tf.Tensor) -> tf.Tensor:
@@ -121,12 +133,12 @@ class SigmoidBeliefNetwork(keras.Model):
     def log_joint(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> tf.Tensor:
-        """log p(x, b) [N] in nats for x [B, D] and samples L x [N, H]."""
+        """log p(x, b) [N] in nats for x [B, D] and samples L x [N, ...]."""
         prior = self.prior_logits(x)
         if prior.shape[0] != 1:
-            prior = tf.tile(prior, [n_samples, 1])
+            prior = families.repeated(prior, n_samples)
         return (
-            bernoulli.log_prob(samples[-1], prior)
+            families.of(prior).log_prob(samples[-1], prior)
             + self.generator.log_hidden(samples)
             + self.generator.log_likelihood(self.targets(x), samples, n_samples)
         )
@@ -149,7 +161,7 @@ class SigmoidBeliefNetwork(keras.Model):
         samples, logits = self.recognition(
             self.condition(x), sampler=sampler, n_samples=n_samples, encoded=encoded
         )
-        log_q = tuple(map(bernoulli.log_prob, samples, logits))
+        log_q = families.log_probs(samples, logits)
         log_joint = self.log_joint(x, samples, n_samples)
         return Rollout(self.objective(log_joint, log_q), log_joint, log_q, logits, samples)
 
@@ -160,7 +172,7 @@ class SigmoidBeliefNetwork(keras.Model):
     def posterior_logits(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> tuple[tf.Tensor, ...]:
-        """L x [N, H] logits of q(b_l | b_{l-1}) along samples L x [N, H]."""
+        """L x [N, ...] logits of q(b_l | b_{l-1}) along samples L x [N, ...]."""
         return self.recognition(
             self.condition(x), sampler=samplers.fixed(samples), n_samples=n_samples
         )[1]
@@ -168,14 +180,14 @@ class SigmoidBeliefNetwork(keras.Model):
     def linear_inputs(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> list[tf.Tensor] | None:
-        """Inputs L x [N, n] of q's layers along samples if q is linear, else None.
+        """Inputs L x [N, n] of q's layers along samples if q is linear and binary, else None.
 
         logits_l = input_l W_l + b_l, and `inference_variables` are W_0, b_0, W_1, b_1, ...
         """
-        if any(len(t.dense) > 1 for t in self.recognition.transformations):
+        if self._config["nonlinear"] or any(len(shape) > 1 for shape in self.latent_shapes):
             return None
         first = tf.tile(self.condition(x), [n_samples, 1])
-        return [first, *(2 * b - 1 for b in samples[:-1])]
+        return [first, *map(families.inputs, samples[:-1])]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Mean-field reconstruction: pixel probabilities [B, n_output] of x [B, D]."""
@@ -194,14 +206,14 @@ class SigmoidBeliefNetwork(keras.Model):
         """Pixel probabilities [N, n_output] of ancestral samples.
 
         Args:
-          noise: L x [N, H] uniforms, starting next to the data.
+          noise: uniforms L x [N, width], starting next to the data.
           x: [B, D] images, for conditional models.
         """
         if x is not None:
             x = tf.cast(x, self.compute_dtype)
         sampler = samplers.hard(noise)
         logits = self.prior_logits(x)
-        logits = tf.tile(logits, [noise.uniforms[-1].shape[0] // logits.shape[0], 1])
+        logits = families.repeated(logits, noise.uniforms[-1].shape[0] // logits.shape[0])
         for layer in reversed(range(len(self.n_units))):
             below = sampler(layer, logits)
             logits = self.generator(below, layer=layer)

@@ -59,7 +59,8 @@ def _exact_checks(subject) -> Iterator[Check]:
         if subject.couples_rows(settings):
             checks = [c for c in checks if c[0] != "rows"]
         if subject.learns(settings):
-            checks += [("control gradients", properties.control_gradients, by_layers)]
+            problems = [*by_layers, *subject.mixed[i % 2 : i % 2 + 1]]
+            checks += [("control gradients", properties.control_gradients, problems)]
         for kind, run, problems in checks:
             for problem in problems:
                 name = f"{kind}: {problem}{_named(settings)}"
@@ -87,7 +88,8 @@ def _comparisons(subject, times, seed) -> Iterator[Check]:
         learning: list = by_layers[i % 2 : i % 2 + 1] if i else by_layers[:2]
         if not subject.learns(settings):
             learning = []
-        for problem in by_layers if i else subject.problems:
+        mixed = subject.mixed[i % 2 : i % 2 + 1] if i else subject.mixed
+        for problem in [*(by_layers if i else subject.problems), *mixed]:
             yield check(problem, i)
             if problem is by_layers[0] and not i:
                 yield check(problem, i, ", more samples", more=1)

@@ -32,6 +32,12 @@ FAMILIES: dict[str, type] = {
 }
 """Name -> class of models with binary latents."""
 
+HIERARCHIES: dict[str, tuple] = {
+    "mixed": (N_HIDDEN, (N_LATENTS, N_CATEGORIES)),
+    "mixed, reversed": ((N_LATENTS, N_CATEGORIES), N_HIDDEN),
+}
+"""Name -> layers of units and of categories, starting next to the data."""
+
 _WEIGHTS = {
     ("unconditional", 1, False): (123, 1.0),
     ("unconditional", 2, False): (76, 1.0),
@@ -45,6 +51,8 @@ _WEIGHTS = {
     ("2017", 2, False): (121, 1.4),
     ("2017", 3, False): (126, 1.4),
     ("categorical", 1, False): (6, 1.0),
+    ("mixed", 2, False): (19, 1.0),
+    ("mixed, reversed", 2, False): (90, 1.0),
 }
 """(family, n_layer, nonlinear) -> seed and scale of the weights."""
 
@@ -53,8 +61,8 @@ class Problem(NamedTuple):
     """A tiny model on which estimators are checked.
 
     Attributes:
-      family: one of FAMILIES, or "categorical": 2 variables of 3 categories.
-      n_layer: stochastic layers of 2 units.
+      family: one of FAMILIES; "categorical": 2 variables of 3 categories; or one of HIERARCHIES.
+      n_layer: stochastic layers, of 2 units for FAMILIES.
       nonlinear: hidden layers between them.
     """
 
@@ -77,8 +85,9 @@ class Problem(NamedTuple):
         if self.family == "categorical":
             model = CategoricalVAE(N_CATEGORIES, N_LATENTS, mean, "learned", hidden=(4, 3))
         else:
-            n_units = [N_HIDDEN] * self.n_layer
-            model = FAMILIES[self.family](n_units, mean, nonlinear=self.nonlinear)
+            n_units = HIERARCHIES.get(self.family, [N_HIDDEN] * self.n_layer)
+            network = FAMILIES.get(self.family, SigmoidBeliefNetwork)
+            model = network(n_units, mean, nonlinear=self.nonlinear)
         self.reset(model)
         return model
 
@@ -93,6 +102,7 @@ BINARY = (
     Problem("unconditional", 2, nonlinear=True),
 )
 CATEGORICAL = (Problem("categorical"),)
+MIXED = tuple(Problem(family, len(layers)) for family, layers in HIERARCHIES.items())
 
 
 @contextlib.contextmanager

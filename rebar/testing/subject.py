@@ -9,7 +9,7 @@ from rebar import registry
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.hparams import HParams
-from rebar.testing.problems import BINARY, CATEGORICAL, SMALL, Problem, perturb
+from rebar.testing.problems import BINARY, CATEGORICAL, MIXED, SMALL, Problem, perturb
 from rebar.types import Model
 
 
@@ -32,6 +32,15 @@ class Subject(NamedTuple):
     def problems(self) -> tuple[Problem, ...]:
         """Problems with the estimator's kind of latent variables."""
         return BINARY if self.entry.latents == "binary" else CATEGORICAL
+
+    @property
+    def mixed(self) -> tuple[Problem, ...]:
+        """Problems with layers of both families, if the estimator supports them.
+
+        Cat... names train the same belief networks, so SBN... names represent them.
+        """
+        both = set(registry.FAMILIES).issubset(self.entry.families)
+        return MIXED if both and self.entry.latents == "binary" else ()
 
     def couples_rows(self, settings: Mapping[str, Any]) -> bool:
         """Return `Estimator.couples_rows` with some settings."""

@@ -81,8 +81,7 @@ def test_a_categorical_model_is_drawn_from_grey_images():
 @pytest.mark.parametrize(
     ("changes", "latents"),
     [
-        ({"n_layer": 2, "n_hidden": 30}, "30-30 units"),
-        ({"n_layer": 1, "nonlinear": True}, "200 units, nonlinear"),
+        ({"n_layer": 2, "n_hidden": 30}, "2 stochastic layers of 30 units, linear"),
         ({"model": "CatReinMax", "task": "mnist"}, "4 variables of 8 categories"),
     ],
 )

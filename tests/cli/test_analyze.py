@@ -129,8 +129,12 @@ def test_a_reference_for_what_cannot_be_enumerated(tmp_path, capsys):
         (["nowhere"], "no checkpoint in 'nowhere'"),
         (["nowhere", "--preset=cat_8x4_reinmax"], "remove --preset"),
         ([f"--hparams={CATEGORICAL}", "--figure=a.jpg"], "cannot write a picture to 'a.jpg'"),
-        ([f"--hparams={CATEGORICAL}", "--estimators=NVIL"], "'NVIL' cannot be used with a model"),
+        ([f"--hparams={CATEGORICAL}", "--estimators=ARM"], "'ARM' cannot be used with a model"),
         (["--hparams=model=SBNNVIL,task=digits,n_hidden=4", "--by=logits"], "--by=weights"),
+        (
+            ["--hparams=model=SBN,task=digits,latents=[2,3x2]", "--estimators=LOO,DisARM"],
+            "'DisARM' cannot be used with a model of bernoulli and categorical latents",
+        ),
         (["--hparams=model=Cat"], "Cat"),
         (["--draws=3"], "draws"),
         (["--by=images"], "by"),

@@ -181,6 +181,20 @@ def test_repeats_of_the_2017_script_have_no_seed(tmp_path):
     assert len(comparison.lines[0].runs) == 2
 
 
+def test_hierarchies_are_named_by_their_layers(tmp_path):
+    facts = {"REBAR": {"unbiased": True, "evaluations": 1}}
+    for layers in (["50", "8x4"], ["8x4", "50"]):
+        about = {"label": "REBAR", "estimators": facts}
+        write_run(tmp_path, "SBNRebar", about=about, latents=layers)
+    assert sorted((c.slug, c.title) for c in compare(tmp_path)) == [
+        (f"digits-{sizes}", f"Binarized digits (8x8), 2 stochastic layers of {text}, linear")
+        for sizes, text in (
+            ("50-8x4", "50 units and 4 variables of 8 categories"),
+            ("8x4-50", "4 variables of 8 categories and 50 units"),
+        )
+    ]
+
+
 def test_categorical_models_are_named_by_their_variables(tmp_path):
     for n_categories, n_latents in ((8, 4), (64, 8)):
         for model in ("CatReinMax", "CatST"):

@@ -198,9 +198,7 @@ class Copy:
     def values(self, label, call) -> tuple:
         """f and the weights of the bound, [S, B], at the hard samples of a call."""
         self._set(label, call)
-        sample = (models.argmax if self.kind == "categorical" else models.hard)(
-            [u.astype(np.float64) for u in call.uniforms]
-        )
+        sample = models.of_uniforms([u.astype(np.float64) for u in call.uniforms])
         f, log_weight, _ = models.evaluate(self.model, call.x, sample, call.n_samples, self.kind)
         return f, log_weight
 

@@ -1,6 +1,7 @@
 """Hyperparameters of models: sizes, networks and f are those of the settings, by every door."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -36,6 +37,11 @@ CASES = {
     "latents": "model=CatST,n_latents=2",
     "prior": "model=CatST,prior=learned",
     "gray": "model=CatST,task=digits_grey",
+    "mixed": "latents=[3,3x2]",
+    "three layers": "model=CatReinMax,latents=[3x2,4,2],nonlinear=true",
+    "conditional mixed": "latents=[2,3x2,2x3],task=sp_digits",
+    "conditional mixed 2017": "latents=[2,3x2],task=sp_digits,conditional=2017",
+    "conditional single mixed": "model=CatLOO,n_samples=2,latents=[3x2],task=sp_digits",
 }
 """Name -> changes, by clauses of --hparams."""
 
@@ -50,18 +56,20 @@ def small(monkeypatch):
 
 def settings_of(changes) -> HParams:
     sizes = "n_categories=4,n_latents=3" if "Cat" in changes else "n_hidden=3,n_layer=2"
+    sizes = "" if "latents=[" in changes else sizes
     return HParams.parse(f"model=SBNNVIL,task=digits,{sizes}", changes)
 
 
 def kind_of(settings) -> str:
     """Kind of `literal.models`, from the settings."""
-    if registry.entry(settings.model).latents == "categorical":
+    if registry.entry(settings.model).latents == "categorical" and not settings.latents:
         return "categorical"
     if not TASKS[settings.task].conditional:
         return "unconditional"
     if settings.conditional != "auto":
         return settings.conditional
-    return "2017" if settings.legacy2017 or settings.n_layer == 1 else "multilayer"
+    single = len(settings.latents) == 1 if settings.latents else settings.n_layer == 1
+    return "2017" if settings.legacy2017 or single else "multilayer"
 
 
 def from_factory(settings, monkeypatch, tmp_path):
@@ -86,25 +94,34 @@ def shapes(settings) -> list:
         prior = [(settings.n_latents, settings.n_categories)] * (settings.prior == "learned")
         pairs = [*itertools.pairwise(layers), *itertools.pairwise(layers[::-1])]
         return sorted(prior + [shape for a, b in pairs for shape in ((a, b), (b,))])
-    h, half = settings.n_hidden, pixels // 2
+    layers = [[int(n) for n in text.split("x")[::-1]] for text in settings.latents]
+    layers = layers or [[settings.n_hidden]] * settings.n_layer
+    widths, half = [math.prod(layer) for layer in layers], pixels // 2
     n_output = pixels if kind == "unconditional" else half
-    between = settings.n_layer - 1
-    maps = [(half if kind == "2017" else pixels, h), (h, n_output), *[(h, h)] * between]
-    if kind != "2017":
-        maps += [(h, h)] * between
+    # Input, output and the width of two hidden layers, if nonlinear.
+    up = [*itertools.pairwise([half if kind == "2017" else pixels, *widths])]
+    down = [(widths[-1], half)] if kind == "2017" else itertools.pairwise([*widths[::-1], n_output])
+    maps = [(a, b, b) for a, b in up] + [(a, b, a) for a, b in down]
     if kind == "multilayer":
-        maps += [(half, h)]
-    if settings.nonlinear:  # two hidden layers of n_hidden units
-        maps = [pair for a, b in maps for pair in ((a, h), (h, h), (h, b))]
-    prior = [(h,)] * (kind == "unconditional")
-    return sorted(prior + [shape for a, b in maps for shape in ((a, b), (b,))])
+        maps += [(half, widths[-1], widths[-1])]
+    if settings.nonlinear:
+        maps = [pair for a, b, h in maps for pair in ((a, h), (h, h), (h, b))]
+    prior = [tuple(layers[-1])] * (kind == "unconditional")
+    return sorted(prior + [shape for a, b, *_ in maps for shape in ((a, b), (b,))])
 
 
 DOORS = [
     *((changes, from_factory) for changes in CASES.values()),
     *(
         (CASES[name], door)
-        for name in ("leaky", "conditional multilayer", "conditional legacy", "gray", "prior")
+        for name in (
+            "leaky",
+            "conditional multilayer",
+            "conditional legacy",
+            "gray",
+            "prior",
+            "mixed",
+        )
         for door in (from_class, from_train)
     ),
 ]
@@ -126,7 +143,7 @@ def test_a_model_has_the_sizes_and_the_objective_of_its_settings(
         x = generator.uniform(size=[3, 64])
     draws = noise.latents(noise.key(0, "latents", 0), n_samples, 3, model.n_units, "float64")
     uniforms = [u.numpy() for u in draws.uniforms]
-    sample = (models.argmax if kind == "categorical" else models.hard)(uniforms)
+    sample = models.of_uniforms(uniforms)
     f, log_weight, samples = models.evaluate(model, x, sample, n_samples, kind, settings.activation)
     rollout = model.rollout(tf.constant(x), lambda layer, a: tf.constant(samples[layer]), n_samples)
     np.testing.assert_allclose(rollout.objective, f.reshape(-1), rtol=1e-10)

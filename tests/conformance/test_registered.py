@@ -5,6 +5,8 @@ import functools
 import pytest
 
 from rebar import registry, testing
+from rebar.testing import properties
+from rebar.testing.problems import MIXED
 
 KINDS = (
     *("structure", "evaluations", "saturated logits", "rows", "compiled", "restored"),
@@ -39,6 +41,24 @@ def test_registered(name, kind):
 def test_the_kinds_are_all():
     planned = {check.kind for name in registry.names() for check in plan(name)}
     assert planned == set(", ".join(KINDS).split(", "))
+
+
+def test_hierarchies_of_both_families_are_for_estimators_that_support_them():
+    for name in registry.names("binary"):
+        problems = {str(problem) for problem in testing.subject(name).mixed}
+        both = set(registry.target(name).families) == set(registry.FAMILIES)
+        assert len(problems) == (2 if both else 0)
+        unbiased = {check.name for check in plan(name) if check.kind == "unbiased"}
+        assert all(any(p in check for check in unbiased) for p in problems)
+
+
+@pytest.mark.parametrize("problem", MIXED, ids=str)
+@pytest.mark.parametrize("name", registry.names("categorical"))
+def test_categorical_names_train_hierarchies(name, problem):
+    """The gradient of p's variables is exact at the hard samples, as declared."""
+    subject = testing.subject(name)
+    for settings in subject.settings:
+        properties.generator(subject, problem, settings)
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -46,7 +46,7 @@ OF_ESTIMATORS = {
 
 OF_MODELS = {
     *("n_hidden", "n_input", "n_layer", "nonlinear", "conditional", "activation", "initializer"),
-    *("n_categories", "n_latents", "prior", "task"),
+    *("n_categories", "n_latents", "latents", "prior", "task"),
 }
 """Those of models: tests/conformance/test_model_settings.py."""
 

@@ -16,6 +16,7 @@ from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.networks import GeneratorNetwork, LearnedPrior, Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
 from rebar.noise import Noise
+from rebar.testing.problems import HIERARCHIES
 from tests.conformance.cases import FAMILIES, float64, images, randomize, tensor, tiny_model
 
 __all__ = ["float64"]
@@ -23,6 +24,7 @@ __all__ = ["float64"]
 CLASSES = [SigmoidBeliefNetwork, ConditionalSBN, SingleLayerConditional]
 MEAN = np.linspace(0.2, 0.7, 6)
 UNITS = (3, 2)
+SIZES = [UNITS, (3, (2, 4)), ((2, 4), 3)]
 
 
 def make(cls, n_units=UNITS, **kwargs):
@@ -44,29 +46,31 @@ def n_output(model):
 # As Keras models.
 
 
+@pytest.mark.parametrize("units", SIZES)
 @pytest.mark.parametrize("nonlinear", [False, True])
 @pytest.mark.parametrize("cls", CLASSES)
-def test_config_round_trip(cls, nonlinear):
-    model = cls(UNITS, MEAN, nonlinear=nonlinear, seed=9, name="mine")
+def test_config_round_trip(cls, nonlinear, units):
+    model = cls(units, MEAN, nonlinear=nonlinear, seed=9, name="mine")
     copy = cls.from_config(model.get_config())
     assert copy.get_config() == model.get_config()
-    assert (copy.name, copy.n_units, copy.n_input) == ("mine", UNITS, 6)
+    assert (copy.name, copy.n_units, copy.n_input) == ("mine", model.n_units, 6)
+    assert copy.latent_shapes == model.latent_shapes
     for a, b in zip(model.variables, copy.variables, strict=True):
         np.testing.assert_array_equal(a, b)
-    other = cls(UNITS, MEAN, nonlinear=nonlinear, seed=10)
+    other = cls(units, MEAN, nonlinear=nonlinear, seed=10)
     kernels = [i for i, v in enumerate(model.variables) if v.path.endswith("kernel")]
     assert all(np.any(model.variables[i] != other.variables[i]) for i in kernels)
 
 
 # Keras 3 converts its variables in a way that NumPy 2 warns of.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("nonlinear", [False, True])
+@pytest.mark.parametrize(("units", "nonlinear"), [(UNITS, False), (SIZES[1], True)])
 @pytest.mark.parametrize("cls", CLASSES)
-def test_weights_and_models_survive_files(cls, nonlinear, tmp_path):
-    model = make(cls, nonlinear=nonlinear)
+def test_weights_and_models_survive_files(cls, units, nonlinear, tmp_path):
+    model = make(cls, units, nonlinear=nonlinear)
     x = images(4).astype(np.float32)
     model.save_weights(tmp_path / "model.weights.h5")
-    fresh = cls(UNITS, MEAN, nonlinear=nonlinear)
+    fresh = cls(units, MEAN, nonlinear=nonlinear)
     assert np.any(fresh(x) != model(x))
     fresh.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(fresh(x), model(x))
@@ -79,10 +83,11 @@ def test_weights_and_models_survive_files(cls, nonlinear, tmp_path):
     [
         Transformation(3, 2, n_hidden=4, seed=5, name="q_0"),
         LearnedPrior(3),
+        LearnedPrior((2, 4), name="of_categories"),
         GeneratorNetwork(3, UNITS, [0.5, 0.0, -1.0], seed=2),
         FanInInitializer(3),
     ],
-    ids=lambda layer: type(layer).__name__,
+    ids=lambda layer: f"{type(layer).__name__}, {getattr(layer, 'name', '')}",
 )
 def test_layers_are_serializable(layer):
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
@@ -162,6 +167,8 @@ def test_output_bias_is_the_logit_of_the_mean():
     [
         (([], MEAN), "at least one layer"),
         (([2, 0], MEAN), "at least one layer"),
+        (([2, (3, 1)], MEAN), "at least one layer, or pairs .* with C >= 2"),
+        (([(3, 2, 2)], MEAN), "pairs"),
         (([2], MEAN[np.newaxis]), "input_mean of shape"),
         (([2], MEAN + 0.5), "input_mean of shape"),
         (([2], [0.5, np.nan]), "input_mean of shape"),
@@ -308,12 +315,14 @@ def test_score_rises_to_the_log_likelihood(family):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("n_layer", [1, 2, 3])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "n_layer"),
+    [*itertools.product(FAMILIES, [1, 2, 3]), *((name, 2) for name in HIERARCHIES)],
+)
 def test_likelihoods_sum_to_one(family, n_layer):
     """log p(x) over all 64 images; log p(lower | upper) over the 8 lower halves of an image."""
     model = tiny_model(n_layer, family)
-    if family == "unconditional":
+    if type(model) is SigmoidBeliefNetwork:
         x = np.array(list(itertools.product((0.0, 1.0), repeat=6)))
         total = np.sum(np.exp(enumeration.log_marginal(model, x)))
         assert total == pytest.approx(1, abs=1e-12)
@@ -326,15 +335,15 @@ def test_likelihoods_sum_to_one(family, n_layer):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *HIERARCHIES])
 def test_samples_have_the_model_s_distribution(family):
     """Mean pixel probabilities of 20,000 samples against enumeration; within 6 errors of .0036."""
     model = tiny_model(2, family)
-    bits = 6 if family == "unconditional" else 3
+    bits = n_output(model)
     targets = np.array(list(itertools.product((0.0, 1.0), repeat=bits)))
     upper = np.zeros((len(targets), 6 - bits))
     x = np.concatenate([upper, targets], axis=1)
     probabilities = np.exp(enumeration.log_marginal(model, x))
-    given = None if family == "unconditional" else x[:1]
+    given = None if bits == 6 else x[:1]
     samples = model.sample(draw(model, 20_000, 1, tf.float64), x=given)
     np.testing.assert_allclose(np.mean(samples, axis=0), probabilities @ targets, atol=0.022)

@@ -3,7 +3,7 @@
     f, log_weight, samples = evaluate(model, x, sample, n_samples, kind, activation)
 
 f and log_weight are [S, B], the latter that of the multi-sample bound; `sample(layer, logits)`
-returns samples [N, ...], as `hard` and `argmax` do for uniforms.
+returns samples [N, ...], as `of_uniforms` does.
 """
 
 import functools
@@ -21,16 +21,13 @@ def narrow(patch):
     patch.setattr(factory, "CategoricalVAE", functools.partial(CategoricalVAE, hidden=NARROW))
 
 
-def hard(uniforms):
-    """b = 1[u > 1 - p]."""
-    return lambda layer, a: (uniforms[layer] > 1 - 1 / (1 + np.exp(-a))) * 1.0
-
-
-def argmax(uniforms):
-    """One-hot argmax(logits + G) of [N, L, C], from uniforms [N, L C]."""
+def of_uniforms(uniforms):
+    """b = 1[u > 1 - p] of logits [N, H], or one-hot argmax(logits + G) of [N, V, C]."""
 
     def sample(layer, a):
-        perturbed = a - np.log(-np.log(np.reshape(uniforms[0], a.shape)))
+        if a.ndim == 2:
+            return (uniforms[layer] > 1 - 1 / (1 + np.exp(-a))) * 1.0
+        perturbed = a - np.log(-np.log(np.reshape(uniforms[layer], a.shape)))
         return np.eye(a.shape[-1])[np.argmax(perturbed, axis=-1)]
 
     return sample
@@ -67,6 +64,16 @@ def _log_bernoulli(b, a):
     return -np.sum(b * np.logaddexp(0, -a) + (1 - b) * np.logaddexp(0, a), axis=1)
 
 
+def _log_categorical(z, a):
+    """sum of z log softmax(a), [N]."""
+    return np.sum(z * (a - np.log(np.sum(np.exp(a), axis=-1, keepdims=True))), axis=(1, 2))
+
+
+def _log_prob(b, a):
+    """log q of samples [N, ...] at logits [N, width]."""
+    return (_log_bernoulli if b.ndim == 2 else _log_categorical)(b, a.reshape(b.shape))
+
+
 def _sbn(model, x, mean, sample, kind, activation):
     half = len(mean) // 2 if kind != "unconditional" else 0
     y = x[:, half:]
@@ -78,10 +85,10 @@ def _sbn(model, x, mean, sample, kind, activation):
     samples, log_q = [], 0
     for layer, network in enumerate(model.recognition.transformations):
         a = _dense(network.dense, values, activation)
-        samples.append(sample(layer, a))
-        log_q = log_q + _log_bernoulli(samples[-1], a)
-        values = 2 * samples[-1] - 1
-    inputs = [2 * b - 1 for b in samples]
+        samples.append(sample(layer, a.reshape(len(x), *model.latent_shapes[layer])))
+        log_q = log_q + _log_prob(samples[-1], a)
+        values = 2 * samples[-1].reshape(len(x), -1) - 1
+    inputs = [2 * b.reshape(len(x), -1) - 1 for b in samples]
     if kind == "2017":
         f = _log_bernoulli(y, _dense(p_networks[0], inputs[-1], activation) + output_bias)
         return f, f, samples
@@ -89,12 +96,10 @@ def _sbn(model, x, mean, sample, kind, activation):
         prior = _dense(model.prior.dense, (x - mean)[:, :half], activation)
     else:
         prior = np.zeros(samples[-1].shape) + model.prior.logits.numpy()
-    f = _log_bernoulli(samples[-1], prior) - log_q
+    f = _log_prob(samples[-1], prior) - log_q
     f += _log_bernoulli(y, _dense(p_networks[0], inputs[0], activation) + output_bias)
     for layer in range(1, len(samples)):
-        f += _log_bernoulli(
-            samples[layer - 1], _dense(p_networks[layer], inputs[layer], activation)
-        )
+        f += _log_prob(samples[layer - 1], _dense(p_networks[layer], inputs[layer], activation))
     return f, f, samples
 
 
