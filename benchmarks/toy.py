@@ -24,7 +24,7 @@ import tensorflow as tf
 import rebar
 from rebar import noise
 from rebar.errors import RebarError
-from rebar.functional.bernoulli import METHODS
+from rebar.functional.methods import METHODS
 from rebar.styles import STYLES
 
 TARGET = 0.499
@@ -226,9 +226,9 @@ def main(arguments=None):
     )
     parser.add_argument(
         "--methods",
-        type=common.words(list(METHODS)),
-        default=list(METHODS),
-        help="a comma list of: " + ", ".join(METHODS),
+        type=common.words(list(_TITLES)),
+        default=list(_TITLES),
+        help="a comma list of: " + ", ".join(_TITLES),
     )
     parser.add_argument("--runs", type=common.integer, default=50)
     parser.add_argument("--steps", type=common.integer, default=50_000)

@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from rebar.core.validity import Validity
 from rebar.errors import RebarError
-from rebar.functional.arguments import require_numbers
-from rebar.functional.categorical import METHODS, logits_of
-from rebar.functional.method import choose
+from rebar.functional.arguments import FORMS, logits_of, require_numbers
+from rebar.functional.methods import METHODS, choose, name_of
 from rebar.functional.straight_through import LAYERS
 
 
@@ -46,6 +45,7 @@ class StraightThrough(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        method = name_of(method)
         choose({name: METHODS[name] for name in LAYERS}, method, options or {})
         if not isinstance(kl_weight, int | float) or not 0 <= kl_weight < np.inf:
             raise RebarError(f"kl_weight={kl_weight!r}: must be a finite number, at least 0")
@@ -66,7 +66,7 @@ class StraightThrough(keras.layers.Layer):
     def call(self, logits: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[B, ..., C] logits -> [B, ..., C] one-hot."""
         inputs = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
-        inputs = logits_of(inputs)
+        inputs = logits_of(inputs, *FORMS["categorical"])
         validity = Validity()
         require_numbers(inputs, validity)
         inputs = validity.apply(inputs)

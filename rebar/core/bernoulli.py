@@ -80,3 +80,19 @@ def coupling_derivative(b: tf.Tensor, u: tf.Tensor, logits: tf.Tensor) -> tf.Ten
     """
     # sigmoid(l) instead of 1 - u', which loses all digits for negative logits.
     return -tf.where(b > 0.5, tf.sigmoid(-logits) / u, tf.sigmoid(logits) / (1 - u))
+
+
+def noise_given_sample(b: tf.Tensor, v: tf.Tensor, logits: tf.Tensor) -> tuple:
+    """Logistic noise z~ conditional on the hard sample b, and d z~/dl at fixed v; [N, H] each.
+
+    With u' = sigmoid(-l): z~ = logit w, w = u' + (1 - u') v if b = 1, w = u' v if b = 0. w and
+    1 - w are sums and products of positive numbers, so saturated units lose no digits.
+    """
+    on, low, p = b > 0.5, tf.sigmoid(-logits), tf.sigmoid(logits)
+    w_if_on = low + p * v
+    complement_if_off = p + low * (1 - v)
+    log_w = tf.where(on, tf.math.log(w_if_on), tf.math.log(v) - softplus(logits))
+    log_complement = tf.where(
+        on, tf.math.log1p(-v) - softplus(-logits), tf.math.log(complement_if_off)
+    )
+    return log_w - log_complement, -tf.where(on, low / w_if_on, p / complement_if_off)

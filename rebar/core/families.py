@@ -38,6 +38,8 @@ class Family(NamedTuple):
       score: (samples, logits) -> d log q / d logits.
       coupling: (samples, u, logits) -> function of g that returns J' g, with J the derivative with
         respect to the logits of the noise given the sample, at that with the value z.
+      noise_given_sample: (samples, uniforms, logits) -> noise given the sample, and the function of
+        g that returns J' g for it.
       noisy_logits: (logits, z) -> [N, width], their sum as an input of networks.
     """
 
@@ -49,6 +51,7 @@ class Family(NamedTuple):
     log_prob: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     coupling: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Callable[[tf.Tensor], tf.Tensor]]
+    noise_given_sample: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple]
     noisy_logits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
@@ -62,6 +65,16 @@ def _bernoulli_coupling(b, u, logits):
     return lambda g: derivative * g
 
 
+def _bernoulli_noise_given_sample(b, v, logits):
+    z, derivative = bernoulli.noise_given_sample(b, v, logits)
+    return z, lambda g: derivative * g
+
+
+def _categorical_noise_given_sample(b, v, logits):
+    z = categorical.conditional_logits(logits, b, categorical.exponentials(v)) - logits
+    return z, categorical.coupling(b, z, logits)
+
+
 BERNOULLI = Family(
     noise=bernoulli.logistic,
     hard_sample=bernoulli.hard_sample,
@@ -71,6 +84,7 @@ BERNOULLI = Family(
     log_prob=bernoulli.log_prob,
     score=lambda b, logits: b - tf.sigmoid(logits),
     coupling=_bernoulli_coupling,
+    noise_given_sample=_bernoulli_noise_given_sample,
     noisy_logits=tf.add,
 )
 
@@ -83,6 +97,7 @@ CATEGORICAL = Family(
     log_prob=lambda b, logits: tf.reduce_sum(categorical.log_prob(b, logits), axis=-1),
     score=categorical.score,
     coupling=lambda b, u, logits: categorical.coupling(b, categorical.gumbels(u), logits),
+    noise_given_sample=_categorical_noise_given_sample,
     noisy_logits=lambda logits, z: flat(tf.nn.log_softmax(logits) + z),
 )
 

@@ -30,7 +30,6 @@ import tensorflow as tf
 
 from rebar.core import categorical
 from rebar.core.categorical import is_one, perturbed, softmax_product
-from rebar.core.gradients import require_rank
 from rebar.core.validity import positive
 
 _CHUNK_ELEMENTS = 2**19
@@ -167,13 +166,6 @@ def reinmax_rk2(logits, one_hot, g, beta=0.5, form="consistent"):
         r = (pi + one_hot) * (h - beta * along) - (1 - beta) * pi * (h - along)
         return r - tf.reduce_mean(r, axis=-1, keepdims=True)
     return beta * pi * (h - along) - (1 - beta) * (one_hot - pi) * along
-
-
-def reinforce(logits, one_hot, f):
-    """f (D - pi), f [N] any learning signal, for logits [N, ..., C]. Unbiased. Williams 1992."""
-    require_rank(f, 1, "the learning signal")
-    signal = tf.reshape(f, [-1, *[1] * (logits.shape.rank - 1)])
-    return signal * categorical.score(one_hot, logits)
 
 
 def differentiable_sample(

@@ -13,11 +13,21 @@ from rebar.core.validity import Validity
 from rebar.errors import RebarError
 
 _SAMPLES, _DRAWS, _FRESH = range(3)
+_MOST = 2**20
+
+FORMS: dict[str, tuple] = {
+    "bernoulli": (lambda shape: shape.rank in (1, 2), "[B, H] or [H]"),
+    "categorical": (
+        lambda shape: (shape.rank or 0) >= 2 and (shape[-1] or 0) >= 2,
+        "[B, ..., C] with C >= 2 categories",
+    ),
+}
+"""Family -> test and description of the shapes of its logits."""
 
 _NO_DERIVATIVE = (
     "{} has no derivative with respect to its samples; use differentiable TensorFlow operations, "
     "without NumPy, casts to integers, stop_gradient or sampling, or a method that needs values "
-    "only: reinforce, loo, and for binary latents arm, disarm"
+    "only: exact, reinforce, loo, relax with relaxed_f=False, and for binary latents arm, disarm"
 )
 
 
@@ -48,6 +58,12 @@ def shape_text(shape: Any) -> str:
     if dimensions.rank is None:
         return "unknown"
     return f"[{', '.join('?' if n is None else str(n) for n in dimensions)}]"
+
+
+def shaped(values: tf.Tensor, like: tf.Tensor, *leading: int) -> tf.Tensor:
+    """Reshape to [*leading, *shape of `like`]."""
+    shape = tf.concat([tf.constant(leading, tf.int32), tf.shape(like)], axis=0)
+    return tf.ensure_shape(tf.reshape(values, shape), [*leading, *like.shape])
 
 
 def logits_of(value: Any, suits: Callable[[tf.TensorShape], bool], form: str) -> tf.Tensor:
@@ -209,10 +225,17 @@ def number_of(
 
 
 def count_of(value: Any, name: str, least: int) -> int:
-    """Return an integer that must be at least `least`."""
-    if not isinstance(value, numbers.Integral) or value < least:
-        raise RebarError(f"{name}={value!r}: must be an integer, at least {least}")
+    """Return an integer that must be from `least` to 2^20."""
+    if not isinstance(value, int | np.integer) or not least <= value <= _MOST:
+        raise RebarError(f"{name}={value!r}: must be an integer from {least} to {_MOST}")
     return int(value)
+
+
+def switch_of(value: Any, name: str) -> bool:
+    """Return a boolean."""
+    if not isinstance(value, bool | np.bool_):
+        raise RebarError(f"{name}={value!r}: must be True or False")
+    return bool(value)
 
 
 def form_of(value: Any, forms: Sequence[str]) -> str:

@@ -7,10 +7,7 @@ import tensorflow as tf
 
 from rebar.core.validity import Validity
 from rebar.errors import RebarError, did_you_mean
-from rebar.functional import arguments, bernoulli, categorical
-from rebar.functional.method import choose
-
-_FAMILIES: dict[str, Any] = {"bernoulli": bernoulli, "categorical": categorical}
+from rebar.functional import arguments, methods
 
 
 class GradientEstimate(NamedTuple):
@@ -23,12 +20,15 @@ class GradientEstimate(NamedTuple):
         [H]. Differentiable w.r.t. the variables of f.
       evaluations: evaluations of f, each of B samples; one with a derivative counts as one.
       unbiased: True if the mean of `gradient` is d E f / d logits.
+      samples: hard samples shaped like the logits; of loo, arm and disarm with a leading axis for
+        the K samples or the pair; None for exact.
     """
 
     gradient: tf.Tensor
     value: tf.Tensor
     evaluations: int
     unbiased: bool
+    samples: tf.Tensor | None
 
 
 def estimate_gradient(
@@ -42,7 +42,7 @@ def estimate_gradient(
     step: Any = None,
     **options: Any,
 ) -> GradientEstimate:
-    """Estimate d E f(b) / d logits for independent units b.
+    """Estimate d E f(b) / d logits for independent binary units or categorical variables b.
 
     A pure function: the same in eager mode, in tf.function and under XLA. f is called once per
     evaluation, with samples in the logits' dtype; each row of its result must depend on the same
@@ -50,13 +50,14 @@ def estimate_gradient(
     derivative is not part of `gradient`; differentiating `value` adds it.
 
     For methods that differentiate f (rebar, relax, gumbel, and the straight-through family) f must
-    be differentiable and must not sample from b. A Bernoulli draw inside f makes rebar and relax
-    biased, which is not detected.
+    be differentiable and must not sample from b. A draw inside f makes rebar and relax biased,
+    which is not detected.
 
     Args:
-      method: a name of METHODS in `rebar.functional.bernoulli` (reinforce, loo, arm, disarm, rebar,
-        relax, gumbel) or `rebar.functional.categorical` (exact, reinforce, loo, st, st_gumbel,
-        gumbel_rao, gst, reinmax, ...), which list formulas, bias and evaluations of f.
+      method: a name in `rebar.functional.methods`, which lists formulas, bias and evaluations of f:
+        exact, reinforce, loo, rebar, relax, gumbel; for binary units arm, disarm; for categorical
+        variables st, st_gumbel, gumbel_rao, gst, reinmax, ... Labels of estimators, such as
+        "DisARM" and "ST-GS", are accepted too, in upper or lower case.
       f: samples [B, H] or one-hot [B, ..., C] -> values [B], to be maximized.
       logits: float32 or float64; [B, H] or [H] of binary units (with [H], f sees [1, H]), or
         [B, ..., C] of variables with C categories.
@@ -68,12 +69,17 @@ def estimate_gradient(
         noise. Do not use optimizer.iterations as the step with accumulated gradients: it changes
         less often than the minibatch.
       **options: options of the method, with defaults:
+        baseline: reinforce: subtracted from f; a scalar or [B] that is independent of b (0).
         n_samples: loo: K, at least 2 (2).
-        temperature: rebar, relax, gumbel: T > 0, a scalar, [B, 1] or [B, H] (0.5).
+        temperature: rebar, relax, gumbel: T > 0, a scalar, [B, 1] or [B, H]; for categorical logits
+          a scalar, or [B, 1, 1] with all variables of a row on one axis (0.5).
         muprop_relaxation: rebar, relax, gumbel: y is the relaxation of the 2017 paper that tends to
-          the mean as T grows (True; relax: False), or sigmoid(z / T).
+          the mean as T grows (True; relax: False), or sigmoid(z / T) or softmax(z / T).
         scale: rebar, relax: s, a scalar or [B] (1).
-        network: relax: r, z [B, H] -> [B], e.g. a `rebar.FreeForm`.
+        network: relax: r, inputs [B, H] or [B, V C] -> [B], e.g. a `rebar.FreeForm`. The inputs are
+          z, for categorical logits of normalized logits, flattened.
+        relaxed_f: relax: if False, the network alone is the control variate, f is evaluated once
+          and needs no derivative (True).
         v: rebar, relax: uniforms shaped like the logits for the noise conditional on b. By default
           those with z~ = z, which are valid too and save an evaluation of f.
         differentiable: rebar, relax: make `gradient` differentiable w.r.t. temperature, scale, and
@@ -82,38 +88,53 @@ def estimate_gradient(
 
     Raises:
       RebarError: an unknown method or option, an invalid shape or dtype, f without a derivative
-        where the method needs one, or too many codes for exact.
+        where the method needs one, or too many states for exact.
     """
-    if family not in _FAMILIES:
+    if family not in arguments.FORMS:
         raise RebarError(
-            f"unknown family {family!r}{did_you_mean(str(family), _FAMILIES)}; "
-            f"available: {', '.join(_FAMILIES)}"
+            f"unknown family {family!r}{did_you_mean(str(family), arguments.FORMS)}; "
+            f"available: {', '.join(arguments.FORMS)}"
         )
-    module = _FAMILIES[family]
-    others = [name for name, m in _FAMILIES.items() if name != family and method in [*m.METHODS]]
-    if others and method not in [*module.METHODS]:
+    available, method = methods.of(family), methods.name_of(method)
+    others = [name for name in arguments.FORMS if name != family and method in [*methods.of(name)]]
+    if others and method not in available:
         raise RebarError(
             f"{method!r} is a method for {others[0]} logits, given: family={family!r}; use "
             f"family={others[0]!r}"
         )
-    chosen = choose(module.METHODS, method, options)
+    chosen = methods.choose(available, method, options)
     options = chosen.defaults | {name: o for name, o in options.items() if o is not None}
-    logits = module.logits_of(logits)
-    single = logits.shape.rank == 1
-    rows = tf.stop_gradient(logits[tf.newaxis] if single else logits)
+    differentiable = arguments.switch_of(options.get("differentiable", False), "differentiable")
+    logits = arguments.logits_of(logits, *arguments.FORMS[family])
+    constant = tf.stop_gradient(logits)
+    batch = constant if logits.shape.rank > 1 else constant[tf.newaxis]
+    rows = batch if family == "bernoulli" else _variables(batch)
     validity = Validity()
     arguments.require_numbers(rows, validity)
-    source = arguments.NoiseSource(tf.stop_gradient(logits), noise, seed, step, validity)
+    source = arguments.NoiseSource(constant, noise, seed, step, validity)
 
     def checked(samples):
-        return arguments.values_of(f, "f", samples)
+        return arguments.values_of(f, "f", arguments.shaped(samples, batch))
 
-    gradient, value, evaluations = chosen.compute(
-        module.problem(checked, rows, source, validity, options)
+    gradient, value, evaluations, samples = chosen.compute(
+        methods.Problem(checked, rows, source, validity, options)
     )
-    gradient, value = validity.apply(gradient), validity.apply(value)
-    if not options.get("differentiable"):
-        gradient = tf.stop_gradient(gradient)
-    if single:
-        gradient, value = gradient[0], value[0]
-    return GradientEstimate(gradient, value, evaluations, chosen.unbiased)
+    gradient, value = validity.apply(arguments.shaped(gradient, logits)), validity.apply(value)
+    if samples is not None:
+        leading = samples.shape[: samples.shape.rank - rows.shape.rank]
+        samples = validity.apply(arguments.shaped(samples, logits, *leading))
+    return GradientEstimate(
+        gradient if differentiable else tf.stop_gradient(gradient),
+        value if logits.shape.rank > 1 else value[0],
+        evaluations,
+        chosen.unbiased,
+        samples,
+    )
+
+
+def _variables(logits):
+    """[B, ..., C] as [B, V, C]."""
+    n_variables = logits.shape[1:-1].num_elements()
+    sizes = tf.shape(logits)
+    shape = [sizes[0], n_variables or tf.reduce_prod(sizes[1:-1]), logits.shape[-1]]
+    return tf.ensure_shape(tf.reshape(logits, shape), [logits.shape[0], n_variables, shape[-1]])

@@ -38,7 +38,6 @@ All raise RebarError for invalid arguments. `rebar.estimate_gradient(..., family
 estimates the gradient of any function of z with them, or with an unbiased method.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -201,13 +200,6 @@ LAYERS = {
 """Name -> layer."""
 
 
-def estimate_gradient(method: str, f: Callable, logits: Any, **options: Any) -> Any:
-    """Estimate d E f(z) / d logits: `rebar.estimate_gradient` with family="categorical"."""
-    from rebar.functional import estimate
-
-    return estimate.estimate_gradient(method, f, logits, family="categorical", **options)
-
-
 class _Call:
     """Validated logits, temperature and noise of one call."""
 
@@ -246,7 +238,6 @@ class _Call:
 __all__ = [
     "LAYERS",
     "Sample",
-    "estimate_gradient",
     "gst",
     "gumbel_rao",
     "reinmax",

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import rebar
 from rebar import noise
-from rebar.functional import bernoulli, categorical
+from rebar.functional import methods
 from rebar.functional.straight_through import LAYERS
 from tests.conformance.literal import kernels
 
@@ -22,6 +22,8 @@ OPTIONS = {
     "v": "uniforms",
     "differentiable": True,
     "network": "network",
+    "relaxed_f": (True, False),
+    "baseline": 0.4,
     "draws": 5,
     "draws_noise": None,
     "fresh_noise": None,
@@ -84,11 +86,12 @@ def network(z):
 
 
 def slope(function, a, h=1e-5):
-    """Derivative w.r.t. a [B, H] of function(a) [B], whose rows are independent."""
+    """Derivative w.r.t. a [B, ...] of function(a) [B], whose rows are independent."""
     result = np.zeros(a.shape)
-    for i in range(a.shape[1]):
-        shift = h * np.eye(a.shape[1])[i]
-        result[:, i] = (function(a + shift) - function(a - shift)) / (2 * h)
+    for i in np.ndindex(a.shape[1:]):
+        shift = np.zeros(a.shape)
+        shift[(slice(None), *i)] = h
+        result[(slice(None), *i)] = (function(a + shift) - function(a - shift)) / (2 * h)
     return result
 
 
@@ -103,7 +106,7 @@ def combinations(method, defaults):
         elif isinstance(value, tuple):
             varied = [v | {option: choice} for v in varied for choice in value]
         elif option == "v":
-            varied = [v | {option: w} for v in varied for w in (None, uniforms([B, H], 9))]
+            varied = [v | {option: w} for v in varied for w in (None, "uniforms")]
         elif option == "network":
             fixed[option] = network
         elif value is not None:
@@ -111,79 +114,163 @@ def combinations(method, defaults):
     return [fixed | v for v in varied]
 
 
-def cases(methods):
+def cases(names, family):
     return [
         pytest.param(method, options, id=f"{method}-{i}")
-        for method in methods
-        for i, options in enumerate(combinations(method, methods[method].defaults))
+        for method in names
+        for i, options in enumerate(combinations(method, methods.of(family)[method].defaults))
     ]
 
 
-def binary_formula(
+def softmax(a):
+    return np.apply_along_axis(kernels.softmax, -1, a)
+
+
+def column(values, a):
+    """[B] against [B, ...]."""
+    return values.reshape(-1, *[1] * (a.ndim - 1))
+
+
+def hard(a, u):
+    """Samples [..., *shape of a]."""
+    if a.ndim == 2:
+        return (u > 1 - sigmoid(a)) * 1.0
+    return np.eye(C)[np.argmax(a + gumbels(u), axis=-1)]
+
+
+def score(a, b):
+    return b - (sigmoid(a) if a.ndim == 2 else softmax(a))
+
+
+def conditional_noise(a, b, u, v):
+    """Noise given b, a function of the logits with the uniforms v; by default those of the u."""
+    if a.ndim == 2:
+        p = sigmoid(a)
+        w = np.where(b == 1, (u - 1 + p) / p, u / (1 - p)) if v is None else v
+
+        def given_b(logits):
+            low = 1 - sigmoid(logits)
+            return logit(np.where(b == 1, low + (1 - low) * w, low * w))
+
+        return given_b
+    if v is None:
+        inverse = -np.log(u) * np.exp(-a)  # exp(-c)
+        top = np.sum(b * inverse, axis=-1, keepdims=True)
+        total = np.sum(np.exp(a), axis=-1, keepdims=True)
+        e = np.where(b == 1, top * total, np.exp(a) * (inverse - top))
+    else:
+        e = -np.log(v)
+
+    def given_b(logits):
+        top = np.sum(b * e, axis=-1, keepdims=True)
+        top = top / np.sum(np.exp(logits), axis=-1, keepdims=True)
+        return -np.log(np.where(b == 1, top, e / np.exp(logits) + top)) - logits
+
+    return given_b
+
+
+def formula(
     method,
+    a,
     n_samples=1,
     temperature=None,
     muprop_relaxation=None,
     scale=None,
     v=None,
     network=None,
+    relaxed_f=True,
+    baseline=0,
     differentiable=None,
 ):
-    """Gradient [B, H], value [B] and evaluations."""
-    a, p = BINARY, sigmoid(BINARY)
-    several = [n_samples] if method == "loo" else []
-    u = uniforms([*several, B, H])
-    b = (u > 1 - p) * 1.0
+    """Gradient, value [B] and evaluations for logits a, [B, H] or [B, L, C]."""
+    if method == "exact":
+        gradient = value = 0
+        states = [*np.ndindex(*([2] * H if a.ndim == 2 else [C] * L))]
+        for state in states:
+            b = np.array(state) * 1.0 if a.ndim == 2 else np.eye(C)[list(state)]
+            b = np.broadcast_to(b, a.shape)
+            p = np.abs(1 - b - sigmoid(a)) if a.ndim == 2 else np.sum(softmax(a) * b, axis=-1)
+            weighted = np.prod(p, axis=1) * f(b)
+            value, gradient = value + weighted, gradient + column(weighted, a) * score(a, b)
+        return gradient, value, len(states)
+    u = uniforms([*[n_samples] * (method == "loo"), *a.shape])
+    b = hard(a, u)
     if method == "reinforce":
-        return f(b)[:, None] * (b - p), f(b), 1
+        return column(f(b) - baseline, a) * score(a, b), f(b), 1
     if method == "loo":
         values = np.stack([f(row) for row in b])
         others = [np.delete(values, k, axis=0).mean(axis=0) for k in range(n_samples)]
-        terms = [(values[k] - others[k])[:, None] * (b[k] - p) for k in range(n_samples)]
+        terms = [column(values[k] - others[k], a) * score(a, b[k]) for k in range(n_samples)]
         return np.mean(terms, axis=0), values.mean(axis=0), n_samples
     if method in ("arm", "disarm"):
-        other = (u < p) * 1.0
+        other = (u < sigmoid(a)) * 1.0
         difference = (f(b) - f(other))[:, None]
         factor = u - 1 / 2
         if method == "disarm":
             factor = (-1.0) ** other * (b != other) * sigmoid(np.abs(a)) / 2
         return difference * factor, (f(b) + f(other)) / 2, 2
+    noise_of = logit if a.ndim == 2 else gumbels
 
-    def relaxed(logits, zeta):
+    def relaxed(logits, z):
         correction = logits * temperature / (temperature + 1) if muprop_relaxation else 0
-        return sigmoid((logits + zeta) / temperature + correction)
+        return (sigmoid if a.ndim == 2 else softmax)((logits + z) / temperature + correction)
 
     if method == "gumbel":
-        return slope(lambda k: f(relaxed(k, logit(u))), a), f(b), 2
+        return slope(lambda k: f(relaxed(k, noise_of(u))), a), f(b), 2
 
-    def c(logits, zeta):
-        r = network(logits + zeta) if network else 0
-        return scale * (f(relaxed(logits, zeta)) + r)
+    def c(logits, z):
+        value = f(relaxed(logits, z)) if relaxed_f else 0
+        if network:
+            normalized = logits if a.ndim == 2 else np.log(softmax(logits))
+            value = value + network((normalized + z).reshape(B, -1))
+        return scale * value
 
-    w = np.where(b == 1, (u - 1 + p) / p, u / (1 - p)) if v is None else v
-
-    def given_b(logits):
-        low = 1 - sigmoid(logits)
-        return logit(np.where(b == 1, low + (1 - low) * w, low * w))
-
-    gradient = (f(b) - c(a, given_b(a)))[:, None] * (b - p)
-    gradient += slope(lambda k: c(k, logit(u)), a) - slope(lambda k: c(k, given_b(k)), a)
-    return gradient, f(b), 2 if v is None else 3
+    given_b = conditional_noise(a, b, u, v)
+    gradient = column(f(b) - c(a, given_b(a)), a) * score(a, b)
+    gradient += slope(lambda k: c(k, noise_of(u)), a) - slope(lambda k: c(k, given_b(k)), a)
+    return gradient, f(b), 1 + relaxed_f * (1 if v is None else 2)
 
 
-@pytest.mark.parametrize(("method", "options"), cases(bernoulli.METHODS))
-def test_a_method_for_binary_logits_is_its_formula(method, options):
-    estimate = rebar.estimate_gradient(method, f, BINARY, seed=SEED, step=STEP, **options)
-    gradient, value, evaluations = binary_formula(method, **options)
-    np.testing.assert_allclose(estimate.gradient, gradient, rtol=1e-6, atol=1e-8)
+GENERIC = {
+    family: [name for name in methods.of(family) if name not in LAYERS]
+    for family in ("bernoulli", "categorical")
+}
+
+
+def check_formula(method, logits, options):
+    family = "bernoulli" if logits is BINARY else "categorical"
+    if options.get("v") is not None:
+        options = options | {"v": uniforms(logits.shape, 9)}
+    if method in LAYERS:
+        b, gradient = surrogate(method, logits, derivative_of_f, **options)
+        value, evaluations = f(b), 1
+    else:
+        gradient, value, evaluations = formula(method, logits, **options)
+    seeds = {} if method == "exact" else {"seed": SEED, "step": STEP}
+    estimate = rebar.estimate_gradient(method, f, logits, family=family, **seeds, **options)
+    rtol, atol = (1e-9, 1e-11) if method in LAYERS else (1e-6, 1e-8)
+    np.testing.assert_allclose(estimate.gradient, gradient, rtol=rtol, atol=atol)
     np.testing.assert_allclose(estimate.value, value, rtol=1e-10)
     assert estimate.evaluations == evaluations
     # The evaluations are those made.
     rows = []
-    rebar.estimate_gradient(
-        method, lambda b: rows.append(1) or f(b), BINARY, seed=0, step=0, **options
-    )
+
+    def counted(b):
+        tf.py_function(lambda: rows.append(1), [], [])
+        return f(b)
+
+    rebar.estimate_gradient(method, counted, logits, family=family, **seeds, **options)
     assert len(rows) == evaluations
+
+
+@pytest.mark.parametrize(("method", "options"), cases(GENERIC["bernoulli"], "bernoulli"))
+def test_a_method_for_binary_logits_is_its_formula(method, options):
+    check_formula(method, BINARY, options)
+
+
+@pytest.mark.parametrize(("method", "options"), cases(methods.of("categorical"), "categorical"))
+def test_a_method_for_categorical_logits_is_its_formula(method, options):
+    check_formula(method, CATEGORICAL, options)
 
 
 def surrogate(method, logits, g, draws=None, **options):
@@ -197,47 +284,7 @@ def surrogate(method, logits, g, draws=None, **options):
     return z, kernels.every(kernel, logits, z, g(z), **draws_of, **options)
 
 
-@pytest.mark.parametrize(("method", "options"), cases(categorical.METHODS))
-def test_a_method_for_categorical_logits_is_its_formula(method, options):
-    pi = np.apply_along_axis(kernels.softmax, -1, CATEGORICAL)
-    if method == "exact":
-        gradient, value, evaluations = 0, 0, C**L
-        for code in np.ndindex(*[C] * L):
-            z = np.tile(np.eye(C)[list(code)], [B, 1, 1])
-            q = np.prod(np.sum(pi * z, axis=-1), axis=-1)
-            value = value + q * f(z)
-            gradient = gradient + (q * f(z))[:, None, None] * (z - pi)
-    elif method in LAYERS:
-        z, gradient = surrogate(method, CATEGORICAL, derivative_of_f, **options)
-        value, evaluations = f(z), 1
-    else:
-        evaluations = options.get("n_samples", 1)
-        u = uniforms([*[evaluations] * (method == "loo"), B, L, C]).reshape(-1, B, L, C)
-        z = np.eye(C)[np.argmax(CATEGORICAL + gumbels(u), axis=-1)]
-        values = np.stack([f(sample) for sample in z])
-        value = values.mean(axis=0)
-        others = [np.delete(values, k, axis=0) for k in range(evaluations)]
-        signal = values - [o.mean(axis=0) if len(o) else np.zeros(B) for o in others]
-        gradient = np.mean(signal[..., None, None] * (z - pi), axis=0)
-    estimate = rebar.estimate_gradient(
-        method, f, CATEGORICAL, family="categorical", seed=SEED, step=STEP, **options
-    )
-    np.testing.assert_allclose(estimate.gradient, gradient, rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(estimate.value, value, rtol=1e-10)
-    assert estimate.evaluations == evaluations
-    rows = []
-
-    def counted(z):
-        tf.py_function(lambda: rows.append(1), [], [])
-        return f(z)
-
-    rebar.estimate_gradient(
-        method, counted, CATEGORICAL, family="categorical", seed=0, step=0, **options
-    )
-    assert len(rows) == evaluations
-
-
-LAYER_CASES = cases({name: categorical.METHODS[name] for name in LAYERS})
+LAYER_CASES = cases(LAYERS, "categorical")
 
 
 @pytest.mark.parametrize("kind", ["function", "keras"])
@@ -262,9 +309,7 @@ def test_a_layer_has_the_gradient_of_its_formula(method, options, kind):
 
 
 @pytest.mark.parametrize("draws", [4, 5])
-@pytest.mark.parametrize(
-    "method", [m for m in LAYERS if "draws" in categorical.METHODS[m].defaults]
-)
+@pytest.mark.parametrize("method", [m for m in LAYERS if "draws" in methods.METHODS[m].defaults])
 def test_draws_in_float32_are_halves_of_words(method, draws):
     logits, weights = CATEGORICAL.astype(np.float32), RANDOM.normal(size=CATEGORICAL.shape)
     key = noise.fold_in(noise.key(SEED, "latents", 1), STEP)

@@ -113,6 +113,21 @@ def test_coupling_is_the_derivative_of_the_noise_given_the_sample(name):
 
 
 @pytest.mark.parametrize("name", SHAPES)
+def test_noise_given_a_sample(name):
+    """Its value, its derivative, and that it leads to the sample."""
+    family, logits, _, samples = sample(name, 100)
+    random = np.random.default_rng(5)
+    v, g = tf.constant(random.random(logits.shape)), tf.constant(random.normal(size=logits.shape))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        expected = noise_given(name, samples, v, logits)
+    z, product = family.noise_given_sample(samples, v, logits)
+    np.testing.assert_allclose(z, expected, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(product(g), tape.gradient(expected, logits, g), atol=1e-10)
+    np.testing.assert_array_equal(family.hard_sample(logits, z), samples)
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_uniforms_given_the_sample_are_uniform(name):
     """What the coupling assumes of the noise that it keeps."""
     _, logits, u, samples = sample(name, N)

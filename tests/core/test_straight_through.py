@@ -16,7 +16,6 @@ from tests.core.straight_through_cases import (
     exponentials,
     gradient,
     gumbels,
-    samples,
 )
 
 SHAPE = (2, 4)
@@ -57,17 +56,6 @@ def test_others_are_not(name):
         lambda *arguments: straight_through.reinmax(*arguments, 1.3), QUADRATIC, LOGITS
     )
     assert relative(wrong, QUADRATIC.exact(LOGITS)) > 0.02
-
-
-def test_reinforce_is_exact():
-    codes = samples(SHAPE)
-    values = tf.constant(QUADRATIC(codes))
-    result = expectation(
-        lambda logits, one_hot, _: straight_through.reinforce(logits, one_hot, values),
-        QUADRATIC,
-        LOGITS,
-    )
-    assert relative(result, QUADRATIC.exact(LOGITS)) < 1e-12
 
 
 def problem(n=6, n_categories=4, scale=2.0, dtype=tf.float64):

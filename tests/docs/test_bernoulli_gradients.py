@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from rebar.errors import RebarError
-from rebar.functional.bernoulli import METHODS
+from rebar.functional import methods
 
 ROOT = Path(__file__).parents[2]
+METHODS = methods.of("bernoulli")
 TEXT = (ROOT / "docs" / "bernoulli_gradients.md").read_text()
 FILES = dict(re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
 
@@ -26,7 +27,7 @@ def numbers(name, folder, capsys):
 
 
 def test_every_block_is_a_file_or_its_command():
-    assert list(FILES) == ["knapsack.py", "autoencoder.py"]
+    assert list(FILES) == ["knapsack.py", "black_box.py", "autoencoder.py"]
     assert len(re.findall(r"^```\w", TEXT, re.MULTILINE)) == 2 * len(FILES)
     for name in FILES:
         assert f"```sh\npython {name}\n```" in TEXT
@@ -36,6 +37,15 @@ def test_knapsack(tmp_path, capsys):
     first, last, best = numbers("knapsack.py", tmp_path, capsys)
     assert first < 0.7 * best
     assert 0.95 * best < last <= best
+
+
+def test_black_box(tmp_path, capsys):
+    """Every method has less variance than the one before it."""
+    printed = numbers("black_box.py", tmp_path, capsys)
+    after = TEXT.partition("python black_box.py")[2]
+    stated = [float(n) for n in re.findall(r"^[\w ,]+: (\d\.\d{3})$", after, re.MULTILINE)]
+    np.testing.assert_allclose(printed, stated, rtol=0.15)
+    assert np.all(np.diff(printed) < 0)
 
 
 def test_autoencoder(tmp_path, capsys):
@@ -77,7 +87,7 @@ def test_the_table_of_methods(name):
     if name != "relax":
         assert set(re.findall(r"`(\w+)`", options)) == set(method.defaults)
     else:
-        assert set(method.defaults) == {*METHODS["rebar"].defaults, "network"}
+        assert set(method.defaults) == {*METHODS["rebar"].defaults, "network", "relaxed_f"}
 
 
 def test_no_placeholder_is_left():

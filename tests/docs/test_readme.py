@@ -10,7 +10,7 @@ import pytest
 
 from rebar import registry
 from rebar.cli import train
-from rebar.functional import bernoulli, categorical
+from rebar.functional import methods
 from rebar.hparams import HParams, Settings
 from rebar.hparams.fields import Fields
 from rebar.hparams.grammar import write
@@ -48,13 +48,15 @@ def test_the_table_of_estimators(name):
     assert label == entry.label
     estimator = registry.make_estimator(name, HParams(model=name, n_samples=2))
     assert (unbiased == "yes") == estimator.unbiased
-    functions = (bernoulli if entry.latents == "binary" else categorical).METHODS
-    assert not function or functions[function].unbiased == estimator.unbiased
+    if function:
+        functions = methods.of("bernoulli" if entry.latents == "binary" else "categorical")
+        assert functions[function].unbiased == estimator.unbiased
+        assert methods.name_of(label) == methods.name_of(label.lower()) == function
 
 
 def test_every_function_has_a_model():
     functions = {row[1] for row in ESTIMATORS.values()}
-    assert functions - {""} == {*bernoulli.METHODS, *categorical.METHODS}
+    assert functions - {""} == {*methods.METHODS}
 
 
 def test_every_flag_of_training_is_described():

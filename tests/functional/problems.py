@@ -22,32 +22,47 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-np.asarray(x)))
 
 
-def states(n_units):
-    """All binary vectors: [2^H, H]."""
-    return np.array(list(itertools.product((0.0, 1.0), repeat=n_units)))
+def softmax(x):
+    x = np.asarray(x)
+    return np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True)
+
+
+def states(logits):
+    """All samples: [2^H, H], or one-hot [C^V, V, C], for logits [H] or [V, C]."""
+    if np.ndim(logits) == 1:
+        return np.array(list(itertools.product((0.0, 1.0), repeat=len(logits))))
+    variables, categories = np.shape(logits)
+    return np.eye(categories)[list(itertools.product(range(categories), repeat=variables))]
+
+
+def means(logits):
+    return sigmoid(logits) if np.ndim(logits) == 1 else softmax(logits)
 
 
 def probabilities(logits):
-    """Of `states`: [2^H]."""
-    b, p = states(len(logits)), sigmoid(logits)
-    return np.prod(np.where(b == 1, p, 1 - p), axis=1)
+    """Of `states`."""
+    b, p = states(logits), means(logits)
+    if np.ndim(logits) == 1:
+        return np.prod(np.where(b == 1, p, 1 - p), axis=1)
+    return np.prod(np.sum(b * p, axis=-1), axis=1)
 
 
 def exact(f, logits):
-    """E f and d E f / d logits [H], by enumeration."""
-    b = states(len(logits))
+    """E f and d E f / d logits, by enumeration."""
+    b = states(logits)
     weighted = np.asarray(f(tf.constant(b))) * probabilities(logits)
-    return weighted.sum(), weighted @ (b - sigmoid(logits))
+    return weighted.sum(), np.tensordot(weighted, b - means(logits), 1)
 
 
-def table(n_units, seed=0):
-    """A function on {0, 1}^H without any structure, and without a derivative."""
-    values = tf.constant(np.random.default_rng(seed).normal(size=2**n_units))
-    place = tf.constant(2.0 ** np.arange(n_units), tf.float64)
+def table(*shape, seed=0):
+    """A function on {0, 1}^H, or on V one-hot vectors, without structure and derivative."""
+    n_categories = shape[1] if len(shape) > 1 else 2
+    values = tf.constant(np.random.default_rng(seed).normal(size=n_categories ** shape[0]))
+    place = tf.constant(n_categories ** np.arange(shape[0]))
 
     def f(b):
-        index = tf.reduce_sum(tf.cast(b, tf.float64) * place, axis=1)
-        return tf.gather(values, tf.cast(index, tf.int32))
+        index = tf.cast(b, tf.int64) if len(shape) == 1 else tf.argmax(b, axis=-1)
+        return tf.gather(values, tf.reduce_sum(index * place, axis=1))
 
     return f
 
@@ -100,17 +115,43 @@ def one_sided_grid(logits, n):
 
 
 def outcomes(logits, n_samples):
-    """Uniforms [K, N, H] that take K samples through all combinations, and weights [N]."""
-    b, q = states(len(logits)), probabilities(logits)
-    p = sigmoid(logits)
-    u = np.where(b == 1, 1 - p / 2, (1 - p) / 2)
+    """Uniforms [K, N, ...] that take K samples through all combinations, and weights [N]."""
+    b, q, p = states(logits), probabilities(logits), means(logits)
+    if np.ndim(logits) == 1:
+        u = np.where(b == 1, 1 - p / 2, (1 - p) / 2)
+    else:
+        u = np.where(b == 1, 1 - 1e-12, 0.5)
     chosen = np.array(list(itertools.product(range(len(b)), repeat=n_samples)))
-    return u[chosen].transpose(1, 0, 2), np.prod(q[chosen], axis=1)
+    return np.swapaxes(u[chosen], 0, 1), np.prod(q[chosen], axis=1)
+
+
+def simplex_grid(logits, n):
+    """Uniforms u and v [N, 1, C] and weights [N], for logits [1, C].
+
+    Given each category, v is a product of tanh-sinh rules on (0, 1), and the noise of u is that
+    with 1 - v, which has the same weights.
+    """
+    t = np.linspace(-2.9, 2.9, n)
+    x = sigmoid(np.pi * np.sinh(t))
+    w = np.pi * np.cosh(t) * x * (1 - x) * (t[1] - t[0])
+    (row,) = np.asarray(logits)
+    grid, weights = product_grid([x] * len(row), [w] * len(row))
+    e = -np.log(1 - grid)
+    u, v, total = [], [], []
+    for category, p in enumerate(softmax(row)):
+        top = np.log(np.sum(np.exp(row))) - np.log(e[:, category])
+        c = -np.log(e / np.exp(row) + np.exp(-top)[:, np.newaxis])
+        c[:, category] = top
+        u.append(np.exp(-np.exp(row - c)))
+        v.append(grid)
+        total.append(p * weights)
+    return *(np.concatenate(part)[:, np.newaxis] for part in (u, v)), np.concatenate(total)
 
 
 def moments(method, f, logits, u, weights, **options):
-    """Mean and variance [H] of the estimate of the gradient over rows of uniforms."""
-    rows = tf.tile(tf.constant(logits, tf.float64)[tf.newaxis], [len(weights), 1])
-    g = rebar.estimate_gradient(method, f, rows, noise=u, **options).gradient.numpy()
-    mean = weights @ g
-    return mean, weights @ (g - mean) ** 2
+    """Mean and variance of the estimate of the gradient over rows of uniforms."""
+    rows = np.broadcast_to(np.asarray(logits), [len(weights), *np.shape(logits)])
+    family = "bernoulli" if np.ndim(logits) == 1 else "categorical"
+    g = rebar.estimate_gradient(method, f, rows, family=family, noise=u, **options).gradient.numpy()
+    mean = np.tensordot(weights, g, 1)
+    return mean, np.tensordot(weights, (g - mean) ** 2, 1)

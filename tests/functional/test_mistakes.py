@@ -6,7 +6,8 @@ import tensorflow as tf
 
 import rebar
 from rebar.errors import RebarError
-from rebar.functional.bernoulli import METHODS
+from rebar.functional.methods import METHODS
+from rebar.functional.straight_through import LAYERS
 from tests.functional import problems
 from tests.functional.test_use import LOGITS, f, settings, uniforms
 
@@ -17,9 +18,13 @@ def call(method="disarm", function=f, logits=LOGITS, noise=None, seed=0, step=0,
     )
 
 
+def table_of_z(z):
+    return problems.table(3)(z > 0)
+
+
 MISTAKES = {
-    "unknown method 'DisARM'; did you mean disarm or arm.; available: reinforce, loo, arm, disarm, "
-    "rebar, relax, gumbel": {"method": "DisARM"},
+    "unknown method 'DisARMS'; did you mean disarm or arm.; available: exact, reinforce, loo, arm, "
+    "disarm, rebar, relax, gumbel$": {"method": "DisARMS"},
     r"logits of shape \[2, 3, 4\]: .*\[B, H\] or \[H\]": {"logits": np.zeros((2, 3, 4))},
     r"logits of type int64: .*tf.cast\(logits, tf.float32\)": {
         "logits": np.zeros((2, 3), np.int64)
@@ -38,6 +43,14 @@ MISTAKES = {
         "temperature": np.ones(3),
     },
     r"network of shape \[5, 3\]: .* shape \[5\]": {"method": "relax", "network": tf.sin},
+    "network has no derivative.*relaxed_f=False": {"method": "relax", "network": table_of_z},
+    "relaxed_f=1: must be True or False": {"method": "relax", "network": tf.sin, "relaxed_f": 1},
+    r"baseline of shape \[3\]: .*scalar or \[5\]": {
+        "method": "reinforce",
+        "baseline": np.ones(3),
+    },
+    "baseline: unknown option of loo; .*: reinforce$": {"method": "loo", "baseline": 0.0},
+    r"exact: 2\^17 codes are more than 65536": {"method": "exact", "logits": np.zeros((1, 17))},
     "seed and step: missing; pass seed=0, step=i": {"step": None},
     "noise, seed and step: ": {"noise": uniforms("disarm")},
     r"noise of shape \[3\]: .*\[5, 3\]": {
@@ -123,11 +136,29 @@ def test_a_py_function_of_tensorflow_has_a_derivative():
     np.testing.assert_allclose(gradient, call("rebar").gradient)
 
 
-def test_a_network_must_have_a_derivative():
-    with pytest.raises(RebarError, match="network has no derivative"):
-        call("relax", network=lambda z: tf.zeros_like(z[:, 0]))
+@pytest.mark.parametrize("function", FLAT)
+def test_a_network_alone_needs_values_of_f_only(function):
+    network = rebar.FreeForm(3, dtype="float64")
+    result = call("relax", FLAT[function], network=network, relaxed_f=False)
+    plain = call("reinforce", FLAT[function])
+    # The network starts at 0.
+    np.testing.assert_allclose(result.gradient, plain.gradient, rtol=1e-12)
+    assert result.evaluations == 1
+
+
+def test_names_and_labels():
+    for name in ("DisARM", "DISARM", "disarm"):
+        np.testing.assert_array_equal(call(name).gradient, call("disarm").gradient)
+    logits = np.zeros((5, 2, 3))
+    for label, name in {"ST-GS": "st_gumbel", "ReinMax": "reinmax", "Exact": "exact"}.items():
+        both = [
+            call(n, lambda z: tf.reduce_sum(z[:, 0] ** 2, -1), logits, family="categorical")
+            for n in (label, name)
+        ]
+        np.testing.assert_array_equal(both[0].gradient, both[1].gradient)
 
 
 def test_properties_of_methods():
-    assert {name for name, m in METHODS.items() if not m.unbiased} == {"gumbel"}
-    assert {name for name, m in METHODS.items() if m.differentiates} == {"rebar", "relax", "gumbel"}
+    biased = {"gumbel", *LAYERS}
+    assert {name for name, m in METHODS.items() if not m.unbiased} == biased
+    assert {name for name, m in METHODS.items() if m.differentiates} == {"rebar", "relax"} | biased

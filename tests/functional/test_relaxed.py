@@ -10,14 +10,14 @@ import tensorflow as tf
 
 import rebar
 from rebar import noise
-from rebar.core import bernoulli
-from rebar.functional.relaxed import noise_given_sample
+from rebar.core import bernoulli, families
+from tests.core.test_families import uniforms_given
 from tests.functional import problems
 from tests.functional.problems import TINY, TOY
 from tests.functional.test_values_only import tiny_objective
 
-LOGITS = {1: [-0.8], 2: [0.9, -1.4]}
-MATRIX = tf.constant([[1.0, -0.6, 0.3], [0.5, 1.2, -0.9]], tf.float64)
+LOGITS = {1: [-0.8], 2: [0.9, -1.4], "categorical": [[-0.4, 0.3, -0.2]]}
+MATRIX = tf.constant([[1.0, -0.6, 0.3], [0.5, 1.2, -0.9], [-0.8, 0.2, 1.1]], tf.float64)
 
 SEED, DRAWS = 20180122, 400_000
 """Of the golden variances. Both sides have standard errors of the variance (from fourth moments).
@@ -27,7 +27,8 @@ DEVIATIONS = 5
 
 
 def smooth(b):
-    """Not quadratic, of 1 or 2 units."""
+    """Not quadratic, of 1 or 2 units or one variable."""
+    b = tf.reshape(b, [-1, b.shape[-1]])
     y = b @ MATRIX[: b.shape[1]]
     return tf.reduce_sum(tf.sin(2 * y) + y**2, axis=1)
 
@@ -47,6 +48,7 @@ SETTINGS = {
     "concrete": ("rebar", {"temperature": 0.7, "muprop_relaxation": False}),
     "relax": ("relax", {"temperature": 0.6, "scale": 0.8}),
     "relax muprop": ("relax", {"temperature": 1.0, "muprop_relaxation": True}),
+    "network alone": ("relax", {"scale": 0.8, "relaxed_f": False}),
 }
 
 
@@ -55,16 +57,24 @@ def options(name, n_units):
     return method, settings | ({"network": free_form(n_units)} if method == "relax" else {})
 
 
-@pytest.mark.parametrize("n_units", [1, 2])
+def grid(case):
+    """Uniforms and weights, and the width of a network's input."""
+    if case == "categorical":
+        u, _, weights = problems.simplex_grid(LOGITS[case], 30)
+        return u, weights, 3
+    return *problems.one_sided_grid(LOGITS[case], 150), case
+
+
+@pytest.mark.parametrize("case", LOGITS)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_unbiased(name, n_units):
+def test_unbiased(name, case):
     """With zeta~ = zeta."""
-    method, settings = options(name, n_units)
-    logits = LOGITS[n_units]
-    u, weights = problems.one_sided_grid(logits, 150)
+    logits = LOGITS[case]
+    u, weights, width = grid(case)
+    method, settings = options(name, width)
     mean, variance = problems.moments(method, smooth, logits, u, weights, **settings)
     _, truth = problems.exact(smooth, logits)
-    np.testing.assert_allclose(mean, truth, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(mean, truth, rtol=0, atol=1e-6)
     assert np.min(np.abs(truth)) > 0.1
     assert np.min(variance) > 1e-3
 
@@ -103,43 +113,78 @@ def test_unbiased_with_noise_of_its_own_for_two_units():
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_default_is_the_v_that_repeats_the_noise(name):
-    method, settings = options(name, 2)
-    u = np.random.default_rng(0).random((50, 2))
-    logits = np.random.default_rng(1).normal(size=(50, 2)) * 2
-    t = problems.sigmoid(-logits)
-    v = np.where(u > t, (u - t) / (1 - t), u / t)
+def test_unbiased_with_noise_of_its_own_for_a_categorical_variable(name):
+    """u and v of one row are dependent: given b, the estimate is a sum of terms of u and of v."""
+    method, settings = options(name, 3)
+    logits = LOGITS["categorical"]
+    u, v, weights = problems.simplex_grid(logits, 30)
+    mean, _ = problems.moments(method, smooth, logits, u, weights, v=v, **settings)
+    np.testing.assert_allclose(mean, problems.exact(smooth, logits)[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["Bernoulli", "categorical"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_default_is_the_v_that_repeats_the_noise(name, family):
+    shape = (50, 2) if family == "Bernoulli" else (50, 1, 3)
+    method, settings = options(name, shape[-1])
+    u = tf.constant(np.random.default_rng(0).random(shape))
+    logits = tf.constant(np.random.default_rng(1).normal(size=shape) * 2)
+    kernels = families.of(logits)
+    v = uniforms_given(family, kernels.hard_sample(logits, kernels.noise(u)), u, logits)
+    settings |= {"family": family.lower(), "noise": u}
     default, explicit = (
-        rebar.estimate_gradient(method, smooth, logits, noise=u, v=value, **settings)
-        for value in (None, v)
+        rebar.estimate_gradient(method, smooth, logits, v=value, **settings) for value in (None, v)
     )
-    np.testing.assert_allclose(default.gradient, explicit.gradient, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(default.gradient, explicit.gradient, rtol=1e-7, atol=1e-8)
     np.testing.assert_array_equal(default.value, explicit.value)
-    assert (default.evaluations, explicit.evaluations) == (2, 3)
+    calls = (1, 1) if name == "network alone" else (2, 3)
+    assert (default.evaluations, explicit.evaluations) == calls
 
 
-def test_noise_given_a_sample():
-    """Its value and its derivative are those of the formula, and it leads to the sample."""
-    random = np.random.default_rng(2)
-    w, logits = random.random((200, 3)), tf.constant(random.normal(size=(200, 3)) * 2)
-    b = tf.constant(random.integers(0, 2, (200, 3)).astype(float))
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        t = tf.sigmoid(-logits)
-        v = tf.where(b == 1, t + (1 - t) * w, t * w)
-        expected = tf.math.log(v) - tf.math.log(1 - v)
-    zeta, derivative = noise_given_sample(b, w, logits)
-    np.testing.assert_allclose(zeta, expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(derivative, tape.gradient(expected, logits), rtol=1e-9)
-    np.testing.assert_array_equal(logits + zeta > 0, b == 1)
+FIGURES = {0.3: 0.6765, 0.7: 0.2887, 2.0: 0.1713, None: 0.7013}
+"""Temperature, or None for REINFORCE -> total variance by an independent program."""
 
 
-def test_the_path_through_the_noise_is_needed(monkeypatch):
-    true = bernoulli.coupling_derivative
-    monkeypatch.setattr(bernoulli, "coupling_derivative", lambda *a: 0.9 * true(*a))
-    u, weights = problems.one_sided_grid(LOGITS[2], 100)
-    mean, _ = problems.moments("rebar", smooth, LOGITS[2], u, weights)
-    assert np.max(np.abs(mean - problems.exact(smooth, LOGITS[2])[1])) > 0.02
+@pytest.mark.parametrize("temperature", FIGURES)
+def test_variances_of_categorical_rebar(temperature):
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(1, 4))
+    matrix, c = random.normal(size=(4, 6)), random.normal(size=6)
+
+    def f(y):
+        return tf.linalg.matvec(tf.tanh(y @ matrix), c)
+
+    method, settings = "reinforce", {}
+    if temperature:
+        method, settings = "rebar", {"temperature": temperature, "muprop_relaxation": False}
+    rows = np.repeat(logits, DRAWS, axis=0)
+    settings |= {"family": "categorical", "seed": SEED, "step": 0}
+    g = rebar.estimate_gradient(method, f, rows, **settings).gradient.numpy()
+    assert np.var(g, axis=0).sum() == pytest.approx(FIGURES[temperature], rel=0.015)
+
+
+@pytest.mark.parametrize("case", [2, "categorical"])
+@pytest.mark.parametrize("wrong", ["coupling", "noise_given_sample"])
+def test_the_path_through_the_noise_is_needed(wrong, case, monkeypatch):
+    name = "BERNOULLI" if case == 2 else "CATEGORICAL"
+    true = getattr(families, name)
+
+    def nine_tenths(*arguments):
+        product = getattr(true, wrong)(*arguments)
+        if wrong == "coupling":
+            return lambda g: 0.9 * product(g)
+        return product[0], lambda g: 0.9 * product[1](g)
+
+    monkeypatch.setattr(families, name, true._replace(**{wrong: nine_tenths}))
+    if case == 2:
+        u, weights = problems.one_sided_grid(LOGITS[case], 20)
+        low = problems.sigmoid(-np.asarray(LOGITS[case]))
+        v = np.where(u > low, (u - low) / (1 - low), u / low)
+    else:
+        u, v, weights = problems.simplex_grid(LOGITS[case], 20)
+    settings = {"v": v} if wrong == "noise_given_sample" else {}
+    mean, _ = problems.moments("rebar", smooth, LOGITS[case], u, weights, **settings)
+    assert np.max(np.abs(mean - problems.exact(smooth, LOGITS[case])[1])) > 0.01
 
 
 def test_gumbel_is_the_gradient_of_the_relaxed_objective_and_biased():

@@ -19,6 +19,7 @@ RANDOM = np.random.default_rng(0)
 BINARY = RANDOM.normal(size=(5, 3)).astype(np.float32)
 CATEGORICAL = RANDOM.normal(size=(5, 2, 3)).astype(np.float32)
 NUMBERS = {
+    "baseline": (0.7, (np.inf, np.nan)),
     "temperature": (0.7, (0.0, -0.5, np.inf, np.nan)),
     "scale": (0.7, (np.inf, np.nan)),
     "gap": (1.0, (0.0, -1.0, np.nan)),
@@ -27,6 +28,7 @@ NUMBERS = {
 """Option -> a valid number and invalid ones."""
 
 OPTIONS = {
+    "reinforce": ("baseline",),
     "gumbel": ("temperature",),
     "rebar": ("temperature", "scale"),
     "relax": ("temperature", "scale"),
@@ -59,6 +61,8 @@ def categorical(method, logits, f=lambda z: tf.reduce_sum(z * [1.0, 2.0, 3.0], [
         options |= {"seed": 0, "step": 0}
     if method in straight_through.LAYERS and "rao" in method + "cv" * (method == "reinmax_cv"):
         options.setdefault("draws", 2)
+    if method == "relax":
+        options["network"] = lambda z: tf.reduce_sum(tf.sin(z), axis=1)
     estimate = rebar.estimate_gradient(method, f, logits, family="categorical", **options)
     return estimate.gradient, estimate.value
 
@@ -91,7 +95,7 @@ def cases():
     for method in ("rebar", "relax"):
         v = RANDOM.uniform(0.1, 0.9, (5, 3)).astype(np.float32)
         yield binary, method, BINARY, "v", v, np.where(v == v[0, 0], np.float32(1.5), v)
-    for method in (*LAYERS, "reinforce", "loo"):
+    for method in (*LAYERS, "reinforce", "loo", "relax"):
         nan = np.where(CATEGORICAL[0, 0, 0] == CATEGORICAL, np.float32(np.nan), CATEGORICAL)
         yield categorical, method, CATEGORICAL, "logits", CATEGORICAL, nan
     for method in LAYERS:

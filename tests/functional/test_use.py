@@ -7,46 +7,79 @@ import tensorflow as tf
 
 import rebar
 from rebar import noise
-from rebar.functional.bernoulli import METHODS
+from rebar.functional import methods
 from tests.functional import problems
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(5, 3)) * 2
+CATEGORICAL = RANDOM.normal(size=(5, 2, 2, 3)) * 2
 SETS = {"loo": 2}
+CASES = sorted(methods.of("bernoulli").keys() - {"exact"}) + [
+    f"categorical {name}" for name in ("gumbel", "loo", "rebar", "reinforce", "relax")
+]
+"""Methods that draw noise, for binary logits unless stated. Tests of straight-through layers are in
+test_straight_through.py."""
 
 
 def f(b):
-    return tf.reduce_sum((b - 0.3) ** 2, axis=1) + b[:, 0] * b[:, 1]
+    """Of units or of variables."""
+    b = tf.reshape(b, [tf.shape(b)[0], -1])
+    return tf.reduce_sum((b - 0.3) ** 2 + tf.sin(tf.cumsum(b, axis=1)), axis=1)
 
 
-def settings(method, dtype="float64"):
-    return {"network": rebar.FreeForm(3, dtype=dtype)} if method == "relax" else {}
+def split(case):
+    """Method, logits and options of a case."""
+    *family, method = case.split()
+    options = {"family": family[0]} if family else {}
+    return method, CATEGORICAL if family else LOGITS, options
 
 
-def uniforms(method, shape=LOGITS.shape, seed=0):
+def estimate(case, function=f, logits=None, **options):
+    """An estimate by a case of CASES, with a network for relax."""
+    method, default, more = split(case)
+    logits = default if logits is None else logits
+    options = more | options
+    if "network" not in options:
+        options |= settings(case, logits.dtype)
+    if "noise" not in options:
+        options = {"seed": 0, "step": 0} | options
+    return rebar.estimate_gradient(method, function, logits, **options)
+
+
+def settings(case, dtype="float64"):
+    method, logits, _ = split(case)
+    if method != "relax":
+        return {}
+    dtype = tf.as_dtype(dtype).name
+    return {"network": rebar.FreeForm(logits[0].size, dtype=dtype)}
+
+
+def uniforms(case, shape=None, seed=0):
+    method, logits, _ = split(case)
     sets = [SETS[method]] if method in SETS else []
-    return np.random.default_rng(seed).random([*sets, *shape])
+    return np.random.default_rng(seed).random([*sets, *(shape or logits.shape)])
 
 
 @pytest.mark.parametrize(("dtype", "jit"), [("float32", True), ("float64", False)])
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_in_every_mode(method, dtype, jit):
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_in_every_mode(case, dtype, jit):
     """With noise from a seed and a step, which is a tensor when compiled."""
-    logits, options = tf.constant(LOGITS, dtype), settings(method, dtype)
+    logits = tf.constant(split(case)[1], dtype)
+    options = settings(case, dtype)
 
-    def estimate(logits, step):
-        result = rebar.estimate_gradient(method, f, logits, seed=3, step=step, **options)
-        return result.gradient, result.value
+    def compute(logits, step):
+        result = estimate(case, f, logits, seed=3, step=step, **options)
+        return result.gradient, result.value, result.samples
 
-    eager = estimate(logits, 7)
-    compiled = tf.function(estimate, jit_compile=jit, autograph=False)(logits, tf.constant(7))
+    eager = compute(logits, 7)
+    compiled = tf.function(compute, jit_compile=jit, autograph=False)(logits, tf.constant(7))
     rtol = 1e-5 if dtype == "float32" else 1e-12
     for a, b in zip(eager, compiled, strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
-    assert eager[0].shape == (5, 3)
+    assert eager[0].shape == logits.shape
     assert eager[1].shape == (5,)
-    assert np.any(eager[0] != estimate(logits, 8)[0])
+    assert np.any(eager[0] != compute(logits, 8)[0])
 
 
 def test_noise_depends_on_seed_and_step_alone():
@@ -82,7 +115,7 @@ def test_a_compiled_loop_counts_its_steps(method):
     np.testing.assert_allclose(total(), np.sum(one_by_one, axis=0), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [case for case in CASES if " " not in case])
 def test_logits_without_a_batch(method):
     u, options = uniforms(method, (3,)), settings(method)
     single = rebar.estimate_gradient(method, f, LOGITS[0], noise=u, **options)
@@ -91,80 +124,92 @@ def test_logits_without_a_batch(method):
     assert single.value.shape == ()
     np.testing.assert_array_equal(single.gradient, batch.gradient[0])
     np.testing.assert_array_equal(single.value, batch.value[0])
+    np.testing.assert_array_equal(single.samples, tf.squeeze(batch.samples, axis=-2))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_rows_do_not_see_each_other(method):
-    u, options = uniforms(method), settings(method)
-    whole = rebar.estimate_gradient(method, f, LOGITS, noise=u, **options).gradient
-    part = rebar.estimate_gradient(method, f, LOGITS[2:3], noise=u[..., 2:3, :], **options).gradient
-    np.testing.assert_allclose(whole[2:3], part, rtol=1e-12, atol=1e-14)
+@pytest.mark.parametrize("case", CASES)
+def test_rows_do_not_see_each_other(case):
+    method, logits, _ = split(case)
+    u = uniforms(case)
+    all_rows = estimate(case, noise=u).gradient
+    part = u[:, 2:3] if method in SETS else u[2:3]
+    one_row = estimate(case, logits=logits[2:3], noise=part).gradient
+    np.testing.assert_allclose(all_rows[2:3], one_row, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_batch_of_unknown_size(method):
-    options = settings(method)
+@pytest.mark.parametrize("case", CASES)
+def test_a_batch_of_unknown_size(case):
+    logits, options = split(case)[1], settings(case)
+    signature = [tf.TensorSpec([None, *logits.shape[1:]], tf.float64)]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float64)], autograph=False)
+    @tf.function(input_signature=signature, autograph=False)
     def gradient(logits):
-        return rebar.estimate_gradient(method, f, logits, seed=0, step=0, **options).gradient
+        return estimate(case, f, logits, **options).gradient
 
-    eager = rebar.estimate_gradient(method, f, LOGITS, seed=0, step=0, **options).gradient
-    np.testing.assert_allclose(gradient(LOGITS), eager, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(gradient(logits), estimate(case).gradient, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_evaluations_are_counted(method):
+@pytest.mark.parametrize("case", CASES)
+def test_evaluations_are_counted(case):
+    method, logits, _ = split(case)
     calls = []
 
     def counted(b):
         calls.append(b)
         return f(b)
 
-    for options in [{}, {"v": uniforms(method)}] if method in ("rebar", "relax") else [{}]:
+    for options in [{}, {"v": uniforms(case)}] if method in ("rebar", "relax") else [{}]:
         calls.clear()
-        estimate = rebar.estimate_gradient(
-            method, counted, LOGITS, seed=0, step=0, **settings(method), **options
-        )
-        assert estimate.evaluations == len(calls)
-        assert all(b.shape == (5, 3) for b in calls)
-    k = rebar.estimate_gradient("loo", f, LOGITS, seed=0, step=0, n_samples=5)
-    assert k.evaluations == 5
-    assert estimate.unbiased == (method != "gumbel")
+        result = estimate(case, counted, **options)
+        assert result.evaluations == len(calls)
+        assert all(b.shape == logits.shape for b in calls)
+    assert estimate("loo", n_samples=5).evaluations == 5
+    assert result.unbiased == (method != "gumbel")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_value_is_the_mean_over_all_hard_samples(method):
+@pytest.mark.parametrize("case", CASES)
+def test_the_value_is_the_mean_over_all_hard_samples(case):
     seen = []
 
     def watched(b):
         seen.append((np.asarray(b), np.asarray(f(b))))
         return f(b)
 
-    estimate = rebar.estimate_gradient(method, watched, LOGITS, seed=0, step=0, **settings(method))
-    hard = [value for b, value in seen if np.all((b == 0) | (b == 1))]
-    assert len(hard) == {"loo": 2, "arm": 2, "disarm": 2}.get(method, 1)
-    np.testing.assert_allclose(estimate.value, np.mean(hard, axis=0), rtol=1e-14)
-    assert len(hard) == 1 or np.any(hard[0] != hard[1])
+    result = estimate(case, watched)
+    samples, values = zip(*((b, v) for b, v in seen if np.all((b == 0) | (b == 1))), strict=True)
+    assert len(values) == {"loo": 2, "arm": 2, "disarm": 2}.get(split(case)[0], 1)
+    np.testing.assert_allclose(result.value, np.mean(values, axis=0), rtol=1e-14)
+    assert len(values) == 1 or np.any(values[0] != values[1])
+    np.testing.assert_array_equal(result.samples, samples if len(values) > 1 else samples[0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("method", METHODS)
-def test_saturated_logits_give_finite_numbers(method, dtype):
+@pytest.mark.parametrize("case", CASES)
+def test_saturated_logits_give_finite_numbers(case, dtype):
     """Noise at its extremes, too; and what learning differentiates."""
+    method, _, family = split(case)
     values = [-100, -30, -10, 0, 10, 30, 100]
     u = np.array([2.0**-24, 0.3, 1 - 2.0**-24])
     logits = tf.constant(np.repeat(values, 3)[:, np.newaxis], dtype)
     draws = tf.constant(np.tile(u, 7)[:, np.newaxis], dtype)
     sets = tf.stack([draws, draws[::-1]]) if method == "loo" else draws
-    learned = METHODS[method].defaults.keys() >= {"v", "differentiable"}
-    network = {"network": rebar.FreeForm(1, dtype=dtype)} if method == "relax" else {}
+    learned = method in ("rebar", "relax")
+    if family:
+        logits, sets = (tf.stack([a, -a], axis=-1) for a in (logits, sets))
+        sets, draws = tf.abs(sets), tf.stack([draws, draws[::-1]], axis=-1)
+    network = {"network": rebar.FreeForm(1 + len(family), dtype=dtype)} if method == "relax" else {}
     for v in (None, draws, draws[::-1]) if learned else (None,):
         temperature = tf.Variable(0.1, dtype=dtype)
         options = {"v": v, "differentiable": True, "temperature": temperature} if learned else {}
         with tf.GradientTape() as tape:
             estimate = rebar.estimate_gradient(
-                method, lambda b: (b[:, 0] - 0.3) ** 2, logits, noise=sets, **options, **network
+                method,
+                lambda b: tf.reduce_sum((b - 0.3) ** 2, axis=list(range(1, b.shape.rank))),
+                logits,
+                noise=sets,
+                **family,
+                **options,
+                **network,
             )
             squares = tf.reduce_sum(estimate.gradient**2)
         assert np.all(np.isfinite(estimate.gradient))
@@ -199,47 +244,45 @@ def test_training_an_encoder_and_a_decoder():
     np.testing.assert_allclose(by_means[0], by_hand, rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_gradient_is_a_constant(method):
-    logits, options = tf.Variable(LOGITS), settings(method)
-    if "temperature" in METHODS[method].defaults:
+@pytest.mark.parametrize("case", CASES)
+def test_the_gradient_is_a_constant(case):
+    method, logits, _ = split(case)
+    logits, options = tf.Variable(logits), {}
+    if "temperature" in methods.METHODS[method].defaults:
         options["temperature"] = tf.Variable(0.5, dtype=tf.float64)
     factor = tf.Variable(2.0, dtype=tf.float64)
     with tf.GradientTape(persistent=True) as tape:
-        estimate = rebar.estimate_gradient(
-            method, lambda b: factor * f(b), logits, seed=0, step=0, **options
-        )
+        result = estimate(case, lambda b: factor * f(b), logits, **options)
     own = [logits, factor, options.get("temperature", logits)]
-    assert tape.gradient(estimate.gradient, own) == [None] * 3
-    assert tape.gradient(estimate.value, logits) is None
+    assert tape.gradient(result.gradient, own) == [None] * 3
+    assert tape.gradient(result.value, logits) is None
     np.testing.assert_allclose(
-        tape.gradient(estimate.value, factor), tf.reduce_sum(estimate.value) / 2, rtol=1e-12
+        tape.gradient(result.value, factor), tf.reduce_sum(result.value) / 2, rtol=1e-12
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_what_f_does_with_the_logits_is_no_part_of_the_gradient(method):
-    logits, options = tf.constant(LOGITS), settings(method)
+@pytest.mark.parametrize("case", CASES)
+def test_what_f_does_with_the_logits_is_no_part_of_the_gradient(case):
+    logits = tf.constant(split(case)[1])
     probabilities = tf.sigmoid(logits)
     with tf.GradientTape() as tape:
         tape.watch(logits)
 
         def with_logits(b):
-            return f(b) + tf.reduce_sum(b * (tf.sigmoid(logits) - probabilities), axis=1)
+            zero = tf.sigmoid(logits) - probabilities
+            return f(b) + tf.reduce_sum(b * zero, axis=list(range(1, b.shape.rank)))
 
-        ours, plain = (
-            rebar.estimate_gradient(method, g, logits, seed=0, step=0, **options)
-            for g in (with_logits, f)
-        )
+        ours, plain = (estimate(case, g, logits) for g in (with_logits, f))
     np.testing.assert_allclose(ours.gradient, plain.gradient, rtol=1e-12, atol=1e-14)
     assert np.any(tape.gradient(ours.value, logits) != 0)
 
 
 @pytest.mark.parametrize("own_v", [False, True])
-@pytest.mark.parametrize("method", ["rebar", "relax"])
-def test_learning_descends_the_squares(method, own_v):
+@pytest.mark.parametrize("case", ["rebar", "relax", "categorical relax"])
+def test_learning_descends_the_squares(case, own_v):
     """Gradients by temperature, scale, network, and a part of f, against central differences."""
-    network = rebar.FreeForm(3, dtype="float64")
+    method, logits, _ = split(case)
+    network = rebar.FreeForm(logits[0].size, dtype="float64")
     network.weights_out.assign(RANDOM.normal(size=10))
     log_temperature = tf.Variable(-0.4, dtype=tf.float64)
     scale = tf.Variable(0.8, dtype=tf.float64)
@@ -247,13 +290,12 @@ def test_learning_descends_the_squares(method, own_v):
     learned = [log_temperature, scale, target]
     if method == "relax":
         learned += network.trainable_variables
-    u, v = uniforms(method), uniforms(method, seed=1) if own_v else None
+    u, v = uniforms(case), uniforms(case, seed=1) if own_v else None
 
     def squares(differentiable=False):
-        estimate = rebar.estimate_gradient(
-            method,
-            lambda b: tf.reduce_sum((b - target) ** 2, axis=1) + b[:, 0] * b[:, 1],
-            LOGITS,
+        result = estimate(
+            case,
+            lambda b: f(b) * target,
             noise=u,
             v=v,
             temperature=tf.exp(log_temperature),
@@ -261,7 +303,7 @@ def test_learning_descends_the_squares(method, own_v):
             differentiable=differentiable,
             **({"network": network} if method == "relax" else {}),
         )
-        return tf.reduce_mean(tf.reduce_sum(estimate.gradient**2, axis=1))
+        return tf.reduce_mean(result.gradient**2)
 
     with tf.GradientTape() as tape:
         value = squares(differentiable=True)

@@ -18,26 +18,67 @@ GRIDS = {
     "disarm": problems.antithetic_grid,
     "loo": lambda logits: problems.outcomes(logits, 2),
 }
-LOGITS = {1: [0.7], 2: [-1.3, 0.0], 3: [0.4, -2.0, 1.1]}
+LOGITS = {
+    1: [0.7],
+    2: [-1.3, 0.0],
+    3: [0.4, -2.0, 1.1],
+    "categorical": [[0.4, -1.0, 0.2], [0.3, 0.9, -0.5]],
+}
+CASES = [
+    (method, name)
+    for method in GRIDS
+    for name in LOGITS
+    if name != "categorical" or method in ("reinforce", "loo")
+]
 
 
 def moments(method, f, logits, **options):
-    return problems.moments(method, f, logits, *GRIDS[method](logits), **options)
+    if np.ndim(logits) == 1:
+        u, weights = GRIDS[method](logits)
+    else:
+        u, weights = problems.outcomes(logits, 2 if method == "loo" else 1)
+        u = u if method == "loo" else u[0]
+    return problems.moments(method, f, logits, u, weights, **options)
 
 
-@pytest.mark.parametrize("n_units", [1, 2, 3])
-@pytest.mark.parametrize("method", GRIDS)
-def test_unbiased_for_a_table(method, n_units):
-    f, logits = problems.table(n_units, seed=n_units), LOGITS[n_units]
+@pytest.mark.parametrize(("method", "name"), CASES)
+def test_unbiased_for_a_table(method, name):
+    logits = LOGITS[name]
+    f = problems.table(*np.shape(logits), seed=len(logits))
     _, truth = problems.exact(f, logits)
     mean, _ = moments(method, f, logits)
-    np.testing.assert_allclose(mean, truth, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(mean, truth, rtol=0, atol=1e-11)
     assert np.min(np.abs(truth)) > 0.02
 
 
+@pytest.mark.parametrize("name", LOGITS)
+def test_exact(name):
+    logits = LOGITS[name]
+    f = problems.table(*np.shape(logits), seed=len(logits))
+    mean, _ = problems.moments("exact", f, logits, None, [1.0])
+    np.testing.assert_allclose(mean, problems.exact(f, logits)[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [2, "categorical"])
+def test_a_baseline_keeps_the_mean_and_lowers_the_variance(name):
+    logits = LOGITS[name]
+    table = problems.table(*np.shape(logits))
+
+    def f(b):
+        return table(b) + 10
+
+    (plain, large), (mean, small) = (
+        moments("reinforce", f, logits, baseline=baseline) for baseline in (0.0, 10.0)
+    )
+    np.testing.assert_allclose([plain, mean], [problems.exact(f, logits)[1]] * 2, atol=1e-9)
+    assert np.all(small < 0.1 * large)
+
+
+@pytest.mark.parametrize("name", [2, "categorical"])
 @pytest.mark.parametrize("n_samples", [2, 3, 4])
-def test_leave_one_out_of_more_samples_is_unbiased(n_samples):
-    f, logits = problems.table(2), LOGITS[2]
+def test_leave_one_out_of_more_samples_is_unbiased(n_samples, name):
+    logits = LOGITS[name] if name == 2 else LOGITS[name][:1]
+    f = problems.table(*np.shape(logits))
     u, weights = problems.outcomes(logits, n_samples)
     mean, _ = problems.moments("loo", f, logits, u, weights, n_samples=n_samples)
     np.testing.assert_allclose(mean, problems.exact(f, logits)[1], rtol=0, atol=1e-12)

@@ -2,10 +2,9 @@
 
 import tensorflow as tf
 
-from rebar.core import bernoulli, categorical, logit_gradients
+from rebar.core import bernoulli, categorical, families, logit_gradients
 from rebar.core import straight_through as kernels
-from rebar.functional import bernoulli as methods
-from rebar.functional import relaxed
+from rebar.functional import methods
 from tests.conformance.faults.baselines import mean_of_all
 from tests.conformance.faults.planting import Fault, replace, times
 from tests.core import test_logit_gradients
@@ -18,6 +17,12 @@ def _derivative_of_the_other_side(true):
         return true(b, w, logits)[0], true(1 - b, w, logits)[1]
 
     return noise_given_sample
+
+
+def _fixed_maximum(one_hot, gumbels, logits):
+    c = categorical.perturbed(logits, gumbels)
+    w = tf.exp(c - tf.reduce_sum(one_hot * c, axis=-1, keepdims=True))
+    return lambda g: -w * g
 
 
 def _unweighted(f, f_antithetic, b, b_antithetic, logits):
@@ -51,15 +56,20 @@ FUNCTIONAL = [
     ),
     Fault(
         "noise given the sample with the derivative of the other side",
-        replace(relaxed, "noise_given_sample", _derivative_of_the_other_side),
+        replace(bernoulli, "noise_given_sample", _derivative_of_the_other_side),
         lambda: test_relaxed.test_unbiased_with_noise_of_its_own("rebar"),
+    ),
+    Fault(
+        "a categorical coupling without the path through the largest logit",
+        replace(categorical, "coupling", lambda true: _fixed_maximum),
+        lambda: test_relaxed.test_unbiased("rebar", "categorical"),
     ),
     Fault(
         "the score at the soft sample",
         replace(
-            logit_gradients,
-            "reinforce",
-            lambda true: lambda f, b, logits: f[:, tf.newaxis] * (0.9 * b - tf.sigmoid(logits)),
+            families,
+            "BERNOULLI",
+            lambda true: true._replace(score=lambda b, logits: 0.9 * b - tf.sigmoid(logits)),
         ),
         lambda: test_values_only.test_unbiased_for_a_table("reinforce", 2),
     ),
@@ -86,7 +96,7 @@ FUNCTIONAL = [
     ),
     Fault(
         "the value of one member of a pair",
-        replace(methods, "_pair", lambda true: lambda problem: (*(p := true(problem))[:3], p[1])),
+        replace(methods, "_pair", lambda true: lambda *a: (*(p := true(*a))[:3], p[1])),
         lambda: test_use.test_the_value_is_the_mean_over_all_hard_samples("disarm"),
     ),
     Fault(
