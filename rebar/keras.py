@@ -22,7 +22,8 @@ class StraightThrough(keras.layers.Layer):
     returns the most probable category.
 
     Args:
-      method: a function of `rebar.straight_through`, e.g. "reinmax", "gumbel_rao" or "st".
+      method: a function of `rebar.straight_through`, e.g. "reinmax", "gumbel_rao" or "st", or the
+        label of its estimator, e.g. "ReinMax".
       seed: an integer or several, e.g. (0, 1); layers of one model need different seeds.
       kl_weight: weight of KL(softmax(logits) || uniform), in nats per example, which is added to
         the model's loss.

@@ -8,6 +8,7 @@ import rebar
 from rebar.errors import RebarError
 from rebar.functional.methods import METHODS
 from rebar.functional.straight_through import LAYERS
+from rebar.keras import StraightThrough
 from tests.functional import problems
 from tests.functional.test_use import LOGITS, f, settings, uniforms
 
@@ -156,6 +157,7 @@ def test_names_and_labels():
             for n in (label, name)
         ]
         np.testing.assert_array_equal(both[0].gradient, both[1].gradient)
+    assert StraightThrough("ReinMax").method == "reinmax"
 
 
 def test_properties_of_methods():
