@@ -225,7 +225,7 @@ def test_a_reference_has_its_own_draws():
 
 
 def test_what_cannot_be_chosen():
-    with pytest.raises(RebarError, match="'ST' cannot be used with a model of binary latents"):
+    with pytest.raises(RebarError, match="'ST' cannot be used with a model of bernoulli latents"):
         analysis(tiny_model(1), "weights", ["ST"], "SBNNVIL")
     with pytest.raises(RebarError, match=r"VIMCO follows the 2-sample bound.*--reference=exact"):
         analysis(tiny_model(1), "weights", ["SBNVIMCO"], "SBNNVIL", reference="loo")
