@@ -38,7 +38,7 @@ class Averaged(Tempered):
 
     def exponentials(self, logits, noise):
         """Draw [K, N, L, C], equal for all estimators with this noise and K."""
-        shape = [(self.mc_samples + 1) // 2, *logits.shape]
+        shape = tf.concat([[(self.mc_samples + 1) // 2], tf.shape(logits)], axis=0)
         words = noise_module.words(noise_module.further_key(noise, 0), shape)
         return straight_through.FromWords(words, self.mc_samples)
 

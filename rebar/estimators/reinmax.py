@@ -71,7 +71,7 @@ class ReinMaxCV(Averaged):
         second = gumbels
         if self.cv_form == "stgs":
             key = noise_module.further_key(noise, 1)
-            second = categorical.gumbels(noise_module.uniforms(key, logits.shape, logits.dtype))
+            second = categorical.gumbels(noise_module.uniforms(key, tf.shape(logits), logits.dtype))
         noises = self.exponentials(logits, noise), second
         options = self.temperature, self.cv_scale, self.cv_form
         return differentiable_sample(
