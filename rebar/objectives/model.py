@@ -229,7 +229,7 @@ def _repeated(args, n_samples):
 def _has_rows(value):
     """Arrays and tensors have rows; variables, numbers and other objects do not."""
     array = tf.is_tensor(value) and not isinstance(value, tf.Variable)
-    return (array or isinstance(value, np.ndarray)) and bool(value.shape[:1])
+    return (array or isinstance(value, np.ndarray)) and tf.TensorShape(value.shape).rank != 0
 
 
 def _checked(f, rows, sample):
