@@ -158,6 +158,7 @@ class ObjectiveModel:
     def baseline(self, seed: int, name: str) -> keras.layers.Layer:
         """Return the user's baseline, or a network of the arguments."""
         if self._baseline is not None:
+            self._baseline(*self._arguments)  # creates the weights of an unbuilt one
             return _Baseline(self._baseline, name, dtype=self.compute_dtype)
         return ArgumentsBaseline(self._arguments, seed, name, dtype=self.compute_dtype)
 
