@@ -170,6 +170,10 @@ class SiteBranches:
     def __init__(self, key: tf.Tensor, main: SiteUniforms, layer: int | None = None):
         self._key, self._main, self._layer = key, main, layer
 
+    def beside(self, main: SiteUniforms) -> "SiteBranches":
+        """Return the same uniforms for another number of rows, that of `main`."""
+        return SiteBranches(self._key, main)
+
     def __getitem__(self, i: int) -> Any:
         if self._layer is None:
             return SiteBranches(fold_in(self._key, i), self._main, i)

@@ -130,7 +130,9 @@ def _values(f: tf.Tensor, replacement: tf.Tensor) -> list:
 def _first_half(noise: Noise) -> Noise:
     """Return the noise of the first half of each example's samples."""
     if isinstance(noise.uniforms, SiteUniforms):
-        return noise._replace(uniforms=noise.uniforms.undrawn(), n_samples=noise.n_samples // 2)
+        main = noise.uniforms.undrawn()
+        branches = noise.branches and noise.branches.beside(main)
+        return noise._replace(uniforms=main, branches=branches, n_samples=noise.n_samples // 2)
     uniforms, branches = tf.nest.map_structure(
         lambda u: tf.split(u, 2)[0], (noise.uniforms, noise.branches)
     )
