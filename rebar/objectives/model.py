@@ -285,13 +285,13 @@ class ArgumentsBaseline(keras.layers.Layer):
             self.constant = self.add_weight(shape=(1,), initializer="zeros", name="constant")
         self.built = True
 
-    def call(self, x: tuple, n_samples: int = 1) -> tf.Tensor:
+    def __call__(self, x: tuple, n_samples: int = 1) -> tf.Tensor:
+        return super().__call__(_inputs(x), n_samples=n_samples)  # Keras takes tensors alone
+
+    def call(self, x: list, n_samples: int = 1) -> tf.Tensor:
         if self.network is None:
             return tf.tile(tf.convert_to_tensor(self.constant), [n_samples])
-        rows = [
-            tf.cast(tf.reshape(a, [-1, math.prod(a.shape[1:])]), self.compute_dtype)
-            for a in _inputs(x)
-        ]
+        rows = [tf.cast(tf.reshape(a, [-1, math.prod(a.shape[1:])]), self.compute_dtype) for a in x]
         return self.network(tf.concat(rows, axis=1), n_samples=n_samples)
 
 
