@@ -1,0 +1,73 @@
+"""Means of `rebar.estimate` against exact gradients, at objectives that are not the package's own.
+
+Every registered unbiased estimator, at control variates that are initial, random and trained. With
+about 110 comparisons of 20 to 30 components each, and the critical value of
+`rebar.testing.comparison`, an unbiased estimator fails in one of 1e7 runs of this file. The bias
+that is detected is at most 2 % of the norm of the gradient, and 5 % in each tensor.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+
+from rebar.testing.problems import flat
+from tests.objectives import problems
+from tests.objectives.sampling import CONTROLS, DETECTABLE, Sampling, settings
+
+PROBLEMS = {
+    make.__name__: functools.cache(make)
+    for make in (problems.two_binary_sites, problems.mixture, problems.mixed, problems.gates)
+}
+SETTINGS = list(settings(lambda estimator: estimator.unbiased))
+
+
+def cases(objective, *names):
+    """Every problem with every estimator that supports its sites."""
+    for name in names:
+        families = PROBLEMS[name]().families
+        for setting in SETTINGS:
+            estimator = setting.build()
+            if estimator.objective == objective and families <= set(estimator.families):
+                yield pytest.param(name, setting, id=f"{name}-{setting}")
+
+
+@pytest.mark.parametrize(("problem", "setting"), [*cases("elbo", *PROBLEMS)])
+def test_unbiased(problem, setting):
+    sampling = Sampling(PROBLEMS[problem](), setting)
+    for control in setting.controls if sampling.learns else CONTROLS[:1]:
+        sampling.set_control(control)
+        result = sampling.compare()
+        assert not result.biased, (control, result)
+        assert result.detectable <= DETECTABLE, (control, result)
+
+
+@pytest.mark.parametrize(("problem", "setting"), [*cases("bound", "two_binary_sites", "mixture")])
+def test_unbiased_for_the_bound(problem, setting):
+    sampling = Sampling(PROBLEMS[problem](), setting)
+    sampling.set_control("random")
+    result = sampling.compare()
+    assert not result.biased, result
+    assert result.detectable <= DETECTABLE, result
+
+
+def test_every_unbiased_estimator_is_among_the_cases():
+    labels = {case.values[1].label for case in cases("elbo", *PROBLEMS)}
+    labels |= {case.values[1].label for case in cases("bound", *PROBLEMS)}
+    assert labels == {setting.label for setting in SETTINGS}
+    assert {"REBAR", "RELAX", "DisARM", "VIMCO", "LocalDisARM"} < labels
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_states_are_complete(name):
+    """Probabilities sum to 1, the bound is above the mean, and the nodes suffice."""
+    problem = PROBLEMS[name]()
+    weights, log_q, _ = problem.terms(*problem.args)
+    np.testing.assert_allclose(np.sum(weights * np.exp(log_q), axis=0), 1, rtol=1e-12)
+    assert np.all(problem.bound(*problem.args) > problem.value(*problem.args))
+
+
+def test_quadrature_nodes_suffice(monkeypatch):
+    exact = flat(problems.mixed().exact())
+    monkeypatch.setattr(problems, "NODES", 2 * problems.NODES)
+    np.testing.assert_allclose(flat(problems.mixed().exact()), exact, rtol=1e-9)

@@ -1,0 +1,232 @@
+"""Mistakes in objectives and arguments, each with one clear error."""
+
+import re
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import rebar
+
+LOGITS = tf.Variable([[0.3, -0.2, 0.7]])
+X = tf.zeros([4, 3])
+
+
+def total(sample, x):
+    return tf.reduce_sum(sample.bernoulli("b", LOGITS + x), axis=1)
+
+
+def call(objective, *args, estimator="LOO", n_samples=2, seed=0, step=0, **options):
+    return rebar.estimate(
+        objective, *args, estimator=estimator, n_samples=n_samples, seed=seed, step=step, **options
+    )
+
+
+def refused(text, *given, **options):
+    """The call is refused with a message that contains a text, eagerly and in a graph.
+
+    A function as `estimator` creates one for each call.
+    """
+    for wrap in (lambda f: f, tf.function):
+        estimator = options.get("estimator", "LOO")
+        if isinstance(estimator, types.FunctionType):
+            estimator = estimator()
+        with pytest.raises(rebar.RebarError, match=re.escape(text)):
+            wrap(lambda e=estimator: call(*given, **{**options, "estimator": e}).loss)()
+
+
+RELAXING = ["REBAR", "DynamicREBAR", "RELAX", "MuProp", "Gumbel"]
+
+
+@pytest.mark.parametrize("name", RELAXING)
+@pytest.mark.parametrize("with_log_q", [False, True])
+def test_argmax_above_a_relaxed_site(name, with_log_q):
+    """log q of a later site depends on relaxed samples, but not through the argmax."""
+
+    def objective(sample, x):
+        b = sample.bernoulli("b", LOGITS + x)
+        c = sample.categorical("c", tf.one_hot(tf.argmax(b, axis=1), 3) + x)
+        f = tf.reduce_sum(c * [1.0, 2.0, 3.0], axis=1)
+        return f - sample.log_q if with_log_q else f
+
+    text = f"site 'b': f has no derivative with respect to its samples, which {title(name)} needs"
+    refused(text, objective, X, estimator=rebar.estimator(name))
+
+
+def title(name):
+    """Class of an estimator."""
+    return type(rebar.estimator(name)).__name__
+
+
+@pytest.mark.parametrize("name", ["DisARM", "ARM", "LocalDisARM"])
+def test_a_family_that_is_not_supported(name):
+    def objective(sample, x):
+        c = sample.categorical("c", LOGITS + x)
+        return c[:, 0] - sample.log_q
+
+    refused(f"site 'c': {name} does not support categorical sites", objective, X, estimator=name)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (lambda f: f[:, tf.newaxis], "shape (8, 1): must be one value per row, shape [8]"),
+        (lambda f: tf.reduce_mean(f), "shape (): must be one value per row, shape [8]"),
+        (lambda f: f[:4], "shape (4,): must be one value per row, shape [8]"),
+        (lambda f: None, "the objective returned None: must be one value per row"),
+    ],
+)
+def test_a_result_of_another_shape(result, text):
+    refused(text, lambda sample, x: result(total(sample, x)), X)
+
+
+def test_arguments_and_logits_with_other_rows():
+    refused("with 4, 5 rows", lambda sample, x, y: total(sample, x), X, tf.zeros([5]))
+    text = "site 'b': logits of shape (3, 3): must have 8 rows"
+    refused(text, lambda sample, x: tf.reduce_sum(sample.bernoulli("b", tf.zeros([3, 3])), 1), X)
+
+
+def test_two_sites_of_one_name():
+    def objective(sample, x):
+        return total(sample, x) + total(sample, x)
+
+    refused("site 'b': sampled twice; give each site another name", objective, X)
+
+
+def test_names_must_be_strings():
+    refused("site 0: its name must be a string", lambda sample: sample.bernoulli(0, LOGITS)[:, 0])
+
+
+def test_sites_that_differ_between_rollouts():
+    calls = []
+
+    def objective(sample, x):
+        calls.append(None)
+        return sample.bernoulli("odd" if len(calls) % 2 else "even", LOGITS + x)[:, 0]
+
+    refused("sample the same sites in the same order", objective, X, estimator="DisARM")
+
+
+def test_sites_that_differ_between_calls():
+    estimator = rebar.estimator("NVIL")
+    call(total, X, estimator=estimator)
+
+    def other(sample, x):
+        return sample.bernoulli("c", LOGITS + x)[:, 0]
+
+    text = "sites of the objective: c (3,), but in an earlier call b (3,)"
+    refused(text, other, X, estimator=estimator)
+
+
+@pytest.mark.parametrize("name", ["NVIL", "SimpleMuProp", "MuProp", "REBAR", "RELAX"])
+def test_a_name_of_an_estimator_that_learns(name):
+    text = f"estimator='{name}': has learned parts, which must persist; create rebar.estimator("
+    refused(text, total, X, estimator=name)
+
+
+def test_an_estimator_of_another_model():
+    from rebar.testing.problems import Problem
+
+    estimator = rebar.estimator("NVIL")
+    estimator.setup(Problem().model())
+    refused("set up for another model; create another", total, X, estimator=estimator)
+
+
+@pytest.mark.parametrize("missing", ["seed", "step"])
+def test_missing_noise(missing):
+    refused("seed and step: missing; pass seed=0, step=i", total, X, **{missing: None})
+
+
+def test_a_fraction_as_step():
+    refused("step of type float32", total, X, step=0.5)
+
+
+@pytest.mark.parametrize("n_samples", [0, 1.5])
+def test_n_samples(n_samples):
+    refused(f"n_samples={n_samples}: must be an integer", total, X, n_samples=n_samples)
+
+
+@pytest.mark.parametrize(("name", "least"), [("LOO", 2), ("VIMCO", 2)])
+def test_too_few_samples(name, least):
+    refused(f"must be at least {least} for {name}", total, X, estimator=name, n_samples=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"), [("DisARMM", "DisARM"), ("loo", "LOO"), ("SBNRebarr", "SBNRebar")]
+)
+def test_an_unknown_name(name, suggestion):
+    text = f"unknown estimator '{name}'; did you mean {suggestion}"
+    refused(text, total, X, estimator=name)
+    with pytest.raises(rebar.RebarError, match=re.escape(text)):
+        rebar.estimator(name)
+
+
+def test_something_else_as_estimator():
+    refused("estimator=0.5: must be a name or an instance", total, X, estimator=0.5)
+
+
+def test_a_distribution_without_reparameterization():
+    def objective(sample, x):
+        k = sample("k", tfp.distributions.Poisson(tf.exp(x[:, 0])))
+        return total(sample, x) + k
+
+    refused("site 'k': Poisson is not reparameterized; use sample.bernoulli", objective, X)
+
+
+def test_a_distribution_with_other_rows():
+    def objective(sample, x):
+        return total(sample, x) + sample("z", tfp.distributions.Normal(0.0, 1.0))
+
+    refused("site 'z': Normal of batch shape (): must have N rows", objective, X)
+
+
+@pytest.mark.parametrize("name", ["NVIL", "REBAR", "RELAX"])
+def test_learned_parts_of_another_type(name):
+    def objective(sample, x):
+        return tf.reduce_sum(sample.bernoulli("b", tf.cast(LOGITS, tf.float64) + x), axis=1)
+
+    x = tf.zeros([4, 3], tf.float64)
+    text = f"{title(name)} of type float32: must be that of the logits"
+    refused(text, objective, x, estimator=lambda: rebar.estimator(name))
+
+
+def test_log_q_before_any_site():
+    def objective(sample, x):
+        return total(sample, x) - sample.log_q
+
+    refused("sample.log_q: no site has been sampled", lambda sample, x: -sample.log_q, X)
+    call(objective, X)
+
+
+@pytest.mark.parametrize(
+    ("logits", "text"),
+    [
+        (np.array([[1, 2]]), "logits of type int64: must be floats"),
+        (0.5, "logits of shape (): must have rows, [N, ...]"),
+    ],
+)
+def test_logits(logits, text):
+    refused(f"site 'b': {text}", lambda sample: sample.bernoulli("b", logits)[:, 0])
+
+
+def test_one_category():
+    text = "site 'c': categorical logits of shape (2, 1): must be [N, ..., C] with C >= 2"
+    refused(text, lambda sample: sample.categorical("c", tf.zeros([1, 1]))[:, 0])
+
+
+def test_estimators_of_sites():
+    def objective(sample, x):
+        b = sample.bernoulli("b", LOGITS + x)
+        c = sample.categorical("c", b + x)
+        return tf.reduce_sum(b * c, axis=1)
+
+    refused("site 'c': has no estimator", objective, X, estimator={"b": "LOO"})
+    every = {"b": "LOO", "c": "LOO", "d": "LOO"}
+    refused("estimator of site 'd': unknown; the sites are b, c", objective, X, estimator=every)
+    wrong = {"b": "LOO", "c": "DisARM"}
+    refused("site 'c': DisARM does not support categorical", objective, X, estimator=wrong)
+    bounds = {"b": "LOO", "c": "VIMCO"}
+    refused("follow different objectives", objective, X, estimator=bounds)
+    refused("must have an estimator per site", objective, X, estimator={})
