@@ -13,7 +13,7 @@ from rebar.objectives.model import ObjectiveModel
 from rebar.objectives.per_site import PerSite
 
 _SITES = "_sites_of_objective"
-"""Attribute of an estimator with learned parts: the sites for which it was set up."""
+"""Attribute of an estimator: sites and dtype of the objective for which it was set up."""
 
 
 class ObjectiveEstimate(NamedTuple):
@@ -49,16 +49,22 @@ def estimator(name: str, **options: Any) -> Estimator:
       **options: arguments of its class, e.g. temperature=0.5, and of a Keras layer, e.g. dtype.
 
     Raises:
-      RebarError: an unknown name.
+      RebarError: an unknown name or option.
     """
     targets = {label: n for latents in registry.LATENTS for label, n in _labels(latents)}
-    choices = {**targets, **{n: n for n in targets.values()}, **{n: n for n in registry.names()}}
+    names = [n for n in registry.names() if not registry.entry(n).tracks]
+    choices = targets | {n: n for n in names}
     if name not in choices:
         raise RebarError(
             f"unknown estimator {name!r}{did_you_mean(str(name), choices)}; available: "
             f"{', '.join(targets)}"
         )
-    return registry.target(choices[name])(**{"dtype": "float32", **options})
+    try:
+        return registry.target(choices[name])(**{"dtype": "float32", **options})
+    except RebarError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise RebarError(f"rebar.estimator({name!r}): invalid option; {error}") from error
 
 
 def _labels(latents):
@@ -103,9 +109,11 @@ def estimate(
 
 
 def convertible(objective: Callable) -> Callable:
-    """Return a function that AutoGraph converts, unless the caller disables it."""
-    autograph = tf.__internal__.autograph
-    return autograph.tf_convert(objective, autograph.control_status_ctx())
+    """Return a function that AutoGraph converts where it converts the caller."""
+    context = tf.__internal__.autograph.control_status_ctx()
+    if context.status.name != "ENABLED":
+        return objective
+    return tf.__internal__.autograph.tf_convert(objective, context)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -155,30 +163,31 @@ def _set_up(given: Any, model: ObjectiveModel, draws: noise.Noise) -> Estimator:
     model.serve(chosen)
     members = chosen.distinct if isinstance(chosen, PerSite) else [chosen]
     fresh = [member for member in members if not hasattr(member, _SITES)]
-    for member in members:
-        model.layers = getattr(member, _SITES, model.layers)
-    for member in fresh:
-        if member.trainable_variables:
-            raise RebarError(f"{member.name}: set up for another model; create another estimator")
     if any(m.relaxes or type(m).setup is not Estimator.setup for m in fresh):
+        for member in fresh:
+            if member.trainable_variables:
+                raise RebarError(f"{member.name}: set up for another model; create another one")
         model.prepare(chosen, draws)
+        for member in fresh:
+            member.setup(model, noise.initializer_seed(0, "objective"))
+            if member.trainable_variables or type(member).setup is Estimator.setup:
+                setattr(member, _SITES, (model.layers, model.compute_dtype))
     named = given.values() if isinstance(given, Mapping) else [given]
-    for member in fresh:
-        member.setup(model, noise.initializer_seed(0, "objective"))
+    for member in members:
         if not member.trainable_variables:
             continue
+        model.layers, dtype = getattr(member, _SITES)
         label = next((n for n in named if isinstance(n, str) and _is_named(member, n)), None)
         if label is not None:
             raise RebarError(
                 f"estimator={label!r}: has learned parts, which must persist; create "
                 f"rebar.estimator({label!r}) once, pass it in every call, and minimize control_loss"
             )
-        if member.compute_dtype != model.compute_dtype:
+        if member.compute_dtype != dtype:
             raise RebarError(
                 f"{type(member).__name__} of type {member.compute_dtype}: must be that of the "
-                f"logits; use rebar.estimator(..., dtype={model.compute_dtype!r})"
+                f"logits; use rebar.estimator(..., dtype={dtype!r})"
             )
-        setattr(member, _SITES, model.layers)
     return chosen
 
 
