@@ -46,10 +46,9 @@ class Setting(NamedTuple):
         return rebar.estimator(self.label, dtype=dtype, **self.arguments)
 
     @property
-    def controls(self) -> tuple:
-        """States of the control variates to test: all for the first setting of an estimator."""
-        first = self.arguments == type(self.build()).verified[0]
-        return CONTROLS if first else ("random",)
+    def first(self) -> bool:
+        """Whether it is the first setting of its estimator."""
+        return self.arguments == type(self.build()).verified[0]
 
 
 def settings(wanted: Callable[[Any], bool]) -> Iterator[Setting]:
