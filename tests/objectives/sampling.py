@@ -78,8 +78,8 @@ class Sampling:
         self._variables = list(problem.variables.values())
         shapes = [tf.TensorSpec([None, *a.shape[1:]], a.dtype) for a in problem.args]
         signature = [tf.TensorSpec([], tf.int32), *shapes]
-        self._call = tf.function(self._gradients, autograph=False, input_signature=signature)
-        self._call(0, *problem.args)
+        self._call = tf.function(self._gradient, autograph=False, input_signature=signature)
+        self._estimate(0, *problem.args)  # creates the variables, else `_call` is traced twice
         self._initial = [v.numpy() for v in self._estimator.trainable_variables]
 
     @property
@@ -87,20 +87,21 @@ class Sampling:
         """Whether there are control variates."""
         return bool(self._initial)
 
-    def _gradients(self, step, *args):
-        with tf.GradientTape(persistent=True) as tape:
-            estimate = rebar.estimate(
-                self._problem.objective,
-                *args,
-                estimator=self._estimator,
-                n_samples=self._n_samples,
-                seed=0,
-                step=step,
-                baseline=self._baseline,
-            )
-        learned = self._estimator.trainable_variables
-        control = tape.gradient(estimate.control_loss, learned) if learned else []
-        return flat_tensor(tape.gradient(estimate.loss, self._variables)), control
+    def _estimate(self, step, *args):
+        return rebar.estimate(
+            self._problem.objective,
+            *args,
+            estimator=self._estimator,
+            n_samples=self._n_samples,
+            seed=0,
+            step=step,
+            baseline=self._baseline,
+        )
+
+    def _gradient(self, step, *args):
+        with tf.GradientTape() as tape:
+            loss = self._estimate(step, *args).loss
+        return flat_tensor(tape.gradient(loss, self._variables))
 
     def _tiled(self, rows):
         copies = rows // self._n_samples // len(self._problem.args[0])
@@ -121,10 +122,16 @@ class Sampling:
         variables = self._estimator.trainable_variables
         optimizer = keras.optimizers.Adam(FIT_RATE)
         optimizer.build(variables)
-        apply = tf.function(optimizer.apply, autograph=False)
         args = self._tiled(FIT_ROWS)
-        for step in range(FIT_STEPS):
-            apply(self._call(step, *args)[1])
+
+        @tf.function(autograph=False)
+        def train(step):
+            with tf.GradientTape() as tape:
+                loss = self._estimate(step, *args).control_loss
+            optimizer.apply(tape.gradient(loss, variables))
+
+        for step in tf.range(FIT_STEPS):
+            train(step)
 
     def encoder_variance(self) -> float:
         """Variance of the gradient with respect to the first variable, of a few batches."""
@@ -155,7 +162,7 @@ class Sampling:
     def estimates(self, start: int, stop: int) -> np.ndarray:
         """Return gradients [batches, P] of a range of steps, each the mean over ROWS rows."""
         args = self._tiled(ROWS)
-        return np.stack([self._call(1000 + i, *args)[0] for i in range(start, stop)])
+        return np.stack([self._call(1000 + i, *args) for i in range(start, stop)])
 
 
 def flat_tensor(tensors) -> tf.Tensor:

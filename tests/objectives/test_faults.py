@@ -222,6 +222,7 @@ LEARNED = [
     setting
     for setting in settings(lambda e: e.unbiased and e.objective == "elbo")
     if type(setting.build()).setup is not Estimator.setup and setting.label != "Exact"
+    if setting.first
 ]
 
 
