@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -55,7 +56,7 @@ class ObjectiveMeter(Sums):
         self._estimator, self._seed = estimator, list(seed)
         self._estimate = functools.partial(
             observed_estimate,
-            convertible(objective),
+            convertible(objective, always=True),
             args,
             estimator,
             n_samples,
@@ -67,6 +68,11 @@ class ObjectiveMeter(Sums):
         self.reparameterized = set(first.samples) > set(logits)
         self._shapes = {n: (self.examples, *a.shape[1:]) for n, a in logits.items()}
         groups = variables if isinstance(variables, Mapping) else {"": variables}
+        for group in groups.values():
+            if tf.is_tensor(group) or isinstance(group, keras.Variable):
+                raise RebarError(
+                    "variables: a single one; must be a list, or group -> list; pass [variable]"
+                )
         every = {id(v): v for group in groups.values() for v in group}
         self._variables = list(every.values())
         self.parts = self._positions(groups)
@@ -107,7 +113,16 @@ class ObjectiveMeter(Sums):
             result = self._estimate(seed=self._seed, step=key, observe=observe)
         self._passes = result.evaluations
         sources = [rows for of_site in logits.values() for rows in of_site]
-        found = iter(gradients.gradient_or_zero(tape, result.loss, [*sources, *self._variables]))
+        every = tape.gradient(result.loss, [*sources, *self._variables])
+        of_variables = every[len(sources) :]
+        every = [tf.zeros_like(s) if g is None else g for s, g in zip(sources, every, strict=False)]
+        for v, g in zip(self._variables, of_variables, strict=True):
+            if g is None:
+                raise RebarError(
+                    f"variables: the objective has no gradient of {gradients.variable_name(v)!r}; "
+                    "remove it, or use it in the objective"
+                )
+        found = iter([*every, *of_variables])
         of_sites = []
         for name, shape in self._shapes.items():
             of_rows = [tf.reshape(next(found), [-1, *shape]) for _ in logits[name]]

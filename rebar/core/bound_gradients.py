@@ -24,7 +24,8 @@ class AtFixedSamples(NamedTuple):
 
     Attributes:
       log_joint: [N] w.
-      log_q: L x [N], -w where f contains -log q, 0 where samples come from the model itself.
+      log_q: L x [N], of log q in f that is not in log_joint: -w for f = log p - log q, 0 where
+        samples come from the model itself.
     """
 
     log_joint: tf.Tensor
@@ -49,9 +50,9 @@ def at_fixed_samples(tape: tf.GradientTape, rollout: Rollout, n_samples: int) ->
     return AtFixedSamples(
         weights,
         tape.gradient(
-            rollout.objective,
+            [rollout.objective, rollout.log_joint],
             list(rollout.log_q),
-            weights,
+            [weights, -weights],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         ),
     )

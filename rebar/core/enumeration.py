@@ -178,9 +178,11 @@ def _part(model, x, states, variables):
     q = tf.exp(tf.add_n(list(rollout.log_q)))
     weighted = q * rollout.objective
     batch = tf.cast(tf.shape(q)[0] // size, q.dtype)
+    # What an objective drops of f has mean zero over samples, not over rows of all states.
+    followed = rollout.objective if variables is gradients.EVERYTHING else rollout.log_joint
     gradient = gradients.gradient_or_zero(
         tape,
-        [*rollout.log_q, rollout.log_joint],
+        [*rollout.log_q, followed],
         variables,
         [*[-weighted / batch] * len(rollout.log_q), -q / batch],
     )

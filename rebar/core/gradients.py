@@ -110,11 +110,28 @@ def loss_of(targets: Any, cotangents: Any = None) -> tf.Tensor:
 
     @tf.custom_gradient
     def scalar(*values):
-        del values
         zero = tf.zeros([], targets[0].dtype)
-        return zero, lambda upstream: [tf.cast(upstream, c.dtype) * c for c in cotangents]
+
+        def backward(upstream):
+            pairs = zip(cotangents, values, strict=True)
+            return [_first_order(tf.cast(upstream, c.dtype) * c, v) for c, v in pairs]
+
+        return zero, backward
 
     return scalar(*targets)
+
+
+@tf.custom_gradient
+def _first_order(cotangent, target):
+    """Return the cotangent; raise RebarError if it is differentiated, a function of its target."""
+    del target
+
+    def backward(_):
+        raise RebarError(
+            "second derivatives of a loss of rebar.estimate: unsupported; differentiate it once"
+        )
+
+    return tf.identity(cotangent), backward
 
 
 def gradient_or_zero(

@@ -127,7 +127,7 @@ class Estimator(keras.layers.Layer):
         """
         return mean_square(self.estimate(model, x, noise).gradients)
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         """Return the numbers printed after the ELBO: name -> scalar.
 
         Names and order are those of `estimate`, without the ones that need a gradient.

@@ -43,7 +43,7 @@ class GumbelSoftmax(Estimator):
         gradient = gradients.gradient_or_zero(tape, loss, model.trainable_variables)
         return Estimate(gradient, [], hard.objective, {"relaxed_elbo": -loss})
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"relaxed_elbo": tf.reduce_mean(self._relaxed(model, x, noise).objective)}
 
     def sample_through(self, logits: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

@@ -39,9 +39,9 @@ class LeaveOneOut(Estimator):
             hard = hard_rollout(model, x, noise)
         signal = learning_signal(hard.objective, noise.n_samples)
         gradient = gradients.score_gradient(tape, hard, [signal], model.trainable_variables)
-        return Estimate(gradient, [], hard.objective, self.metrics(model, x, noise, hard))
+        return Estimate(gradient, [], hard.objective, self.metrics_at(model, x, noise, hard))
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         signal = learning_signal(hard.objective, noise.n_samples)
         return {"signal_rms": tf.sqrt(tf.reduce_mean(tf.square(signal)))}
 

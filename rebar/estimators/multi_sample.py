@@ -46,7 +46,7 @@ class MultiSample(Estimator):
             return {}
         return {"multi_sample_bound": tf.reduce_mean(bounds.multi_sample(f))}
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return self.bound_metrics(self.reported(hard.objective, noise.n_samples))
 
     def score_gradient(self, tape, hard, signal, n_samples, variables):

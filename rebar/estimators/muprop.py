@@ -73,7 +73,7 @@ class SimpleMuProp(Estimator):
         f_mean = model.rollout(x, samplers.mean()).objective
         return tf.reduce_mean(tf.square(self._signal(x, f, f_mean, noise.n_samples)))
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}
 
 
@@ -143,5 +143,5 @@ class MuProp(Estimator):
         signals = self._signals(x, hard.objective, hard, mean_field, derivatives, noise.n_samples)
         return tf.reduce_mean(tf.add_n([tf.square(s) for s in signals]))
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"mean_field_elbo": tf.reduce_mean(model.rollout(x, samplers.mean()).objective)}

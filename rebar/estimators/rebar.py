@@ -151,7 +151,7 @@ class REBAR(Estimator):
             total = tf.reduce_sum(_row_sums(q.along_scaled_g, cotangents_dt))
             control.append((self.log_temperature, scale / rows * total))
         g = space.gradients(q.g)
-        return Estimate(g, self.aligned(*control), f, self.metrics(model, x, noise, hard))
+        return Estimate(g, self.aligned(*control), f, self.metrics_at(model, x, noise, hard))
 
     def _control_variate(self, model, x, noise, hard, scores, with_temperature):
         """Cotangents L x [N, H] of the hard logits for the h-part, before the mean:
@@ -182,7 +182,7 @@ class REBAR(Estimator):
             relaxed_terms.cotangents(terms_dt, scores, r) if with_temperature else None,
         )
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         etas = tf.unstack(positive_scale(self.raw_eta))
         return {f"eta/{name}": eta for name, eta in zip(self.eta_names, etas, strict=True)}
 
@@ -211,9 +211,9 @@ class DynamicREBAR(REBAR):
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         return self._estimate(model, x, noise, with_temperature=True)
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         temperature = tf.exp(self.log_temperature_value())
-        return {"temperature": temperature, **super().metrics(model, x, noise, hard)}
+        return {"temperature": temperature, **super().metrics_at(model, x, noise, hard)}
 
 
 def _row_sums(a, b):

@@ -55,7 +55,7 @@ class Reinforce(MultiSample):
         )
         return Estimate(gradient, [], hard.objective, self._named(f, signal))
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         f = self.reported(hard.objective, noise.n_samples)
         return self._named(f, self._signal(f))
 

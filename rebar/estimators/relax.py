@@ -180,7 +180,7 @@ class RELAX(Estimator):
                 strict=True,
             ),
         )
-        return Estimate(g, gradient, f, self.metrics(model, x, noise, hard))
+        return Estimate(g, gradient, f, self.metrics_at(model, x, noise, hard))
 
     def free_form_terms(self, x, noise, hard, active):
         """Return r_k [N] and dr_k/dz_k [N, ...] per layer."""
@@ -202,5 +202,5 @@ class RELAX(Estimator):
             derivatives[k] = {k: tape.gradient(values[k], z)}
         return relaxed_terms.Terms(values, derivatives)
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         return {"temperature": tf.exp(self.log_temperature_value()), "scale": self.scale()}

@@ -126,10 +126,10 @@ class Tracked(Estimator):
             gradients,
         )
 
-    def metrics(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
+    def metrics_at(self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout) -> dict:
         followed = self._followed(self.estimators)
         return {
-            **_bound(followed.metrics(model, x, noise, hard)),
+            **_bound(followed.metrics_at(model, x, noise, hard)),
             **{f"temperature{end}": self._temperature(i) for i, end in self._temperature_owners()},
         }
 

@@ -1,5 +1,6 @@
 """`rebar.estimate`."""
 
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ class ObjectiveEstimate(NamedTuple):
       loss: scalar -mean f, or minus the mean of the multi-sample bound if the estimator follows
         it. Its gradient with respect to any variable is the estimate of the gradient of its mean.
         Use it like an ordinary loss; second derivatives are not available.
-      value: [B] mean of f over the samples of each example, or their multi-sample bound.
+      value: [B] mean of f over the samples of each example, or their multi-sample bound; a
+        constant for tapes.
       samples: site -> hard samples of the main chain, N rows, sample-major.
       evaluations: evaluations of f per example.
       unbiased: the mean of the gradient of `loss` is that of the mean of f (or of the bound).
@@ -82,9 +84,9 @@ def estimate(
 ) -> ObjectiveEstimate:
     """Estimate the gradient of -mean f for an objective with discrete sample sites.
 
-    Works in eager mode, in tf.function, under XLA and with unknown batch sizes. f is called once
-    per rollout with all rows; each value must depend on its own row alone. Randomness inside f must
-    come from `sample`.
+    Works in eager mode, in tf.function, under XLA and with unknown batch sizes, and must be called
+    inside the tape. f is called once per rollout with all rows; each value must depend on its own
+    row alone. Randomness inside f must come from `sample`.
 
     Args:
       objective: f(sample, *args) -> [N]; see `Sample`.
@@ -108,10 +110,12 @@ def estimate(
     )
 
 
-def convertible(objective: Callable) -> Callable:
-    """Return a function that AutoGraph converts where it converts the caller."""
+def convertible(objective: Callable, always: bool = False) -> Callable:
+    """Return a function that AutoGraph converts: always, or where it converts the caller."""
+    if hasattr(objective, "get_concrete_function"):
+        raise RebarError("objective: is a tf.function; pass the Python function that it wraps")
     context = tf.__internal__.autograph.control_status_ctx()
-    if context.status.name != "ENABLED":
+    if not always and context.status.name != "ENABLED":
         return objective
     return tf.__internal__.autograph.tf_convert(objective, context)
 
@@ -135,19 +139,31 @@ def observed_estimate(
         raise RebarError(
             "seed and step: missing; pass seed=0, step=i, where i changes from call to call"
         )
-    if not isinstance(n_samples, int) or n_samples < 1:
+    if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
         raise RebarError(f"n_samples={n_samples!r}: must be an integer of at least 1")
+    n_samples = int(n_samples)
     draws = noise.of_sites(seed, step, n_samples)
     model = ObjectiveModel(objective, noise.further_key(draws, 2), args, baseline, observe)
     chosen = _set_up(estimator, model, draws)
     result = chosen.estimate(model, args, draws)
+    if not model.samples:
+        raise RebarError(
+            "the objective has no sample site: its gradient is that of an ordinary loss; draw its "
+            "latent variables by sample.bernoulli or sample.categorical"
+        )
+    if baseline is not None and not chosen.trainable_variables:
+        raise RebarError(
+            f"baseline: unsupported by {type(chosen).__name__}, which has none; use NVIL, MuProp "
+            "or REBAR, or remove it"
+        )
     (loss,) = result.gradients
     f = bounds.split_samples(result.objective, n_samples // chosen.samples_per_chain)
     follows_bound = chosen.objective == "bound"
     value = bounds.multi_sample(f) if follows_bound else tf.reduce_mean(f, axis=0)
+    value = tf.stop_gradient(value)
     variables = [tf.convert_to_tensor(v) for v in chosen.trainable_variables]
     return ObjectiveEstimate(
-        loss - tf.stop_gradient(tf.reduce_mean(value)),
+        loss - tf.reduce_mean(value),
         value,
         model.samples,
         model.passes,

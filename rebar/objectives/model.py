@@ -82,10 +82,9 @@ class ObjectiveModel:
         self._first = self._first or sample
         log_joint = f
         if sample.handles:
-            # Adding the opposite of d f / d log q drops the derivatives of log q, exactly.
             slopes = tape.gradient(f, sample.handles, unconnected_gradients="zero")
             terms = zip(slopes, sample.log_q_of_sites, strict=True)
-            log_joint -= tf.add_n([tf.stop_gradient(slope) * log_q for slope, log_q in terms])
+            log_joint -= tf.add_n([_mean_of_others(slope) * log_q for slope, log_q in terms])
         return Rollout(
             f,
             log_joint,
@@ -203,6 +202,16 @@ class ObjectiveModel:
         return self._estimators[site.name]
 
 
+def _mean_of_others(slopes):
+    """Mean of the other rows' d f / d log q, [N], a constant; 0 for a single row.
+
+    Subtracting its product with log q from f drops a derivative of mean zero, since the slope does
+    not depend on the row's own samples. If all slopes are equal, as in the ELBO, it is all of it.
+    """
+    others = tf.cast(tf.maximum(tf.shape(slopes)[0] - 1, 1), slopes.dtype)
+    return tf.stop_gradient((tf.reduce_sum(slopes) - slopes) / others)
+
+
 def _repeated(args, n_samples):
     """Arguments with n_samples rows per example, and the number of rows."""
     leaves = [a for a in tf.nest.flatten(args) if _has_rows(a)]
@@ -228,7 +237,9 @@ def _repeated(args, n_samples):
 
 
 def _has_rows(value):
-    """Arrays and tensors have rows; variables, numbers and other objects do not."""
+    """Return whether a value is an array or tensor; variables and numbers have no rows."""
+    if isinstance(value, keras.Variable):
+        return False
     array = tf.is_tensor(value) and not isinstance(value, tf.Variable)
     return (array or isinstance(value, np.ndarray)) and tf.TensorShape(value.shape).rank != 0
 
@@ -240,8 +251,9 @@ def _checked(f, rows, sample):
     if shape is None or shape.rank != 1 or not shape.is_compatible_with([static]):
         raise RebarError(
             f"the objective returned {'None' if shape is None else f'shape {shape}'}: must be one "
-            f"value per row, shape [{static or 'N'}]; sum over other axes, or remove one of length "
-            "1 with tf.squeeze(..., axis=-1)"
+            f"value per row, shape [{static or 'N'}]; sum over other axes, remove one of length 1 "
+            "with tf.squeeze(..., axis=-1), or set an unknown shape with tf.ensure_shape(..., "
+            "[None])"
         )
     f = tf.convert_to_tensor(f)
     dtype = sample.logits[0].dtype if sample.logits else f.dtype

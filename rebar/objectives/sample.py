@@ -128,8 +128,9 @@ class Sample:
     def log_q(self) -> tf.Tensor:
         """log q of all sites sampled until now, [N] in nats.
 
-        At hard samples the derivative of a discrete site's log q by its own logits has mean zero
-        and is left out of the gradient; the path through relaxed samples is kept.
+        The derivative of a discrete site's log q with respect to its own logits has mean zero at
+        hard samples. It is left out of the gradient where it has the same factor in all rows, as
+        in f = log p - log q; the path through relaxed samples is kept.
         """
         if not self._log_q_terms:
             raise RebarError("sample.log_q: no site has been sampled; call it after the sites")

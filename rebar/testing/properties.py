@@ -112,16 +112,16 @@ def structure(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -
                     same < 1e-5,
                     "objective: not f at the hard samples of the noise; return rollout.objective",
                 )
-            reported = estimator.metrics(model, x, noise, hard)
+            reported = estimator.metrics_at(model, x, noise, hard)
             common = [n for n in estimate.metrics if n in reported]
             require(
                 common == list(reported),
-                f"metrics() returned {', '.join(reported) or 'none'}: must be those of estimate() "
-                f"in their order, {', '.join(estimate.metrics) or 'none'}",
+                f"metrics_at() returned {', '.join(reported) or 'none'}: must be those of "
+                f"estimate() in their order, {', '.join(estimate.metrics) or 'none'}",
             )
             for name in common:
                 difference = largest_difference(estimate.metrics[name], reported[name])
-                require(difference < 1e-4, f"metrics(): {name} differs from that of estimate()")
+                require(difference < 1e-4, f"metrics_at(): {name} differs from that of estimate()")
             shared = {id(v) for v in model.variables} & {id(v) for v in estimator.variables}
             require(
                 not shared,

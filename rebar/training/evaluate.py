@@ -128,6 +128,6 @@ class Evaluator:
         if with_metrics and self._estimator is not None:
             if self._estimator.branches:
                 latents = noise.with_branches(latents, noise.fold_in(keys[0], 2))
-            metrics = self._estimator.metrics(self._model, x, latents, hard)
-            metrics = checked_metrics(self._estimator, "metrics", metrics)
+            metrics = self._estimator.metrics_at(self._model, x, latents, hard)
+            metrics = checked_metrics(self._estimator, "metrics_at", metrics)
         return encoded, bound, tf.reduce_mean(hard.objective), metrics

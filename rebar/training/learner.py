@@ -102,7 +102,7 @@ class Learner:
             raise RebarError(
                 f"{type(self.estimator).__name__} reports metrics named "
                 f"{', '.join(sorted(reserved))}: reserved for training; rename them in its "
-                "estimate() and metrics()"
+                "estimate() and metrics_at()"
             )
         variances, moment_metrics = self.moments.values()
         metrics = {

@@ -233,7 +233,11 @@ def test_mistakes():
         compare(estimators=["L0O"])
     with pytest.raises(RebarError, match="group 'b' has the name of a site"):
         compare(variables={"b": [variables()[0]]})
-    with pytest.raises(RebarError, match="nothing to differentiate"):
+    with pytest.raises(RebarError, match="variables: a single one"):
+        compare(variables=variables()[0])
+    with pytest.raises(RebarError, match="the objective has no gradient of"):
+        compare(variables=[tf.Variable(1.0)])
+    with pytest.raises(RebarError, match="has no sample site"):
         rebar.compare_estimators(lambda sample: tf.zeros([1]), estimators=["LOO"])
 
 

@@ -74,11 +74,11 @@ def recording(name, calls, rows):
                 rows[name] = counting.rows
             return estimate
 
-        def metrics(self, model, x, noise, hard):
+        def metrics_at(self, model, x, noise, hard):
             if self._within:
-                return super().metrics(model, x, noise, hard)
+                return super().metrics_at(model, x, noise, hard)
             with _keep("evaluate", self, model, x, noise):
-                return super().metrics(model, tf.identity(x), noise, hard)
+                return super().metrics_at(model, tf.identity(x), noise, hard)
 
     def _keep(kind, estimator, model, x, draws):
         variables = (model.trainable_variables, estimator.trainable_variables)

@@ -88,10 +88,10 @@ def test_metrics_of_an_evaluation():
         z = noise.uniforms(noise.further_key(draws, 0), [3], tf.float32)
         return {"mean": tf.reduce_mean(z) + tf.reduce_mean(draws.branches[0][0])}
 
-    estimator = plugin(metrics=vector)
+    estimator = plugin(metrics_at=vector)
     model, _ = setting(estimator)
-    with pytest.raises(RebarError, match=r"MyEstimator.metrics\(\).*'f', of shape"):
+    with pytest.raises(RebarError, match=r"MyEstimator.metrics_at\(\).*'f', of shape"):
         Evaluator(model, estimator)(IMAGES, 2)
-    values = Evaluator(model, plugin(metrics=drawing, branches=True))(IMAGES, 2)
+    values = Evaluator(model, plugin(metrics_at=drawing, branches=True))(IMAGES, 2)
     assert 0 < values["mean"] < 2
-    assert values == Evaluator(model, plugin(metrics=drawing, branches=True))(IMAGES, 2)
+    assert values == Evaluator(model, plugin(metrics_at=drawing, branches=True))(IMAGES, 2)

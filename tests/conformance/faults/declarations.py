@@ -93,7 +93,7 @@ class OtherMetrics(NVIL):
         estimate = super().estimate(model, x, noise)
         return estimate._replace(metrics={"elbo_again": tf.reduce_mean(estimate.objective)})
 
-    def metrics(self, model, x, noise, hard):
+    def metrics_at(self, model, x, noise, hard):
         return {"elbo_again": tf.reduce_sum(hard.objective)}
 
 
