@@ -98,8 +98,8 @@ def estimate(
       n_samples: samples per example.
       seed, step: numbers that determine the noise. The step, an integer or an integer tensor, must
         change from call to call.
-      baseline: Keras layer (*args) -> [B] as the baseline of NVIL, MuProp and REBAR; by default a
-        network of the arguments.
+      baseline: Keras layer (*args) -> [B] as the baseline of NVIL, MuProp and REBAR, unused by
+        others; by default a network of the arguments.
 
     Raises:
       RebarError: an unknown or unsuitable estimator, missing seed or step, sites that differ
@@ -150,11 +150,6 @@ def observed_estimate(
         raise RebarError(
             "the objective has no sample site: its gradient is that of an ordinary loss; draw its "
             "latent variables by sample.bernoulli or sample.categorical"
-        )
-    if baseline is not None and not chosen.trainable_variables:
-        raise RebarError(
-            f"baseline: unsupported by {type(chosen).__name__}, which has none; use NVIL, MuProp "
-            "or REBAR, or remove it"
         )
     (loss,) = result.gradients
     f = bounds.split_samples(result.objective, n_samples // chosen.samples_per_chain)
