@@ -67,13 +67,13 @@ def exact():
 
 def comparison(estimator, n_samples=2):
     x = tf.tile(X, [COPIES, 1])
+    options = {"estimator": estimator, "n_samples": n_samples, "seed": 1}
+    rebar.estimate(objective, X, step=0, **options)  # creates variables, else traced twice
 
     @tf.function(autograph=False)
     def gradients(step):
         with tf.GradientTape() as tape:
-            loss = rebar.estimate(
-                objective, x, estimator=estimator, n_samples=n_samples, seed=1, step=step
-            ).loss
+            loss = rebar.estimate(objective, x, step=step, **options).loss
         return tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(loss, VARIABLES)], axis=0)
 
     values = np.stack([gradients(tf.constant(step)) for step in range(STEPS)])
