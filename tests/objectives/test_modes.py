@@ -24,8 +24,8 @@ SETTINGS = [s for s in settings(supported) if s.label != "Exact"]
 """All, biased ones too, in all settings; "Exact" has no samples."""
 FIRST = [s for s in SETTINGS if s.first]
 """One setting per estimator."""
-COMPILED = ("LOO", "VIMCO", "DynamicREBAR", "RELAX", "GumbelRao")
-"""Compiled by XLA: of each kind the estimator with the most operations."""
+COMPILED = ("LOO", "VIMCO", "DynamicREBAR", "RELAX", "ReinMax")
+"""Compiled by XLA: one or two of each kind."""
 
 LOO = Setting("LOO", {}, 2)
 
@@ -56,13 +56,13 @@ def set_up(setting, estimator):
     rebar.estimate(discrete, X, **options)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("setting", FIRST, ids=str)
 def test_eager_graph_and_xla_are_equal(setting):
     """The graph with an unknown batch size; it also sets up those that XLA compiles, too."""
     eager = flat_list(gradients(setting, discrete))
     signature = [tf.TensorSpec([None, 2], tf.float64), tf.TensorSpec([], tf.int32)]
     modes = [{"input_signature": signature}]
-    if setting.first and setting.label in COMPILED:
+    if setting.label in COMPILED:
         modes.append({"autograph": False, "jit_compile": True})
     for options in modes:
         estimator = setting.build()
@@ -112,13 +112,11 @@ def test_calls_of_the_objective(setting):
         rows.append(len(x))
         return PROBLEM.objective(sample, x)
 
-    for _ in range(2):  # the first call sets the estimator up
+    for _ in range(2):  # the first call sets the estimator up, and checks the objective
         rows.clear()
         result = rebar.estimate(
             objective, X, estimator=estimator, n_samples=setting.n_samples, seed=0, step=0
         )
-    if estimator.relaxes and not estimator.trainable_variables:
-        rows.pop(0)  # differentiates the objective to check it, in every call
     assert result.evaluations == estimator.evaluations(2, setting.n_samples)
     assert sum(rows) == result.evaluations * len(X)
     assert set(rows) <= {len(X), setting.n_samples * len(X)}
