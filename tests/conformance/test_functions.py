@@ -29,10 +29,7 @@ OPTIONS = {
     "fresh_noise": None,
     "gap": 1.7,
     "beta": 0.8,
-    "form": {
-        "reinmax_cv": ("released", "stgs"),
-        "reinmax_rk2": ("consistent", "released"),
-    },
+    "form": {"reinmax_cv": ("released", "stgs"), "reinmax_rk2": ("consistent", "released")},
 }
 """Unusual values of options. Noise is that of a seed, except in one test."""
 
