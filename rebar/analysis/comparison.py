@@ -1,15 +1,13 @@
 """`rebar.compare_estimators`: bias, variance and cost of estimators for an objective."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from matplotlib.figure import Figure
 
 from rebar import registry
-from rebar.analysis import comparison_figure, pictures
 from rebar.analysis.bias_variance import NO_BIAS, SEEN, Reference, estimated, measure
 from rebar.analysis.objective_meter import ObjectiveMeter
 from rebar.analysis.references import SAMPLES
@@ -17,6 +15,9 @@ from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
 from rebar.objectives.estimate import estimator
 from rebar.objectives.per_site import PerSite
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GROUPS = 20
 """Maximum number of groups of draws."""
@@ -88,12 +89,14 @@ class Comparison(NamedTuple):
         frame = pd.json_normalize(rows, sep="/")
         return frame.set_index(pd.Index(list(self.estimators), name="estimator"))
 
-    def plot(self, path: str | None = None) -> Figure:
+    def plot(self, path: str | None = None) -> "Figure":
         """Return a figure of bias, variance and time; write it to a path, .png or .pdf, if given.
 
         Raises:
           RebarError: an unsupported suffix, or the file cannot be written.
         """
+        from rebar.analysis import comparison_figure, pictures  # needs Matplotlib
+
         drawing = comparison_figure.figure(self)
         if path is not None:
             pictures.save(drawing, path)

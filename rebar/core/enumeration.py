@@ -65,7 +65,7 @@ def all_states(shapes: Sequence[Sequence[int]], dtype: Any = tf.float32) -> tupl
       RebarError: no layers, or more than MAX_STATES states.
     """
     if not shapes:
-        raise RebarError("no discrete latent variables: nothing to sum over; use REINFORCE")
+        raise RebarError("no discrete latent variables: nothing to sum over; use another estimator")
     counts = [families.n_states(shape) for shape in shapes]
     if math.prod(counts) > MAX_STATES:
         described = " and ".join(

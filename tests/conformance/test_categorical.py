@@ -27,7 +27,7 @@ def model():
 
 def test_exact_is_exact(model):
     x = tensor(images(3))
-    estimate = categories.estimator("CatExact", model).estimate(model, x, None)
+    estimate = categories.estimator("CatExact", model).estimate(model, x, noise.Noise(()))
     elbo, gradients = enumeration.elbo_and_gradient(model, x)
     np.testing.assert_allclose(estimate.objective, elbo, rtol=1e-12)
     np.testing.assert_allclose(flat(estimate.gradients), flat(gradients), atol=1e-12)
