@@ -154,7 +154,7 @@ def test_mixed_precision():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "ReinMax"}, "unknown method 'ReinMax'; did you mean reinmax"),
+        ({"method": "ReinMx"}, "unknown method 'ReinMx'; did you mean reinmax"),
         ({"options": {"temperature": 0}}, "temperature=0: "),
         ({"options": {"draws": 2}}, "draws: unknown option of reinmax"),
     ],

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rebar.core import enumeration
 from rebar.estimators.base import Estimator
-from rebar.types import Estimate, Model, Noise
+from rebar.types import Estimate, Model, Noise, capability
 
 
 class Enumerated(Estimator):
@@ -37,4 +37,6 @@ class Enumerated(Estimator):
 
     def estimate(self, model: Model, x: Any, noise: Noise) -> Estimate:
         mean, gradient = enumeration.elbo_and_gradient(model, x)
-        return Estimate(gradient, [], tf.tile(mean, [noise.n_samples]), {})
+        # Objectives reshape by samples, although one sum serves all of them.
+        copies = noise.n_samples if capability(model, "sites") else 1
+        return Estimate(gradient, [], tf.tile(mean, [copies]), {})

@@ -138,7 +138,7 @@ def typed(value: Any, default: Any) -> Any:
 def write(value: Any) -> str:
     """Format a value as it is typed after "name="; floats keep all digits."""
     if isinstance(value, tuple):
-        return f"[{','.join(value)}]"
+        return f"[{','.join(map(str, value))}]"
     return value if isinstance(value, str) else repr(value)
 
 

@@ -76,7 +76,7 @@ def test_hparams(refused, tmp_path, hparams, message):
         (["--variance_draws=3"], "variance_draws=3"),
         (["--draw", "--eval_freq=0"], "draw=True: needs evaluations, but eval_freq=0"),
         (["--jit=maybe"], "--jit=maybe"),
-        (["--keep_epochs=1,0,x"], "keep_epochs=(1, 0, 'x')"),
+        (["--keep_epochs=1,0,x"], "keep_epochs=[1,0,x]"),
         (["--variance_draws=1000001"], "variance_draws=1000001"),
         (["--preset=disarm"], "; did you mean disarm_linear"),
         (["--preset="], "unknown preset ''"),

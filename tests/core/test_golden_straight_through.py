@@ -72,8 +72,10 @@ def test_samplers(case):
 
 def test_probabilities():
     close(tf.nn.softmax(LOGITS), GOLDEN["pi"])
-    result = straight_through.reinforce(LOGITS, SAMPLE, tf.constant(GOLDEN["f_linear"]))
-    close(result, GOLDEN["grad_reinforce"])
+    score = categorical.score(SAMPLE, LOGITS)
+    close(
+        tf.constant(GOLDEN["f_linear"])[:, tf.newaxis, tf.newaxis] * score, GOLDEN["grad_reinforce"]
+    )
     for logits, key in (
         (LOGITS, "cond_logits_theta"),
         (tf.math.log((tf.nn.softmax(LOGITS) + SAMPLE) / 2), "cond_logits_thetaD"),

@@ -16,7 +16,7 @@ from tests.objectives.problems import Problem
 
 BATCHES, ROWS = 60, 6000
 """Least number of batches whose means are compared, and rows per batch."""
-MOST_BATCHES = 1000
+MOST_BATCHES = 1200
 DETECTABLE, DETECTABLE_OF_TENSOR = 0.02, 0.05
 """Largest biases that may be missed, see `Sampling.compare`."""
 
