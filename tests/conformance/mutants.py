@@ -64,7 +64,8 @@ def replacements(node: ast.AST) -> Iterator[tuple[str, str]]:
             function = ast.Attribute(owner, REDUCTIONS[name])
             yield "reduction", ast.unparse(ast.Call(function, arguments, keywords))
         case ast.Call(function, [first, second, *rest], keywords):
-            if not any(isinstance(a, ast.Starred) for a in (first, second)):
+            starred = any(isinstance(a, ast.Starred) for a in (first, second))
+            if not starred and ast.dump(first) != ast.dump(second):
                 yield "arguments", ast.unparse(ast.Call(function, [second, first, *rest], keywords))
         case ast.Subscript(value, ast.Name() | ast.BinOp() as index):
             yield "index", f"{ast.unparse(value)}[{ast.unparse(index)} - 1]"

@@ -276,12 +276,17 @@ def test_tfp_minimize():
             step = count.read_value()
         return rebar.estimate(reward, estimator="LOO", n_samples=8, seed=0, step=step).loss
 
-    # An exception within tf.map_fn of an earlier test leaves this behind.
-    tf.compat.v1.get_variable_scope().set_caching_device(None)
     optimizer = tf.optimizers.Adam(0.1)
-    losses = tfp.math.minimize(
-        loss, num_steps=60, optimizer=optimizer, trainable_variables=[logits]
-    )
+    optimizer.build([logits])
+
+    # In a graph: an exception within an eager tf.map_fn leaves a state that TFP refuses.
+    @tf.function
+    def minimize():
+        return tfp.math.minimize(
+            loss, num_steps=60, optimizer=optimizer, trainable_variables=[logits]
+        )
+
+    losses = minimize()
     assert losses[-1] < 0.5 < losses[0]
     np.testing.assert_array_equal(logits > 0, target[tf.newaxis] > 0)
 
