@@ -59,7 +59,7 @@ MEMBERS = {
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_tracked_estimator_computes_with_its_settings(name):
-    """As the class with these settings does alone, at the noise of its samples."""
+    """Compare with the class with these settings alone, at the noise of its samples."""
     of_run = {"temperature": 0.37, "mc_samples": 3} if name[0] == "C" else {"temperature": 0.37}
     for follow in MEMBERS[name]:
         settings = settings_of(name, track=tuple(MEMBERS[name]), follow=follow, **of_run)

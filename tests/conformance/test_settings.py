@@ -60,7 +60,7 @@ OF_RUNS = {"model", "batch_size", "trial", "dynamic_b"}
 """Those of runs: tests/conformance/test_reported_numbers.py."""
 
 OF_PLUGINS = {"custom"}
-"""What plug-ins declare: tests/hparams/test_custom.py."""
+"""Hyperparameters declared by plug-ins: tests/hparams/test_custom.py."""
 
 ALONE = [name for name in registry.names() if not registry.entry(name).tracks]
 TRACKERS = [name for name in registry.names() if registry.entry(name).tracks]

@@ -129,7 +129,7 @@ def test_noise_given_a_sample(name):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_uniforms_given_the_sample_are_uniform(name):
-    """What the coupling assumes of the noise that it keeps."""
+    """The coupling assumes this of the noise that it keeps."""
     _, logits, u, samples = sample(name, N)
     v = np.sort(np.reshape(uniforms_given(name, samples, u, logits), -1))
     distance = np.max(np.abs(v - (np.arange(v.size) + 0.5) / v.size))

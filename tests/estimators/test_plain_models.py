@@ -154,7 +154,7 @@ def test_plain_variables_and_image_shaped_x(name):
     ],
 )
 def test_evaluations_are_those_of_real_rollouts(name, n_layer):
-    """Of all estimators in one tracker; those of each are a check of `rebar.testing`."""
+    """All estimators in one tracker; each alone is a check of `rebar.testing`."""
     model, estimator, n_samples = plain(name, n_layer)
     rows, rollout = [], model.rollout
 

@@ -40,7 +40,7 @@ def means(logits):
 
 
 def probabilities(logits):
-    """Of `states`."""
+    """Return probabilities of `states`."""
     b, p = states(logits), means(logits)
     if np.ndim(logits) == 1:
         return np.prod(np.where(b == 1, p, 1 - p), axis=1)

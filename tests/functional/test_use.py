@@ -22,7 +22,7 @@ test_straight_through.py."""
 
 
 def f(b):
-    """Of units or of variables."""
+    """A smooth function of units [B, H] or of variables [B, V, C]: [B]."""
     b = tf.reshape(b, [tf.shape(b)[0], -1])
     return tf.reduce_sum((b - 0.3) ** 2 + tf.sin(tf.cumsum(b, axis=1)), axis=1)
 

@@ -47,7 +47,7 @@ class Setting(NamedTuple):
 
     @property
     def first(self) -> bool:
-        """Whether it is the first setting of its estimator."""
+        """Return True for the first setting of its estimator."""
         return self.arguments == type(self.build()).verified[0]
 
 
@@ -84,7 +84,7 @@ class Sampling:
 
     @property
     def learns(self) -> bool:
-        """Whether there are control variates."""
+        """Return True if there are control variates."""
         return bool(self._initial)
 
     def _estimate(self, step, *args):

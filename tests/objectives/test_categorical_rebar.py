@@ -9,7 +9,7 @@ import rebar
 
 ROWS, CALLS = 100_000, 10
 TOLERANCE = 0.015
-"""Of the variance; its standard error over a million rows is at most 0.4 %."""
+"""Tolerance of the variance, whose standard error over a million rows is at most 0.4 %."""
 
 GENERATOR = np.random.default_rng(1)
 LOGITS = GENERATOR.normal(size=(1, 4))
