@@ -33,6 +33,11 @@ def pytest_collection_modifyitems(items):
             item.add_marker("fast")
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Name contents of files by their argument: gzip and MATLAB files contain the time."""
+    return argname if isinstance(val, bytes) and len(val) > 40 else None
+
+
 @pytest.fixture
 def own_registry(monkeypatch):
     """The registry; what a test registers is forgotten after it."""
