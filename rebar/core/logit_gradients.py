@@ -1,27 +1,48 @@
-"""Gradients of E f with respect to Bernoulli logits from values of f alone, for ascent.
+"""Gradients of E f with respect to a layer's logits, for ascent.
 
-With p = sigmoid(logits), samples b = 1[u > 1 - p] and antithetic ones b~ = 1[u < p], which is b
-with 1 - u instead of u. Shapes: f [N], samples and logits [N, H] -> [N, H].
+For both families (`rebar.core.families`): `reinforce`, `relaxed_control`, and the learning signals.
+For Bernoulli units alone, with p = sigmoid(logits), samples b = 1[u > 1 - p] and antithetic ones
+b~ = 1[u < p], which is b with 1 - u instead of u: `arm` and `disarm`. Shapes: f [N], samples and
+logits [N, H] or [N, V, C] -> the same.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from rebar.core import families
 from rebar.core.gradients import require_rank
 
 
-def _column(values):
+def _column(values, like):
     require_rank(values, 1, "the learning signal")
-    return values[:, tf.newaxis]
+    return families.column(values, like)
 
 
 def reinforce(f: tf.Tensor, b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """f (b - p); f [N] may be any learning signal. Williams 1992."""
-    return _column(f) * (b - tf.sigmoid(logits))
+    """f (b - p), p the mean of b; f [N] may be any learning signal. Williams 1992."""
+    return _column(f, b) * families.of(b).score(b, logits)
+
+
+def relaxed_control(
+    signal: tf.Tensor,
+    derivative: tf.Tensor,
+    score: tf.Tensor,
+    coupling: Callable[[tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
+    """signal e + R' dc/dz: REBAR's and RELAX's control variate c at relaxed samples.
+
+    e is the score d log q / d logits and R the derivative of the noise z given the hard sample with
+    respect to the logits (`Family.coupling`). With signal = c - f this is minus the estimate: the
+    conditional and unconditional terms, at the same z, differ only in the path through the noise.
+    Tucker et al. 2017, equations 7 and 9; Grathwohl et al. 2018, equation 9; docs/design.md.
+    """
+    return _column(signal, score) * score + coupling(derivative)
 
 
 def arm(f: tf.Tensor, f_antithetic: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """(f(b) - f(b~)) (u - 1/2). Yin & Zhou 2019 (arXiv 1807.11143), equation 7."""
-    return _column(f - f_antithetic) * (u - 0.5)
+    return _column(f - f_antithetic, u) * (u - 0.5)
 
 
 def disarm(
@@ -33,7 +54,7 @@ def disarm(
     Dong, Mnih & Tucker 2020 (arXiv 2006.10680), equation 7.
     """
     # (-1)^b~ 1[b != b~] is b - b~.
-    return 0.5 * _column(f - f_antithetic) * (b - b_antithetic) * tf.sigmoid(tf.abs(logits))
+    return 0.5 * _column(f - f_antithetic, b) * (b - b_antithetic) * tf.sigmoid(tf.abs(logits))
 
 
 def leave_one_out(f: tf.Tensor) -> tf.Tensor:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from rebar.core import families, gradients, samplers
+from rebar.core import families, gradients, logit_gradients, samplers
 from rebar.noise import Noise
 from rebar.types import Model, Rollout
 
@@ -108,5 +108,5 @@ def cotangents(terms: Terms, scores: Sequence[tf.Tensor], couplings: Sequence[Ca
             kappas.append(tf.zeros_like(e))
             continue
         value = terms.values.get(i, terms.values.get(0))
-        kappas.append(families.column(value, e) * e + r(tf.add_n(derivatives)))
+        kappas.append(logit_gradients.relaxed_control(value, tf.add_n(derivatives), e, r))
     return kappas

@@ -10,9 +10,8 @@ E f: zeta and zeta~ have one distribution, so E d c(l, zeta)/dl = d E c(l, zeta~
 E [ d c(l, zeta~)/dl + c(l, zeta~) e ].
 
 zeta~ may use independent uniforms v, or those with zeta~ = zeta, which are also uniform given b.
-In the latter case the terms differ only in the path through the noise, and
-
-    g = (f(b) - c(l, zeta)) e - J' dc/dzeta,    J = d zeta~/dl, see `Family.coupling`
+In the latter case the terms differ only in the path through the noise, and g is minus
+`logit_gradients.relaxed_control` of c - f.
 
 Source: Tucker et al. 2017 (arXiv 1703.07370), equations 7 and 9; Grathwohl et al. 2018 (arXiv
 1711.00123), equation 9.
@@ -22,7 +21,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from rebar.core import families
+from rebar.core import families, logit_gradients
 from rebar.functional.arguments import require_derivative
 
 
@@ -48,13 +47,13 @@ def with_control_variate(
     family = families.of(logits)
     c, d_logits, d_zeta = _differentiate(terms, logits, family.noise(u))
     if v is None:
-        path = -family.coupling(b, u, logits)(d_zeta)
-    else:
-        zeta, product = family.noise_given_sample(b, v, logits)
-        total = d_logits
-        c, d_logits, d_zeta = _differentiate(terms, logits, zeta)
-        path = total - (d_logits + product(d_zeta))
-    return families.column(f - c, b) * family.score(b, logits) + path
+        coupling = family.coupling(b, u, logits)
+        return -logit_gradients.relaxed_control(c - f, d_zeta, family.score(b, logits), coupling)
+    zeta, product = family.noise_given_sample(b, v, logits)
+    total = d_logits
+    c, d_logits, d_zeta = _differentiate(terms, logits, zeta)
+    score = logit_gradients.reinforce(f - c, b, logits)
+    return score + total - d_logits - product(d_zeta)
 
 
 def _differentiate(terms: Callable, logits: tf.Tensor, zeta: tf.Tensor) -> tuple:
