@@ -24,6 +24,7 @@ from rebar.data.sources import TASKS, task_title
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.hparams.fields import OF_ESTIMATORS
+from rebar.hparams.grammar import split
 
 
 def define_flags() -> flags.FlagValues:
@@ -32,7 +33,7 @@ def define_flags() -> flags.FlagValues:
     define = frame.definer(values)
     define("multi_string", "hparams", [], "Hyperparameters; of a run, those of its estimators.")
     define("string", "preset", None, "hparams of a published protocol; --hparams override them.")
-    define("list", "estimators", "", "Labels of estimators, e.g. ST,ReinMax; by default all.")
+    define("string", "estimators", "", "Labels of estimators, e.g. ST,ReinMax; by default all.")
     by = (
         "Differentiate with respect to the posterior logits of each image (default for categorical "
         "models), or the weights of q."
@@ -128,7 +129,7 @@ def _record(values, folder, settings) -> dict:
             model,
             tf.cast(batch, model.compute_dtype),
             hparams,
-            values.estimators,
+            split(values.estimators),
             learned,
             by=by,
             **{name: values[name].value for name in ("draws", "reference", "seed", "jit")},

@@ -83,6 +83,11 @@ def clauses(string: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def split(text: str) -> tuple[str, ...]:
+    """Return the items of a list: "REBAR(temperature=1,coupling=all),LOO" has two."""
+    return tuple(" ".join(item.split()) for item in _ITEM.findall(text))
+
+
 def call(text: str) -> tuple[str, str]:
     """Return the label and the clauses of an item of `track`: "REBAR(temperature=1)", "REBAR"."""
     match = _CALL.fullmatch(text)
@@ -99,7 +104,7 @@ def _value(clause: re.Match, name: str, index: int | None, current: Any) -> Any:
     if index is None:
         if items is None:
             raise ValueError(f"must be a list, not one value; write {name}=[{text}]")
-        return tuple(" ".join(item.split()) for item in _ITEM.findall(items))
+        return split(items)
     if items is not None:
         raise ValueError(f"an element must not be a list; write {name}[{index}]=value")
     if index >= len(current):

@@ -36,13 +36,14 @@ def categorical_run(tmp_path_factory):
 def test_a_fresh_model(tmp_path, capsys):
     output, figure = tmp_path / "a.json", tmp_path / "a.pdf"
     arguments = [*QUICK, f"--output={output}", f"--figure={figure}"]
-    assert run(f"--hparams={CATEGORICAL}", *arguments, "--estimators=ST,CatGumbelRao") == 0
+    rao = "GumbelRao(mc_samples=2,temperature=3)"
+    assert run(f"--hparams={CATEGORICAL}", *arguments, f"--estimators=ST, {rao}") == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "not trained, model=CatReinMax" in out
     assert "9 states of the latents" in out
     (record,) = read(output)
-    assert list(record["estimators"]) == ["ST", "GumbelRao"]
+    assert list(record["estimators"]) == ["ST", rao]
     assert record["by"] == "logits"
     assert (record["step"], record["draws"], record["batch_size"]) == (0, 20, 5)
     assert record["hparams"]["mc_samples"] == 3
