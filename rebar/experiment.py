@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from rebar import registry
 from rebar.data import ensure, load
-from rebar.data.sources import TASKS
+from rebar.data.datasets import Dataset
+from rebar.data.sources import task_of
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.factory import make_learner
@@ -93,9 +94,11 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
     return run_experiment(parsed, run)
 
 
-def run_experiment(hparams: HParams, settings: Settings) -> Trained:
-    """Train with available data: build, resume or initialize, announce, train."""
-    data = load(hparams.task, settings.data_dir, hparams.dynamic_b)
+def run_experiment(hparams: HParams, settings: Settings, data: Dataset | None = None) -> Trained:
+    """Train with available data: load, build, resume or initialize, announce, train."""
+    data = data or load(hparams.task, settings.data_dir, hparams.dynamic_b)
+    if settings.draw and not len(data.test):
+        raise RebarError(f"draw=True: task={hparams.task} has no test images; add some")
     pixels = data.train.shape[1]
     if hparams.n_input not in (0, pixels):
         raise RebarError(
@@ -107,7 +110,7 @@ def run_experiment(hparams: HParams, settings: Settings) -> Trained:
     rows = hparams.batch_size * hparams.n_samples
     units = max(map(math.prod, hparams.layers)) if hparams.latents else hparams.n_hidden
     threads = choose_threads(settings.threads, jit, rows, units, settings.cores)
-    conditional, seed = TASKS[hparams.task].conditional, (settings.seed, hparams.trial)
+    conditional, seed = task_of(hparams.task).conditional, (settings.seed, hparams.trial)
     learner = make_learner(hparams, estimator, data.mean, conditional, seed)
     about = {
         "label": hparams.entry.label,
@@ -215,7 +218,7 @@ def load_model(folder: str | os.PathLike) -> Trained:
     registry.entry(saved.metadata["hparams"]["model"])  # raises for an estimator of a plug-in
     hparams = HParams.from_dict(saved.metadata["hparams"])
     estimator = registry.make_estimator(hparams.model, hparams)
-    conditional = TASKS[hparams.task].conditional
+    conditional = task_of(hparams.task).conditional
     learner = make_learner(hparams, estimator, saved.extra["input_mean"], conditional)
     checkpoint.assign(saved, learner.named_variables(), expected={})
     for member in estimator.members().values():

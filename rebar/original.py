@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from rebar import noise, registry
 from rebar.data.images import check_binary, images_of
-from rebar.data.sources import TASKS
+from rebar.data.sources import task_of
 from rebar.errors import RebarError
 from rebar.estimators.base import checked_estimate
 from rebar.factory import make_learner
@@ -66,7 +66,7 @@ class SBN:
             )
         self._seed = (seed, hparams.trial)
         estimator = registry.make_estimator(name, self.hparams)
-        conditional = TASKS[hparams.task].conditional
+        conditional = task_of(hparams.task).conditional
         self.learner = make_learner(
             self.hparams, estimator, mean_xs, conditional, self._seed, eval_mode
         )

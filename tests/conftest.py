@@ -40,8 +40,12 @@ def pytest_make_parametrize_id(val, argname):
 
 @pytest.fixture
 def own_registry(monkeypatch):
-    """The registry; what a test registers is forgotten after it."""
+    """The registry; what a test registers, also tasks, is forgotten after it."""
     from rebar import registry
+    from rebar.data import sources
 
+    tasks = dict(sources.TASKS)
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    return registry
+    yield registry
+    sources.TASKS.clear()
+    sources.TASKS.update(tasks)

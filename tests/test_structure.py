@@ -61,8 +61,8 @@ MAY_IMPORT = {
         *("registry", "runs", "training.run", "training.threads"),
     ],
     "sweep": [
-        *("errors", "hparams", "runs.checkpoint", "runs.files", "training.interrupt"),
-        "runs.records",
+        *("data.sources", "errors", "hparams", "runs.checkpoint", "runs.files", "runs.records"),
+        "training.interrupt",
     ],
     "compare": [
         *("data.sources", "errors", "experiment", "factory", "hparams", "registry", "styles"),

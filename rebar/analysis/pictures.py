@@ -62,7 +62,9 @@ def panels(model, images, image_shape: tuple[int, int], seed: int = 0) -> list[P
       RebarError: the images do not have the size of the model.
     """
     images = np.asarray(images)
-    if images.ndim != 2 or images.shape[1] != model.n_input or not len(images):
+    if not len(images):
+        raise RebarError("no test images to draw; add some to the data set")
+    if images.ndim != 2 or images.shape[1] != model.n_input:
         raise RebarError(
             f"images of shape {images.shape}: expected [n, {model.n_input}], as the model has "
             f"{model.n_input} pixels; give images of the task that it was trained on"

@@ -20,7 +20,7 @@ from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
 from rebar.data import load
-from rebar.data.sources import TASKS, task_title
+from rebar.data.sources import task_of, task_title
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.hparams.fields import OF_ESTIMATORS
@@ -114,7 +114,7 @@ def _record(values, folder, settings) -> dict:
             learned = trained.estimator.members(hparams.entry.label)
     else:
         seed = (values.seed, hparams.trial)
-        model = make_model(hparams, data.mean, TASKS[hparams.task].conditional, seed)
+        model = make_model(hparams, data.mean, task_of(hparams.task).conditional, seed)
     batch = fixed_batch(data.train, values.batch_size or hparams.batch_size, data.dynamic)
     by = values.by or ("weights" if hparams.belief_network else "logits")
     epoch = step / -(-len(data.train) // hparams.batch_size)

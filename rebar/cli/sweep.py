@@ -20,7 +20,8 @@ from absl import flags
 
 from rebar.cli import frame, train
 from rebar.cli.plugins import import_plugins
-from rebar.data import ensure
+from rebar.data import ensure, load
+from rebar.data.sources import task_of
 from rebar.errors import RebarError
 from rebar.runs.environment import cores
 from rebar.runs.files import write_json
@@ -108,6 +109,8 @@ def _sweep(values, arguments, train_flags: list[str], command: str) -> int:
         for task, dynamic in {(job.hparams.task, job.hparams.dynamic_b) for job in todo}:
             log = train.print_unusual
             ensure(task, run.data_dir, run.source, None, run.download, log, dynamic=dynamic)
+            if task_of(task).is_custom:
+                load(task, run.data_dir, dynamic)  # refuse invalid data
         if todo and engine is None:
             say(", each with ".join([f"{workers} at a time", *limits]))
             received = pool.run_all(todo, workers, report.start, report.end)

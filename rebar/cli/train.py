@@ -18,7 +18,8 @@ from absl import flags
 from rebar.cli import frame
 from rebar.cli.plugins import import_plugins
 from rebar.cli.quiet import quiet_start
-from rebar.data import ensure
+from rebar.data import ensure, load
+from rebar.data.sources import task_of
 from rebar.hparams import HParams, Settings, checks, grammar, run_folder
 from rebar.hparams.fields import Fields
 from rebar.hparams.presets import PRESETS
@@ -110,9 +111,12 @@ def settings_of(values) -> Settings:
 
 
 def _train(settings: Settings, hparams: HParams) -> int | None:
+    data = None
+    if task_of(hparams.task).is_custom:  # refuse invalid data before TensorFlow is imported
+        data = load(hparams.task, settings.data_dir, hparams.dynamic_b)
     with quiet_start():
         from rebar.experiment import run_experiment
-    return run_experiment(hparams, settings).signal
+    return run_experiment(hparams, settings, data).signal
 
 
 def print_unusual(line: str) -> None:

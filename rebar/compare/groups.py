@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rebar.compare.runs import Run
-from rebar.data.sources import task_title
+from rebar.data.sources import task_slug, task_title
 
 _ARCHITECTURE = (
     *("task", "network", "n_layer", "n_hidden", "n_categories", "n_latents", "latents"),
@@ -158,7 +158,7 @@ def _slug_and_title(run: Run) -> tuple[str, str]:
     hparams = run.hparams
     if hparams is None:
         return "unknown", "Unknown data set and settings"
-    parts = [hparams.task, hparams.sizes]
+    parts = [task_slug(hparams.task), hparams.sizes]
     parts += ["nonlinear"] * hparams.nonlinear + ["dynamic"] * hparams.dynamic_b
     parts += ["tracked", run.label] if run.tracked else []
     slug = re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))

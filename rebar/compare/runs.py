@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rebar import registry
-from rebar.data.sources import TASKS
+from rebar.data.sources import task_of
 from rebar.hparams import HParams, defaults
 
 _NO_LIMIT = 2_000_000
@@ -86,7 +86,7 @@ class Run:
         planned_samples = self.about.get("schedule", {}).get("eval_samples")
         values = hparams.applicable() | {
             "network": self.about.get("network", "SigmoidBeliefNetwork"),
-            "conditional": hparams.effective_conditional * TASKS[hparams.task].conditional,
+            "conditional": hparams.effective_conditional * task_of(hparams.task).conditional,
             "coupling": hparams.effective_coupling,
             "eval_samples": int(samples.iloc[-1]) if len(samples) else planned_samples,
             "data": self.about.get("data"),
@@ -183,7 +183,7 @@ def _facts(hparams: HParams) -> dict[str, dict]:
     sizes = {} if hparams.latents else {"n_hidden": 2}
     settings = hparams.replace(**sizes, n_input=0)
     estimator = registry.make_estimator(settings.model, settings)
-    conditional = TASKS[settings.task].conditional
+    conditional = task_of(settings.task).conditional
     make_learner(settings, estimator, np.full(4, 0.5, np.float32), conditional)
     return estimator_facts(settings, estimator)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
 import os
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 from rebar.data import files
 from rebar.data.download import missing_error
 from rebar.data.images import check_range, images_of, is_binary
-from rebar.data.sources import DATA_SETS, TASKS, DataSet, task_files
-from rebar.errors import RebarError, unknown
+from rebar.data.sources import DATA_SETS, DataSet, task_files, task_of
+from rebar.errors import RebarError
 
-_BINARIZE_SEED = 5
+BINARIZE_SEED = 5
 _PERMUTE_SEED = 123
 _N_TEST_DIGITS = 250
 _ROWS_AT_ONCE = 5000
@@ -33,6 +34,7 @@ class Dataset:
       image_shape: (h, w).
       description: which data and which binarization, in words.
       dynamic: whether training images are to be binarized anew whenever they are used.
+      custom: user-defined data: resuming a run compares the description, with its digest.
 
     Raises RebarError if images, mean and shape do not fit together, or pixels are not in [0, 1].
     """
@@ -45,11 +47,14 @@ class Dataset:
     image_shape: tuple[int, int]
     description: str
     dynamic: bool = False
+    custom: bool = False
 
     def __post_init__(self):
         if not isinstance(self.dynamic, bool):
             raise RebarError(f"dynamic={self.dynamic!r}: must be True or False")
-        if any(not isinstance(n, int | np.integer) or n < 1 for n in self.image_shape):
+        if len(self.image_shape) != 2 or any(
+            not isinstance(n, int | np.integer) or n < 1 for n in self.image_shape
+        ):
             raise RebarError(f"image_shape={self.image_shape!r}: must be two positive integers")
         pixels = int(np.prod(self.image_shape))
         for split in ("train", "valid", "test"):
@@ -69,21 +74,33 @@ class Dataset:
         trained = () if self.dynamic else (self.train,)
         return not all(map(is_binary, (*trained, self.valid, self.test)))
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 of all images and their shape."""
+        content = hashlib.sha256(repr((*map(int, self.image_shape),)).encode())
+        for images in (self.train, self.valid, self.test):
+            content.update(f"{images.dtype.str}{images.shape}".encode())
+            content.update(np.ascontiguousarray(images))
+        return content.hexdigest()[:16]
+
 
 def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False) -> Dataset:
     """Load the data of a task from DATA_DIR/DATA SET/FILE.
 
     Args:
-      task: one of TASKS.
+      task: one of TASKS, or the path of an NPZ file, see `from_file`.
       data_dir: the data folder; not used for tasks that need no download.
       dynamic: give grayscale training images in [0, 1], to be binarized when used. Validation
         and test images are binarized once, by the same draws, in both modes. For sbn and sp, most
         of the fixed validation images are binarizations of training images, as in 2017: compare
         test bounds.
     """
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
-    gray, data_set = TASKS[task].gray, DATA_SETS[TASKS[task].data_set]
+    entry = task_of(task)
+    if entry.is_custom:
+        from rebar.data import custom
+
+        return custom.load(task, data_dir, dynamic)
+    gray, data_set = entry.gray, DATA_SETS[entry.data_set]
     if dynamic and gray:
         raise RebarError(
             f"task {task!r} has grayscale images: they are not binarized; remove dynamic_b=true"
@@ -117,7 +134,7 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
             description = f"grayscale {data_set.title}, {n_train} training images"
         else:
             train, valid, test = _binarized(images, test, n_train, data_set, dynamic)
-            description = f"{data_set.title}, binarized once with seed {_BINARIZE_SEED}{note}"
+            description = f"{data_set.title}, binarized once with seed {BINARIZE_SEED}{note}"
     if dynamic:
         description += "; training images are binarized anew at each use"
     mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -147,7 +164,7 @@ def _binarized(gray, gray_test, n_train: int, data_set: DataSet, dynamic: bool):
     """
     from rebar import noise
 
-    stream = noise.numpy_stream(_BINARIZE_SEED)
+    stream = noise.numpy_stream(BINARIZE_SEED)
     binary, test = binarize(gray, stream), binarize(gray_test, stream)
     order = np.arange(len(gray))
     if data_set.name == "omniglot":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rebar.data import files
 from rebar.data.files import BadFile, Found, UnreadableFile
-from rebar.data.sources import DATA_SETS, DataSet, SourceFile, needed
+from rebar.data.sources import DATA_SETS, DataSet, SourceFile, needed, task_of
 from rebar.errors import RebarError, unknown
 
 _CHUNK_BYTES = 2**16
@@ -57,7 +57,7 @@ def ensure(
     source = source if source is not None else os.environ.get("REBAR_DATA_SOURCE") or None
     data_dir = Path(os.path.expanduser(data_dir))
     wanted = needed(name, dynamic)
-    if not wanted:
+    if not wanted and (name in DATA_SETS or not task_of(name).is_custom):
         log(f"{name}: comes with scikit-learn, nothing to download")
     paths = []
     for data_set, role in wanted:

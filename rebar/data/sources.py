@@ -1,10 +1,13 @@
 """Catalogue of data sets: their files, mirrors and checksums of the uncompressed content."""
 
 import dataclasses
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from rebar.errors import unknown
+from rebar.errors import RebarError, unknown
 
 _PIXELS = 28 * 28
 
@@ -71,13 +74,22 @@ class DataSet:
 class Task(NamedTuple):
     """Value of task=... in an --hparams string: a data set and its use.
 
-    `conditional` predicts the lower half of an image from its upper half; `gray` keeps images
-    grayscale instead of binarizing them.
+    Attributes:
+      data_set: one of DATA_SETS; for user-defined data the task itself.
+      conditional: predict the lower half of an image from its upper half.
+      gray: keep images grayscale instead of binarizing them.
+      loader: of user-defined data, see `rebar.register_task`.
     """
 
     data_set: str
     conditional: bool
     gray: bool = False
+    loader: Callable[..., Any] | None = None
+
+    @property
+    def is_custom(self) -> bool:
+        """True for user-defined data: an NPZ file or a registered task."""
+        return self.data_set not in DATA_SETS
 
 
 TASKS: dict[str, Task] = {
@@ -93,12 +105,52 @@ TASKS: dict[str, Task] = {
 }
 
 
+_UNWRITABLE = set(",;[](){}\"'")
+
+
+def is_file(task: str) -> bool:
+    """Return whether a task is an NPZ file instead of a name."""
+    return task.endswith(".npz")
+
+
+def file_task(path: str) -> str:
+    """Return the task of an NPZ file: its absolute path.
+
+    Raises RebarError for characters that an --hparams string or a line of a log cannot hold.
+    """
+    path = os.path.abspath(os.path.expanduser(path))
+    if set(path) & _UNWRITABLE or not path.isprintable():
+        raise RebarError(
+            "a path must not contain commas, semicolons, quotes, brackets, parentheses, braces or "
+            f"control characters; rename {path!r}, or create a link to it"
+        )
+    return path
+
+
+def task_of(name: str) -> Task:
+    """Return a task: built-in, registered, or an NPZ file. Raises RebarError if unknown."""
+    if is_file(name):
+        return Task(name, False)
+    if name not in TASKS:
+        raise unknown("task", name, [*TASKS, "PATH.npz"])
+    return TASKS[name]
+
+
+def task_slug(task: str) -> str:
+    """Name of a task in names of files and folders: of an NPZ file its name without folder."""
+    if not is_file(task):
+        return task
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", Path(task).stem)[:60]
+
+
 def task_title(task: str, dynamic: bool = False) -> str:
-    """Common name of a task's data set, such as "Binarized MNIST"."""
-    name, conditional, gray = TASKS[task]
-    kind = "Grayscale" if gray else "Dynamically binarized" if dynamic else "Binarized"
-    half = ", lower half given upper half" if conditional else ""
-    return f"{kind} {DATA_SETS[name].title}{half}"
+    """Common name of a task's data set, such as "Binarized MNIST"; the name of custom data."""
+    entry = task_of(task)
+    half = ", lower half given upper half" if entry.conditional else ""
+    if entry.is_custom:
+        return "Dynamically binarized " * dynamic + os.path.basename(entry.data_set) + half
+    kind = "Grayscale" if entry.gray else "Dynamically binarized" if dynamic else "Binarized"
+    return f"{kind} {DATA_SETS[entry.data_set].title}{half}"
 
 
 def _amat(**sha256: str) -> dict[str, SourceFile]:
@@ -186,8 +238,11 @@ DATA_SETS: dict[str, DataSet] = {
 
 
 def task_files(task: str, dynamic: bool = False) -> list[tuple[DataSet, str]]:
-    """Return the files that `load` reads for a task, as (data set, role)."""
-    data_set = DATA_SETS[TASKS[task].data_set]
+    """Return the published files that `load` reads for a task, as (data set, role)."""
+    entry = task_of(task)
+    if entry.is_custom:
+        return []
+    data_set = DATA_SETS[entry.data_set]
     if data_set.name == "binarized_mnist" and dynamic:
         return [(data_set, "valid"), (data_set, "test"), (DATA_SETS["mnist"], "train_images")]
     return [(data_set, role) for role in data_set.files if not role.endswith("_labels")]
@@ -197,6 +252,6 @@ def needed(name: str, dynamic: bool = False) -> list[tuple[DataSet, str]]:
     """Return all files of a data set, or those of a task; RebarError if `name` is neither."""
     if name in DATA_SETS:
         return [(DATA_SETS[name], role) for role in DATA_SETS[name].files]
-    if name in TASKS:
+    if name in TASKS or is_file(name):
         return task_files(name, dynamic)
     raise unknown("data set", name, [*DATA_SETS, *TASKS])

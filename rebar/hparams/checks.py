@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rebar import registry
-from rebar.data.sources import TASKS
+from rebar.data.sources import TASKS, file_task, is_file, task_of
 from rebar.errors import RebarError, did_you_mean
 from rebar.hparams import grammar
 from rebar.hparams.fields import OF_ESTIMATORS, OF_LAYERS, Fields
@@ -18,6 +19,11 @@ MOST_NOISE = 2**28
 _INTEGER_LIMIT = 2**53
 """Integers are smaller, so that floats can be compared with them."""
 
+_CUSTOM = {
+    "model": "; to use your own estimator, pass --plugins",
+    "track": "; to use your own estimator, pass --plugins",
+    "task": "; to use your own data, give the path of an NPZ file that ends in .npz",
+}
 _KINDS = {"binary": "sigmoid belief networks", "categorical": "categorical VAEs (Cat...)"}
 _REPEATED_DRAWS = {"CatGumbelRao", "CatReinMaxRao", "CatReinMaxCV"}
 """Models with mc_samples draws of the noise per sample."""
@@ -48,6 +54,12 @@ def convert(record: Any) -> list[str]:
         else:
             if field.name == "latents":  # [200, "8x4"] in Python
                 value = tuple(map(str, value))
+            if field.name == "task" and is_file(value := os.fspath(value)):
+                try:
+                    object.__setattr__(record, field.name, file_task(value))
+                except RebarError as error:
+                    problems.append(f"task={value!r}: {error}")
+                continue
             object.__setattr__(record, field.name, value)
             problems += _of_value(field, value)
     return problems
@@ -63,8 +75,7 @@ def _of_value(field: dataclasses.Field, value: Any) -> Iterator[str]:
     for item in value if isinstance(value, tuple) else (value,):
         name = grammar.call(item)[0] if field.name in ("track", "follow") else item
         if choices and name not in choices:
-            custom = "; to use your own estimator, pass --plugins"
-            custom = custom if field.name in ("model", "track") else ""
+            custom = _CUSTOM.get(field.name, "")
             near = did_you_mean(item, choices)
             yield f"{field.name}={item!r}: choose from {', '.join(choices)}{custom}{near}"
 
@@ -190,7 +201,7 @@ def _layers(h):
 
 
 def _images(h):
-    task = TASKS[h.task]
+    task = task_of(h.task)
     if not h.belief_network and task.conditional:
         able = [name for name, other in TASKS.items() if not other.conditional]
         yield f"task={h.task}: unsupported by model={h.model}; choose from {', '.join(able)}"

@@ -110,7 +110,7 @@ class Fields:
         "Optimizer of the model: Adam, or RAdam (Liu et al. 2020).",
         choices=("adam", "radam"),
     )
-    task: str = field("sbn", "Data set and objective.", choices=TASKS)
+    task: str = field("sbn", "Data set and objective, or an NPZ file of your own.", choices=TASKS)
     conditional: str = _binary(
         "auto",
         "Network of the conditional tasks: multilayer, or 2017's, whose generator has one layer; "

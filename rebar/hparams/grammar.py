@@ -47,8 +47,10 @@ def parse(string: str, current: Mapping[str, Any]) -> tuple[dict[str, Any], list
         clause = _CLAUSE.match(string, position)
         if clause is None:
             malformed = _MALFORMED.match(string, position)
+            hint = "; paths must not contain , [ ] ( )" if ".npz" in malformed["text"] else ""
             problems.append(
                 f"malformed clause {malformed['text']!r}; write name=value or name=[value,value]"
+                f"{hint}"
             )
             position = malformed.end()
             continue

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rebar import registry
+from rebar.data.sources import task_slug
 from rebar.errors import RebarError
 from rebar.hparams import checks, grammar, layers, presets
 from rebar.hparams.fields import Fields, field
@@ -223,7 +224,8 @@ def run_name(hparams: HParams, seed: int) -> str:
     # Names registered by users may contain characters that file systems reject.
     model = re.sub(r"[^A-Za-z0-9._]", "_", hparams.model).lstrip(".")[:60]
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
-    return f"{model}-{hparams.task}-{hparams.sizes}-lr{hparams.learning_rate!r}-s{seed}-{digest}"
+    task = task_slug(hparams.task)
+    return f"{model}-{task}-{hparams.sizes}-lr{hparams.learning_rate!r}-s{seed}-{digest}"
 
 
 def run_folder(working_dir: str | os.PathLike, hparams: HParams, seed: int) -> Path:

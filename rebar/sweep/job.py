@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rebar.data.sources import is_file
 from rebar.errors import RebarError
 from rebar.hparams import HParams, grammar, run_name
 from rebar.runs import checkpoint
@@ -93,6 +94,7 @@ def plan(
             label = [f"{n}={grammar.write(getattr(point, n))}" for n in names] + [f"seed={seed}"]
             own = [
                 *(f"--hparams={s}" for s in strings),
+                *[f"--hparams=task={point.task}"] * is_file(point.task),  # absolute
                 f"--seed={seed}",
                 f"--working_dir={folder}",
             ]
