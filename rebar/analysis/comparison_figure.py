@@ -50,7 +50,8 @@ def figure(comparison) -> Figure:
         variance.set(title="Variance of an estimate", xlabel="variance, (unit of f)²")
         time.set(title="Time", xlabel="milliseconds per estimate")
         variance.set_xscale("log")
-        variance.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        low, high = variance.get_xlim()
+        variance.xaxis.set_minor_locator(LogLocator(subs=(2, 5) if high < 200 * low else (3,)))
         variance.xaxis.set_major_formatter("{x:g}")
         variance.xaxis.set_minor_formatter("{x:g}")
         for axis in (bias, time):
