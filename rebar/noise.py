@@ -182,9 +182,11 @@ class SiteBranches:
         return tf.ensure_shape(drawn, like.shape)
 
 
-def of_sites(seed: int | Sequence[int], step: Any, n_samples: int = 1) -> Noise:
+def of_sites(
+    seed: int | Sequence[int], step: Any, n_samples: int = 1, stream: str = "latents"
+) -> Noise:
     """Return the noise of one estimate for an objective whose sites are not known yet."""
-    keys = [fold_in(fold_in(key(seed, "latents"), step), i) for i in range(3)]
+    keys = [fold_in(fold_in(key(seed, stream), step), i) for i in range(3)]
     main = SiteUniforms(keys[0])
     return Noise(main, n_samples, SiteBranches(keys[2], main), keys[1])
 

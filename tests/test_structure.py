@@ -20,7 +20,6 @@ MAY_IMPORT = {
     "hparams": ["data.sources", "errors", "registry"],
     "runs": ["errors"],
     "functional": ["core", "errors", "noise"],
-    "keras": ["core.validity", "errors", "functional"],
     "models": ["core", "errors", "noise", "types"],
     "estimators": ["core", "errors", "noise", "registry", "types"],
     "objectives": ["core", "errors", "estimators.base", "noise", "registry", "types"],
@@ -38,6 +37,10 @@ MAY_IMPORT = {
             "styles",
             "types",
         ),
+    ],
+    "keras": [
+        *("analysis.objective_meter", "core.bounds", "core.validity", "errors", "estimators.base"),
+        *("functional", "objectives.estimate", "registry"),
     ],
     "training": [
         *("analysis.variance", "core", "data.datasets", "errors", "estimators.base", "hparams"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from rebar import noise, registry
-from rebar.core import bounds, gradients
+from rebar.core import bounds, gradients, samplers
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.objectives.model import ObjectiveModel
@@ -135,14 +135,8 @@ def observed_estimate(
 
     observe(name, logits [N, ...]) is called at each discrete site of each rollout.
     """
-    if seed is None or step is None:
-        raise RebarError(
-            "seed and step: missing; pass seed=0, step=i, where i changes from call to call"
-        )
-    if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-        raise RebarError(f"n_samples={n_samples!r}: must be an integer of at least 1")
-    n_samples = int(n_samples)
-    draws = noise.of_sites(seed, step, n_samples)
+    draws = _draws(seed, step, n_samples)
+    n_samples = draws.n_samples
     model = ObjectiveModel(objective, noise.further_key(draws, 2), args, baseline, observe)
     chosen = _set_up(estimator, model, draws)
     result = chosen.estimate(model, args, draws)
@@ -168,9 +162,48 @@ def observed_estimate(
     )
 
 
+@tf.autograph.experimental.do_not_convert
+def values(
+    objective: Callable[..., tf.Tensor],
+    *args: Any,
+    n_samples: int = 1,
+    seed: int | Sequence[int] | None = None,
+    step: Any = None,
+) -> tf.Tensor:
+    """Return f at hard samples, [n_samples, B], of other noise than `estimate` has.
+
+    Args and errors are those of `estimate`.
+    """
+    draws = _draws(seed, step, n_samples, "evaluate")
+    model = ObjectiveModel(objective, noise.further_key(draws, 2), args)
+    rollout = model.rollout(args, samplers.hard(draws), draws.n_samples)
+    return bounds.split_samples(rollout.objective, draws.n_samples)
+
+
+def prepare(
+    objective: Callable[..., tf.Tensor], *args: Any, estimator: Estimator, n_samples: int = 1
+) -> None:
+    """Create what an estimator learns for an objective, before its first estimate.
+
+    Args and errors are those of `estimate`.
+    """
+    draws = _draws(0, 0, n_samples)
+    _set_up(estimator, ObjectiveModel(objective, noise.further_key(draws, 2), args), draws)
+
+
+def _draws(seed, step, n_samples, stream="latents") -> noise.Noise:
+    if seed is None or step is None:
+        raise RebarError(
+            "seed and step: missing; pass seed=0, step=i, where i changes from call to call"
+        )
+    if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+        raise RebarError(f"n_samples={n_samples!r}: must be an integer of at least 1")
+    return noise.of_sites(seed, step, int(n_samples), stream)
+
+
 def _set_up(given: Any, model: ObjectiveModel, draws: noise.Noise) -> Estimator:
     """Return the estimator, set up for the sites of the objective."""
-    chosen = _built(given)
+    chosen = built(given)
     model.serve(chosen)
     members = chosen.distinct if isinstance(chosen, PerSite) else [chosen]
     fresh = [member for member in members if not hasattr(member, _SITES)]
@@ -206,14 +239,22 @@ def _is_named(member: Estimator, name: str) -> bool:
     return type(member) is type(estimator(name))
 
 
-def _built(given: Any) -> Estimator:
-    """Return the estimator of a name, an instance, or a mapping from sites to either."""
+def built(given: Any, **options: Any) -> Estimator:
+    """Return the estimator of a name, an instance, or a mapping from sites to either.
+
+    Args:
+      given: see `estimate`.
+      **options: options for those given by name, e.g. dtype.
+
+    Raises:
+      RebarError: an unknown name, or something else.
+    """
     if isinstance(given, Mapping):
         if not given:
             raise RebarError("estimator={}: must have an estimator per site, e.g. {'b': 'LOO'}")
-        return PerSite({site: _built(member) for site, member in given.items()})
+        return PerSite({site: built(member, **options) for site, member in given.items()})
     if isinstance(given, str):
-        return estimator(given)
+        return estimator(given, **options)
     if not isinstance(given, Estimator):
         raise RebarError(
             f"estimator={given!r}: must be a name or an instance; pass e.g. 'DisARM' or "

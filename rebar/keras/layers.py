@@ -1,4 +1,4 @@
-"""Keras layers."""
+"""`rebar.keras.StraightThrough`."""
 
 from typing import Any
 

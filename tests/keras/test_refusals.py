@@ -1,0 +1,72 @@
+"""Bad input to `rebar.keras.Model`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rebar
+from tests.keras import models
+from tests.keras.models import IMAGES, compiled
+
+
+class WithoutObjective(rebar.keras.Model):
+    pass
+
+
+class Summed(models.BinaryVAE):
+    def objective(self, sample, x):
+        return tf.reduce_sum(super().objective(sample, x))
+
+
+COMPILE = {
+    r"BinaryVAE: missing; use e\.g\. compile\(optimizer, estimator='DisARM'\)": {"estimator": None},
+    "unknown estimator 'DisRM'; did you mean DisARM": {"estimator": "DisRM"},
+    "estimator=3: must be a name or an instance": {"estimator": 3},
+    "WithoutObjective: has no objective; define objective": {"model": WithoutObjective},
+    "loss: the loss is minus the objective; remove loss": {"loss": "mse"},
+}
+
+
+@pytest.mark.parametrize("message", COMPILE)
+def test_compile(message):
+    with pytest.raises(rebar.RebarError, match=message):
+        compiled(**COMPILE[message])
+
+
+STEP = {
+    r"the objective returned shape \(\): must be one value per row": ({"model": Summed}, ()),
+    r"BinaryVAE\.objective\(sample, x\) with data \(x, y\): too many": ({}, (IMAGES,)),
+    r"Gated\.objective\(sample, x, y\) with data \(x\): missing": ({"model": models.Gated}, ()),
+    "sample_weight and class_weight: unsupported": ({}, (None, np.ones(40))),
+    "n_samples=0: must be an integer": ({"n_samples": 0}, ()),
+    "estimator of site 'c': unknown": ({"estimator": {"c": "NVIL"}}, ()),
+    "seed=-1: must be an integer from 0": ({"seed": -1}, ()),
+}
+
+
+@pytest.mark.parametrize("message", STEP)
+def test_the_first_step(message):
+    """In a graph, where errors keep their class."""
+    arguments, data = STEP[message]
+    with pytest.raises(rebar.RebarError, match=message):
+        compiled(**arguments).train_on_batch(IMAGES, *data)
+
+
+def test_evaluation():
+    with pytest.raises(rebar.RebarError, match="n_samples='2': must be an integer"):
+        compiled(eval_samples="2").evaluate(IMAGES, verbose=0)
+
+
+def test_an_estimator_before_compile():
+    with pytest.raises(rebar.RebarError, match=r"BinaryVAE: not compiled; call compile\(\)"):
+        models.BinaryVAE().estimator  # noqa: B018
+
+
+def test_the_callback():
+    with pytest.raises(rebar.RebarError, match="draws=3: must be an integer of at least 4"):
+        rebar.keras.GradientVariance(IMAGES, draws=3)
+    other = keras.Sequential([keras.layers.Dense(1)])
+    other.compile("sgd", loss="mse")
+    with pytest.raises(rebar.RebarError, match="GradientVariance with a Sequential: "):
+        other.fit(IMAGES, IMAGES, verbose=0, callbacks=[rebar.keras.GradientVariance(IMAGES)])
