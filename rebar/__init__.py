@@ -25,13 +25,17 @@ _HOMES = {
     "load_model": "rebar.experiment:load_model",
     "preset": "rebar.hparams.presets:preset",
     "register": "rebar.registry:register",
+    "register_model": "rebar.registry:register_model",
     "register_task": "rebar.data:register_task",
     "straight_through": "rebar.functional.straight_through:",
     "train": "rebar.experiment:train",
 }
 """Public name -> its home. Submodules and the classes of all models are public too."""
 
-_LIGHT = {"HParams", "RebarError", "load_data", "preset", "register", "register_task"}
+_LIGHT = {
+    *("HParams", "RebarError", "load_data", "preset"),
+    *("register", "register_model", "register_task"),
+}
 """Names that need neither Keras nor TensorFlow."""
 
 _SUBMODULES = {module.name for module in pkgutil.iter_modules(__path__)}

@@ -26,14 +26,13 @@ from rebar.estimators.base import Estimator
 from rebar.factory import make_learner
 from rebar.hparams import HParams, Settings, defaults, run_folder
 from rebar.hparams.presets import preset
-from rebar.models.categorical_vae import CategoricalVAE
-from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.runs import checkpoint, environment
 from rebar.runs.files import write_json
 from rebar.runs.lock import check_run
 from rebar.runs.records import MetricsFile
 from rebar.training.run import Run
 from rebar.training.threads import choose_threads
+from rebar.types import capability
 
 _RECORDED = (
     *("training_steps", "epochs", "eval_freq", "eval_samples"),
@@ -45,7 +44,8 @@ class Trained(NamedTuple):
     """Trained model and its run.
 
     Attributes:
-      model: Keras model with the trained weights.
+      model: Keras model with the trained weights; of `rebar.register_model`, that of its factory,
+        or an `ObjectiveNetwork` with the attribute `source`.
       hparams: hyperparameters.
       step: number of training steps.
       estimator: estimator with its trained control variates.
@@ -53,7 +53,7 @@ class Trained(NamedTuple):
       signal: number of the signal that ended training early, or None.
     """
 
-    model: SigmoidBeliefNetwork | CategoricalVAE
+    model: Any
     hparams: HParams
     step: int
     estimator: Estimator
@@ -97,8 +97,6 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
 def run_experiment(hparams: HParams, settings: Settings, data: Dataset | None = None) -> Trained:
     """Train with available data: load, build, resume or initialize, announce, train."""
     data = data or load(hparams.task, settings.data_dir, hparams.dynamic_b)
-    if settings.draw and not len(data.test):
-        raise RebarError(f"draw=True: task={hparams.task} has no test images; add some")
     pixels = data.train.shape[1]
     if hparams.n_input not in (0, pixels):
         raise RebarError(
@@ -111,13 +109,15 @@ def run_experiment(hparams: HParams, settings: Settings, data: Dataset | None = 
     units = max(map(math.prod, hparams.layers)) if hparams.latents else hparams.n_hidden
     threads = choose_threads(settings.threads, jit, rows, units, settings.cores)
     conditional, seed = task_of(hparams.task).conditional, (settings.seed, hparams.trial)
-    learner = make_learner(hparams, estimator, data.mean, conditional, seed)
+    shape = data.image_shape
+    learner = make_learner(hparams, estimator, data.mean, conditional, seed, image_shape=shape)
+    n_layer = len(learner.model.n_units)
     about = {
         "label": hparams.entry.label,
-        "network": type(learner.model).__name__,
-        "objective": learner.model.objective_name + _followed(estimator, hparams),
+        "network": hparams.network if hparams.custom_network else type(learner.model).__name__,
+        "objective": capability(learner.model, "objective_name") + _followed(estimator, hparams),
         "unbiased": estimator.unbiased,
-        "estimators": estimator_facts(hparams, estimator),
+        "estimators": estimator_facts(hparams, estimator, n_layer),
         "coupling": hparams.effective_coupling,
         "data": data.description,
         "jit": jit,
@@ -136,6 +136,7 @@ def run_experiment(hparams: HParams, settings: Settings, data: Dataset | None = 
     if settings.draw:
         from rebar.analysis import pictures
 
+        pictures.require_drawable(learner.model, data.test)
         draw = functools.partial(pictures.draw_step, trained, data)
     run = Run(learner, data, folder, hparams, settings, jit, draw)
     # Run() raises if the folder has a checkpoint of another configuration.
@@ -145,17 +146,17 @@ def run_experiment(hparams: HParams, settings: Settings, data: Dataset | None = 
     return trained._replace(step=learner.steps, signal=signal)
 
 
-def estimator_facts(hparams: HParams, estimator: Estimator) -> dict[str, dict]:
+def estimator_facts(hparams: HParams, estimator: Estimator, n_layer: int) -> dict[str, dict]:
     """Return label -> properties of each estimator of a run, for comparisons.
 
     "unbiased": for its objective, at the model that it is set up for; "evaluations": evaluations
     of f per step with a full minibatch, in full passes of one row (as in `estimator_variance`).
     """
-    layers, samples, batch = len(hparams.layers), hparams.n_samples, hparams.batch_size
+    samples, batch = hparams.n_samples, hparams.batch_size
     return {
         name: {
             "unbiased": bool(e.unbiased),
-            "evaluations": e.evaluations(layers, e.own_samples or samples) * batch,
+            "evaluations": e.evaluations(n_layer, e.own_samples or samples) * batch,
         }
         for name, e in estimator.members(hparams.entry.label).items()
     }
@@ -219,7 +220,8 @@ def load_model(folder: str | os.PathLike) -> Trained:
     hparams = HParams.from_dict(saved.metadata["hparams"])
     estimator = registry.make_estimator(hparams.model, hparams)
     conditional = task_of(hparams.task).conditional
-    learner = make_learner(hparams, estimator, saved.extra["input_mean"], conditional)
+    shape, mean = saved.metadata.get("image_shape"), saved.extra["input_mean"]
+    learner = make_learner(hparams, estimator, mean, conditional, image_shape=shape)
     checkpoint.assign(saved, learner.named_variables(), expected={})
     for member in estimator.members().values():
         member.control_trained = saved.step > 0

@@ -3,15 +3,20 @@
 import itertools
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from rebar import noise
+import numpy as np
+
+from rebar import noise, plugins, registry
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator
 from rebar.hparams import HParams
 from rebar.models.categorical_vae import HIDDEN, CategoricalVAE
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
 from rebar.models.sbn import SigmoidBeliefNetwork
+from rebar.objectives import network
 from rebar.runs import environment
 from rebar.training.learner import Learner
 from rebar.training.optimizers import Rates
@@ -60,8 +65,8 @@ def _memory() -> float:
 
 
 def make_model(
-    hparams: HParams, mean, conditional: bool, seed=0
-) -> SigmoidBeliefNetwork | CategoricalVAE:
+    hparams: HParams, mean, conditional: bool, seed=0, image_shape: Sequence[int] | None = None
+) -> Any:
     """Return the model with the sizes and networks in hparams.
 
     Args:
@@ -69,13 +74,17 @@ def make_model(
       mean: [D] mean of the training images.
       conditional: the task is to predict the lower half of an image.
       seed: seed of the initial weights, an integer or (seed, trial).
+      image_shape: (h, w), for custom models; by default a square.
 
     Raises:
-      RebarError: the model does not fit into memory, or Keras has an unsupported configuration.
+      RebarError: the model does not fit into memory, Keras has an unsupported configuration, or
+        the factory of a custom model returned something else.
     """
     environment.check()
-    require_memory(hparams, len(mean))
     model_seed = noise.initializer_seed(seed, "model")
+    if hparams.custom_network:
+        return _custom_model(hparams, np.asarray(mean), model_seed, image_shape)
+    require_memory(hparams, len(mean))
     if not hparams.belief_network:
         ((n_latents, n_categories),) = hparams.layers
         return CategoricalVAE(n_categories, n_latents, mean, hparams.prior, model_seed)
@@ -93,6 +102,18 @@ def make_model(
     )
 
 
+def _custom_model(hparams, mean, seed, image_shape):
+    """Return the model of a registered factory."""
+    name, side = hparams.network, math.isqrt(len(mean))
+    square = (side, side) if side**2 == len(mean) else (1, len(mean))
+    arguments = {"hparams": hparams, "mean": mean, "seed": seed}
+    arguments["image_shape"] = tuple(image_shape or square)
+    factory = registry.resolved(registry.model(name).factory)
+    with noise.default_seed(seed):
+        result = plugins.call(factory, arguments, f"factory of network={name}")
+        return network.network(name, result, mean)
+
+
 def make_learner(
     hparams: HParams,
     estimator: Estimator,
@@ -100,9 +121,12 @@ def make_learner(
     conditional: bool,
     seed=0,
     freeze_generator: bool = False,
+    image_shape: Sequence[int] | None = None,
 ) -> Learner:
     """Return the training state of an estimator and a new model; see `make_model`."""
-    model = make_model(hparams, mean, conditional, seed)
+    model = make_model(hparams, mean, conditional, seed, image_shape)
+    if hparams.custom_network:
+        network.check_estimator(hparams.network, model, estimator)
     estimator.setup(model, noise.initializer_seed(seed, "estimator"))
     return Learner(
         model,
@@ -117,4 +141,5 @@ def make_learner(
             hparams.learning_rate_control,
             hparams.optimizer,
         ),
+        numbered=hparams.custom_network,
     )

@@ -9,8 +9,10 @@ Replicas of a `tf.distribute` strategy draw independent noise from one key: `wor
 bits, folds the replica's number into it. With one replica the numbers are those without a strategy.
 """
 
+import contextlib
+import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -90,6 +92,17 @@ def fold_in(key: tf.Tensor, step: Any) -> tf.Tensor:
             "fraction would repeat noise; cast it"
         )
     return tf.random.experimental.stateless_fold_in(key, tf.cast(step, tf.int32), alg="philox")
+
+
+@contextlib.contextmanager
+def default_seed(seed: int) -> Iterator[None]:
+    """Make Keras' initializers without a seed reproducible: they draw from Python's `random`."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def uniforms(key: tf.Tensor, shape: Any, dtype: Any = tf.float32) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Registry of estimators by name, the values of `model=...` in --hparams.
+"""Registry of estimators and models by name: `model=...` and `network=...` in --hparams.
 
 Targets are "module:Class" strings, resolved on first use, so that listing the names does not import
 TensorFlow.
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from rebar.errors import RebarError, did_you_mean
+from rebar.errors import RebarError, did_you_mean, unknown
 
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 
@@ -71,6 +71,20 @@ class Entry:
     def n_samples(self, least: int) -> int:
         """Return the smallest valid n_samples, `least` or more."""
         return suitable_samples([self], least)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEntry:
+    """Registered model, see `register_model`."""
+
+    factory: str | Callable[..., Any]
+    hparams: Mapping[str, Any]
+
+
+AUTO = "auto"
+"""Value of `network` for a built-in model."""
+
+_MODELS: dict[str, ModelEntry] = {}
 
 
 def _binary(target: str, label: str, families: Sequence[str] = FAMILIES, **limits: Any) -> Entry:
@@ -202,6 +216,45 @@ def register(
     entry = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents, families)
     if name in _ENTRIES or label in labels(latents):
         raise RebarError(f"model {name!r} (label {label!r}): registered already; choose another")
+    _ENTRIES[name] = dataclasses.replace(entry, hparams=_declared(name, hparams))
+
+
+def register_model(
+    name: str, factory: str | Callable[..., Any], hparams: Mapping[str, Any] | None = None
+) -> None:
+    """Register a model as `network=name`.
+
+        rebar.register_model("ConvVAE", lambda hparams, mean: ConvVAE(hparams.n_hidden, mean))
+
+    Args:
+      name: value of `network`.
+      factory: function that returns a new model, or a "module:function" string. It may have the
+        arguments hparams, mean ([D], of the training images), image_shape (h, w) and seed (of the
+        initial weights). The model is one of
+
+        - an object with the protocol `rebar.types.Model`,
+        - a Keras layer or model, or another object with trainable_variables, that has a method
+          objective(sample, x), see `rebar.estimate`; x is [N, D], one row per sample,
+        - an objective, and a list of variables, layers and models that it uses.
+      hparams: name -> default of additional hyperparameters, as in `register`.
+
+    Raises:
+      RebarError: a registered or invalid name, or an invalid factory or hparams.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RebarError(f"{name!r}: invalid name of a model; use letters, digits and _ - . +")
+    if name in models():
+        raise RebarError(f"network {name!r}: registered already; choose another name")
+    if not callable(factory) and not (isinstance(factory, str) and ":" in factory):
+        raise RebarError(
+            f"factory={factory!r} of {name}: must be a function or a string "
+            '"module:function"; pass e.g. lambda hparams, mean: MyModel(mean)'
+        )
+    _MODELS[name] = ModelEntry(factory, _declared(name, hparams))
+
+
+def _declared(name, hparams):
+    """Return declared hyperparameters of an estimator or a model; RebarError if invalid."""
     hparams = dict(hparams or {})
     for parameter, default in hparams.items():
         if not (isinstance(parameter, str) and parameter.isidentifier()):
@@ -213,28 +266,43 @@ def register(
         others = custom_hparams()
         if parameter in others and repr(others[parameter]) != repr(default):
             raise RebarError(
-                f"{parameter}={default!r}: another estimator declares {parameter}="
+                f"{parameter}={default!r}: another estimator or model declares {parameter}="
                 f"{others[parameter]!r}; use the same default, or another name"
             )
-    _ENTRIES[name] = dataclasses.replace(entry, hparams=hparams)
+    return hparams
 
 
-def custom_hparams(*names: str) -> dict[str, Any]:
-    """Return name -> default of what some models (by default all) declare by `hparams`."""
-    return {
-        parameter: default
-        for name in names or _ENTRIES
-        for parameter, default in entry(name).hparams.items()
-    }
+def models() -> list[str]:
+    """Return the values of `network`."""
+    return [AUTO, *_MODELS]
+
+
+def model(name: str) -> ModelEntry:
+    """Return the entry of a registered value of `network`. Raises RebarError for others."""
+    if name not in _MODELS:
+        raise unknown("network", name, models())
+    return _MODELS[name]
+
+
+def custom_hparams(*names: str, network: str = "") -> dict[str, Any]:
+    """Return name -> default of what estimators and a network (by default all) declare."""
+    owners: list[Any] = [entry(name) for name in names or _ENTRIES]
+    if network or not names:
+        owners += [e for n, e in _MODELS.items() if network in ("", n)]
+    return {parameter: value for owner in owners for parameter, value in owner.hparams.items()}
 
 
 def target(name: str) -> Any:
     """Return the class or function of a model name; strings are resolved."""
-    found = entry(name).target
-    if isinstance(found, str):
-        module, _, attribute = found.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
-    return found
+    return resolved(entry(name).target)
+
+
+def resolved(target: str | Callable[..., Any]) -> Any:
+    """Return the object that a "module:name" string names."""
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def entry_of(kind: type) -> Entry | None:

@@ -103,6 +103,10 @@ class Capabilities:
     """The model supports images in [0, 1], not only in {0, 1}."""
     half: int = 0
     """Number of leading pixels that are inputs instead of targets."""
+    objective_name: str = "objective of the model"
+    """Description of f, for records."""
+    omits_scores: bool = False
+    """`log_joint` omits terms of f whose mean is zero over samples, but not over all states."""
     sites: tuple = ()
     """Names of the sites of an objective, whose logits are the parameters instead of weights."""
     active_layers: list | None = None

@@ -46,6 +46,7 @@ def own_registry(monkeypatch):
 
     tasks = dict(sources.TASKS)
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
     yield registry
     sources.TASKS.clear()
     sources.TASKS.update(tasks)

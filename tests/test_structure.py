@@ -14,9 +14,10 @@ MAY_IMPORT = {
     "errors": [],
     "noise": ["errors"],
     "types": ["noise"],
+    "plugins": ["errors"],
     "registry": ["errors"],
     "core": ["errors", "noise", "types"],
-    "data": ["errors", "noise"],
+    "data": ["errors", "noise", "plugins"],
     "hparams": ["data.sources", "errors", "registry"],
     "runs": ["errors"],
     "functional": ["core", "errors", "noise"],
@@ -47,8 +48,8 @@ MAY_IMPORT = {
         *("noise", "runs", "types"),
     ],
     "factory": [
-        *("errors", "estimators.base", "hparams", "models", "noise", "runs.environment"),
-        *("training.learner", "training.optimizers"),
+        *("errors", "estimators.base", "hparams", "models", "noise", "objectives.network"),
+        *("plugins", "registry", "runs.environment", "training.learner", "training.optimizers"),
     ],
     "testing": [
         *("core", "errors", "estimators.base", "hparams", "models", "noise", "registry"),
@@ -60,8 +61,8 @@ MAY_IMPORT = {
         *("training.evaluate", "training.moments", "types"),
     ],
     "experiment": [
-        *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams", "models"),
-        *("registry", "runs", "training.run", "training.threads"),
+        *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams"),
+        *("registry", "runs", "training.run", "training.threads", "types"),
     ],
     "sweep": [
         *("data.sources", "errors", "hparams", "runs.checkpoint", "runs.files", "runs.records"),

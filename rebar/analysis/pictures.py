@@ -62,12 +62,12 @@ def panels(model, images, image_shape: tuple[int, int], seed: int = 0) -> list[P
       RebarError: the images do not have the size of the model.
     """
     images = np.asarray(images)
-    if not len(images):
-        raise RebarError("no test images to draw; add some to the data set")
-    if images.ndim != 2 or images.shape[1] != model.n_input:
+    require_drawable(model, images)
+    pixels = len(model.input_mean)
+    if images.ndim != 2 or images.shape[1] != pixels:
         raise RebarError(
-            f"images of shape {images.shape}: expected [n, {model.n_input}], as the model has "
-            f"{model.n_input} pixels; give images of the task that it was trained on"
+            f"images of shape {images.shape}: expected [n, {pixels}], as the model has "
+            f"{pixels} pixels; give images of the task that it was trained on"
         )
     if capability(model, "half"):
         return [completions(model, _spread(images, 12), image_shape, seed)]
@@ -75,6 +75,18 @@ def panels(model, images, image_shape: tuple[int, int], seed: int = 0) -> list[P
         samples(model, image_shape, seed),
         reconstructions(model, _spread(images, 36), image_shape, seed),
     ]
+
+
+def require_drawable(model, images) -> None:
+    """Raise RebarError if there are no test images, or the model has no decoder to draw."""
+    if not len(images):
+        raise RebarError("no test images to draw; add some to the data set")
+    if missing := [name for name in ("sample", "reconstruct") if not hasattr(model, name)]:
+        source = getattr(model, "source", model)
+        raise RebarError(
+            f"{type(source).__name__} cannot be drawn: it has no {' and no '.join(missing)}; add "
+            "sample(noise) and reconstruct(x, noise), which return pixel probabilities [N, D]"
+        )
 
 
 def samples(model, image_shape, seed: int = 0, rows: int = 6, columns: int = 12) -> Panel:

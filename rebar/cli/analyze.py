@@ -114,9 +114,11 @@ def _record(values, folder, settings) -> dict:
             learned = trained.estimator.members(hparams.entry.label)
     else:
         seed = (values.seed, hparams.trial)
-        model = make_model(hparams, data.mean, task_of(hparams.task).conditional, seed)
+        conditional = task_of(hparams.task).conditional
+        model = make_model(hparams, data.mean, conditional, seed, data.image_shape)
     batch = fixed_batch(data.train, values.batch_size or hparams.batch_size, data.dynamic)
-    by = values.by or ("weights" if hparams.belief_network else "logits")
+    categorical = not (hparams.belief_network or hparams.custom_network)
+    by = values.by or ("logits" if categorical else "weights")
     epoch = step / -(-len(data.train) // hparams.batch_size)
     return {
         "title": f"{folder or 'not trained'}, model={hparams.model}, task={hparams.task}, "

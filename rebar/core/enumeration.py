@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from rebar.core import bounds, families, gradients, samplers
 from rebar.errors import RebarError
-from rebar.types import Model
+from rebar.types import Model, capability
 
 MAX_STATES = 4096
 """Maximum number of states: 12 binary units in all, or 4 variables of 8 categories."""
@@ -179,7 +179,7 @@ def _part(model, x, states, variables):
     weighted = q * rollout.objective
     batch = tf.cast(tf.shape(q)[0] // size, q.dtype)
     # What an objective drops of f has mean zero over samples, not over rows of all states.
-    followed = rollout.objective if variables is gradients.EVERYTHING else rollout.log_joint
+    followed = rollout.objective if capability(model, "omits_scores") else rollout.log_joint
     gradient = gradients.gradient_or_zero(
         tape,
         [*rollout.log_q, followed],

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from rebar import plugins
 from rebar.data.datasets import BINARIZE_SEED, Dataset, binarize
 from rebar.data.images import images_of, is_binary
 from rebar.data.sources import DATA_SETS, TASKS, Task, is_file, task_of
@@ -195,15 +195,7 @@ def load(task: str, data_dir: Any, dynamic: bool) -> Dataset:
 def _loaded(task, loader, data_dir, dynamic):
     """Call a loader with those arguments that it has."""
     arguments = {"data_dir": data_dir, "dynamic": dynamic}
-    parameters = inspect.signature(loader).parameters.values()
-    required = [p.name for p in parameters if p.default is p.empty and p.kind not in (2, 4)]
-    if others := set(required) - set(arguments):
-        raise RebarError(
-            f"loader of task={task} needs {', '.join(sorted(others))}; its arguments can be "
-            "data_dir and dynamic"
-        )
-    names = {p.name for p in parameters}
-    dataset = loader(**{n: value for n, value in arguments.items() if n in names})
+    dataset = plugins.call(loader, arguments, f"loader of task={task}")
     if not isinstance(dataset, Dataset):
         raise RebarError(
             f"loader of task={task} returned {type(dataset).__name__}; return a "

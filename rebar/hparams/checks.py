@@ -22,6 +22,7 @@ _INTEGER_LIMIT = 2**53
 _CUSTOM = {
     "model": "; to use your own estimator, pass --plugins",
     "track": "; to use your own estimator, pass --plugins",
+    "network": "; to use your own model, register it (rebar.register_model) and pass --plugins",
     "task": "; to use your own data, give the path of an NPZ file that ends in .npz",
 }
 _KINDS = {"binary": "sigmoid belief networks", "categorical": "categorical VAEs (Cat...)"}
@@ -103,7 +104,8 @@ def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
       Name -> value of all of them, and messages about values that are invalid or do not apply.
     """
     defaults, problems = custom_defaults(), []
-    complete = registry.custom_hparams(h.model, *_tracked(h).values())
+    network = h.network if h.custom_network else ""
+    complete = registry.custom_hparams(h.model, *_tracked(h).values(), network=network)
     for name, value in values.items():
         if name not in defaults:
             problems.append(grammar.unknown(name, defaults))
@@ -120,7 +122,7 @@ def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
         elif name in complete:
             complete[name] = value
         elif value != defaults[name]:
-            problems.append(f"{name}={write(value)}: does not apply to model={h.model}; remove it")
+            problems.append(f"{name}={write(value)}: does not apply to {_model(h)}; remove it")
     return complete, problems
 
 
@@ -180,7 +182,8 @@ def _inapplicable(h):
 
 def _model(h):
     """The hyperparameters that determine the kind of model."""
-    return f"model={h.model}" + f",latents={write(h.latents)}" * bool(h.latents)
+    network = f",network={h.network}" * h.custom_network
+    return f"model={h.model}{network}" + f",latents={write(h.latents)}" * bool(h.latents)
 
 
 def _layers(h):
@@ -204,7 +207,7 @@ def _images(h):
     task = task_of(h.task)
     if not h.belief_network and task.conditional:
         able = [name for name, other in TASKS.items() if not other.conditional]
-        yield f"task={h.task}: unsupported by model={h.model}; choose from {', '.join(able)}"
+        yield f"task={h.task}: unsupported by {_model(h)}; choose from {', '.join(able)}"
     if h.belief_network and task.gray:
         subject = _model(h) if h.latents else h.model
         binary = {"mnist": "sbn", "fashion_mnist": "fashion"}.get(task.data_set, task.data_set)
@@ -223,7 +226,7 @@ def _images(h):
 
 def _noise(h):
     width = ("n_hidden", "n_layer") if h.belief_network else ("n_latents", "n_categories")
-    names = ("batch_size", "n_samples", *(() if h.latents else width))
+    names = ("batch_size", "n_samples", *(() if h.latents or h.custom_network else width))
     factors = {name: getattr(h, name) for name in names}
     if h.latents:
         factors["width of latents"] = sum(map(math.prod, h.layers))

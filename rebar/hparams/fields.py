@@ -111,6 +111,12 @@ class Fields:
         choices=("adam", "radam"),
     )
     task: str = field("sbn", "Data set and objective, or an NPZ file of your own.", choices=TASKS)
+    network: str = field(
+        registry.AUTO,
+        "Model: auto is a sigmoid belief network or a categorical VAE, as the estimator requires; "
+        "or your own.",
+        choices=registry.models,
+    )
     conditional: str = _binary(
         "auto",
         "Network of the conditional tasks: multilayer, or 2017's, whose generator has one layer; "
@@ -223,8 +229,13 @@ class Fields:
 
     @property
     def belief_network(self) -> bool:
-        """True for a sigmoid belief network, False for a categorical VAE."""
-        return bool(self.latents) or self.entry.latents == "binary"
+        """True for a sigmoid belief network, False for a categorical VAE and custom models."""
+        return not self.custom_network and (bool(self.latents) or self.entry.latents == "binary")
+
+    @property
+    def custom_network(self) -> bool:
+        """True for a model of `rebar.register_model`."""
+        return self.network != registry.AUTO
 
     @property
     def layers(self) -> tuple[tuple[int, ...], ...]:
@@ -244,6 +255,8 @@ class Fields:
         """Return whether a hyperparameter applies to the estimator and the model."""
         if self.latents and name in OF_LAYERS:
             return False
-        of_model = "binary" if self.belief_network else "categorical"
         kind = type(self).__dataclass_fields__[name].metadata["latents"]
-        return kind in (None, self.entry.latents if name in OF_ESTIMATORS else of_model)
+        if name in OF_ESTIMATORS:
+            return kind in (None, self.entry.latents)
+        of_model = "binary" if self.belief_network else "categorical"
+        return self.custom_network or kind in (None, of_model)

@@ -180,6 +180,8 @@ class HParams(Fields):
     @property
     def architecture(self) -> str:
         """Description of the stochastic layers and of the networks between them, for titles."""
+        if self.custom_network:
+            return f"network {self.network}"
         text = layers.describe(self.layers)
         if not self.belief_network:
             return text
@@ -189,7 +191,9 @@ class HParams(Fields):
 
     @property
     def sizes(self) -> str:
-        """Sizes of the stochastic layers, for file names: "2x200", "8x4" or "200-8x4"."""
+        """Sizes of the layers, for file names: "2x200", "8x4" or "200-8x4"; or a custom model."""
+        if self.custom_network:
+            return self.network[:60]
         if self.latents:
             return "-".join(self.latents)[:60]
         if self.belief_network:
@@ -210,6 +214,11 @@ _FIELDS = {field.name: field for field in dataclasses.fields(Fields)}
 def defaults() -> dict[str, Any]:
     """Return name -> default of every hyperparameter, including those of custom estimators."""
     return {name: field.default for name, field in _FIELDS.items()} | checks.custom_defaults()
+
+
+def completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return saved hyperparameters, with the defaults of those that an older version lacks."""
+    return HParams().to_dict() | dict(values)
 
 
 def run_name(hparams: HParams, seed: int) -> str:

@@ -32,6 +32,7 @@ class ObjectiveModel:
     """
 
     input_mean = None
+    omits_scores = True
     trainable_variables = inference_variables = gradients.EVERYTHING
 
     def __init__(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rebar.data.sources import is_file
 from rebar.errors import RebarError
-from rebar.hparams import HParams, grammar, run_name
+from rebar.hparams import HParams, completed, grammar, run_name
 from rebar.runs import checkpoint
 from rebar.runs.records import MetricsFile
 
@@ -68,8 +68,8 @@ class Job:
             records = MetricsFile(self.folder / "metrics.jsonl").read()
         except RebarError as error:
             return State(note=str(error))
-        identity = {"hparams": self.hparams.to_dict(), "seed": self.seed}
-        if any(saved.metadata.get(name) != value for name, value in identity.items()):
+        identity = (completed(saved.metadata.get("hparams", {})), saved.metadata.get("seed"))
+        if identity != (self.hparams.to_dict(), self.seed):
             return State(note=f"{saved.path} is of another run")
         records = [record for record in records if record["step"] <= saved.step]
         last = records[-1] if records else {"step": None}
@@ -86,12 +86,14 @@ def plan(
     points: Mapping[HParams, Sequence[str]], seeds: Sequence[int], folder: Path, flags: list[str]
 ) -> list[Job]:
     """Return the jobs of a grid, seed by seed, so that a sweep cut short can compare its points."""
-    rows = [point.to_dict() for point in points]
-    names = [name for name in rows[0] if any(row[name] != rows[0][name] for row in rows)]
+    rows = [point.values() for point in points]
+    every = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in every if any(row.get(name) != rows[0].get(name) for row in rows)]
     jobs = []
     for seed in seeds:
         for point, strings in points.items():
-            label = [f"{n}={grammar.write(getattr(point, n))}" for n in names] + [f"seed={seed}"]
+            pairs = [(n, v) for n, v in point.values().items() if n in names]
+            label = [f"{n}={grammar.write(v)}" for n, v in [*pairs, ("seed", seed)]]
             own = [
                 *(f"--hparams={s}" for s in strings),
                 *[f"--hparams=task={point.task}"] * is_file(point.task),  # absolute

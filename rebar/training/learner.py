@@ -37,6 +37,8 @@ class Learner:
       beta2: Adam's decay of the second moment (2017: .99999).
       freeze_generator: train q and the control variates only (2017's eval_mode).
       rates: learning rates of parts that have separate optimizers.
+      numbered: name saved variables by numbers alone: Keras' names of layers that have none depend
+        on what the process created before.
 
     Attributes:
       optimizer: of q, and of the variables of p without a separate optimizer.
@@ -50,8 +52,10 @@ class Learner:
         beta2: float = 0.99999,
         freeze_generator: bool = False,
         rates: Rates | None = None,
+        numbered: bool = False,
     ):
         self.model = model
+        self._numbered = numbered
         self.estimator = estimator
         rates = rates or Rates()
         trained = model.inference_variables if freeze_generator else model.trainable_variables
@@ -83,7 +87,7 @@ class Learner:
         }
         # The position makes the name unique; the name of an optimizer depends on history.
         named = {
-            f"{prefix}/{i}/{gradients.variable_name(v).split('/')[-1]}": v
+            f"{prefix}/{i}" + f"/{_short_name(v)}" * (not self._numbered): v
             for prefix, owner in owners.items()
             for i, v in enumerate(capability(owner, "variables") or owner.trainable_variables)
         }
@@ -145,3 +149,7 @@ class Learner:
             optimizer.apply_after(finite, [by_id[id(v)] for v in variables], variables)
         for estimator in self.estimator.members().values():
             estimator.control_trained = True
+
+
+def _short_name(variable):
+    return gradients.variable_name(variable).split("/")[-1]

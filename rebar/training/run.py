@@ -20,7 +20,7 @@ import numpy as np
 
 from rebar.data.datasets import Dataset
 from rebar.errors import RebarError
-from rebar.hparams import HParams, Settings
+from rebar.hparams import HParams, Settings, completed
 from rebar.runs import checkpoint, environment, files
 from rebar.runs.lock import hold_run
 from rebar.training.blocks import Blocks
@@ -101,12 +101,13 @@ class Run:
     def _resume(self):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
-            variables = self.learner.named_variables()
-            saved = checkpoint.restore(self.folder, variables, self.identity)
+            saved = checkpoint.latest(self.folder)
         for warning in caught:
             if warning.category is RuntimeWarning:
                 self._say(f"warning: {warning.message}")
         if saved is not None:
+            saved.metadata["hparams"] = completed(saved.metadata.get("hparams", {}))
+            checkpoint.assign(saved, self.learner.named_variables(), self.identity)
             if not np.array_equal(saved.extra["input_mean"], self.learner.model.input_mean):
                 raise RebarError(
                     f"{saved.path} was trained on other data: the mean of the training images "
@@ -218,5 +219,9 @@ class Run:
             self.steps,
             self.learner.named_variables(),
             {"epoch": epoch, "input_mean": np.asarray(self.learner.model.input_mean)},
-            {**self.identity, "versions": self._environment},
+            {
+                **self.identity,
+                "versions": self._environment,
+                "image_shape": [*map(int, self.dataset.image_shape)],
+            },
         )

@@ -112,7 +112,12 @@ def test_the_panels_suit_the_model_and_show_the_whole_test_set():
     assert few.images.shape[:2] == (2, 12)
 
 
-@pytest.mark.parametrize("shape", [(3, 11), (0, 12), (12,)])
+def test_no_images_are_refused():
+    with pytest.raises(RebarError, match="no test images to draw; add some to the data set"):
+        pictures.panels(model(), np.zeros((0, 12)), SHAPE)
+
+
+@pytest.mark.parametrize("shape", [(3, 11), (12,)])
 def test_images_of_another_size_are_refused(shape):
     with pytest.raises(RebarError, match=r"images of shape .*expected \[n, 12\]"):
         pictures.panels(model(), np.zeros(shape), SHAPE)

@@ -86,7 +86,7 @@ def test_resuming_is_refused_if_the_file_changed(folder, capsys):
 def test_what_the_data_cannot_do(folder, capsys):
     save(test=IMAGES[:0])
     assert training("--draw", "--seed=1") == 2
-    assert "mine.npz has no test images; add some" in capsys.readouterr().err
+    assert "no test images to draw; add some" in capsys.readouterr().err
     save(IMAGES / 2, kind="gray")
     assert training("--seed=1") == 2
     assert "grayscale: must be binary for SigmoidBeliefNetwork" in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_every_block_is_a_file_a_command_or_output():
         *("leave_one_out.py", "test_leave_one_out.py", "arm.py", "double_cv.py"),
         *("shrunk_baseline.py", "draw_noise.py", "mixture.py", "train_mixture.py"),
     ]
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
 
 
 def test_training_and_analysis(folder, capsys):
@@ -164,6 +164,13 @@ def test_hyperparameters_of_a_plugin(folder, capsys):
 def test_noise(folder, capsys):
     assert run(command("draw_noise.py")) == 0
     assert capsys.readouterr().out == OUTPUTS[-1]
+
+
+def test_a_custom_model_by_name(folder, capsys):
+    assert run(command("network=Mixture")) == 0
+    out = capsys.readouterr().out
+    assert "network: Mixture" in out
+    assert re.search(r"^Step 110: \[-\d\d\.\d+ ", out, re.MULTILINE)
 
 
 def test_a_custom_model(folder, capsys):

@@ -20,7 +20,7 @@ from rebar.hparams.presets import preset
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HEADS = ("python", "rebar-", "pip", "tensorboard")
-PLUGIN_MODELS = ("MyLeaveOneOut", "MyShrunkBaseline")
+PLUGIN_MODELS = ("MyLeaveOneOut", "MyShrunkBaseline", "network=Mixture")
 """Registered by a program of the page, which another test runs."""
 
 

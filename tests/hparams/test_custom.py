@@ -132,7 +132,10 @@ def test_invalid_values(values, message):
 @pytest.mark.parametrize(
     ("hparams", "message"),
     [
-        ({"my_scale": 0.7}, r"my_scale=0.7: another estimator declares my_scale=0.5; use the same"),
+        (
+            {"my_scale": 0.7},
+            r"my_scale=0.7: another estimator or model declares my_scale=0.5; use the same",
+        ),
         ({"other": None}, "other=None: the default must be a bool, int, float or str"),
         ({"my scale": 1}, "names must be identifiers"),
     ],
