@@ -107,6 +107,9 @@ _ENTRIES: dict[str, Entry] = {
     "SBNARM": _binary("antithetic:ARM", "ARM", _UNITS),
     "SBNDisARM": _binary("antithetic:DisARM", "DisARM", _UNITS),
     "SBNRelax": _binary("relax:RELAX", "RELAX"),
+    "SBNDoubleCV": _binary("double_cv:DoubleCV", "DoubleCV", min_samples=2),
+    "SBNRODEO": _binary("rodeo:RODEO", "RODEO", _UNITS, min_samples=2),
+    "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, hparams={"n_antithetic": 3}),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
     "SBNLocalDisARM": _binary(
         "local_disarm:LocalDisARM", "LocalDisARM", _UNITS, samples=2, multi_sample=True
@@ -128,6 +131,7 @@ _ENTRIES: dict[str, Entry] = {
     "CatREBAR": _categorical("rebar:REBAR", "REBAR"),
     "CatDynamicREBAR": _categorical("rebar:DynamicREBAR", "DynamicREBAR"),
     "CatRELAX": _categorical("relax:RELAX", "RELAX"),
+    "CatDoubleCV": _categorical("double_cv:DoubleCV", "DoubleCV", min_samples=2),
     "CatGumbel": _categorical("gumbel:GumbelSoftmax", "Gumbel"),
     "CatExact": _categorical("enumerated:Enumerated", "Exact"),
     "CatTrackGradVariances": _categorical("tracked:Tracked", "Track", tracks=True),

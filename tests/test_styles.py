@@ -20,7 +20,7 @@ def test_built_in_estimators_have_distinct_styles_within_their_family():
 
 def test_unknown_labels_get_colors_of_their_own():
     known = ["NVIL", "DisARM", "RELAX"]
-    unknown = ["DoubleCV", "Mine", "Mine2", "Yours", "C", "D"]
+    unknown = ["Own", "Mine", "Mine2", "Yours", "C", "D"]
     for two in itertools.permutations(unknown, 2):
         found = styles.styles([*known, *two])
         assert len({style.color for style in found}) == 5

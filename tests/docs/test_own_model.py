@@ -69,7 +69,12 @@ def test_evaluations_of_the_table():
         return tf.reduce_sum(a * b, axis=1) - sample.log_q
 
     for names, stated in rows:
-        formula = stated.partition(">=")[0].replace("K (", "K * (").replace("2 K", "2 * K")
+        formula = (
+            stated.partition(">=")[0]
+            .replace("K (", "K * (")
+            .replace("2 ", "2 * ")
+            .replace("/ 2 *", "/ 2")
+        )
         expected = eval(formula, {"K": 2, "L": 2})
         for name in re.findall(r"`([\w-]+)`", names):
             estimator = rebar.estimator(name)

@@ -6,6 +6,7 @@ from rebar.core import bounds, gradients, logit_gradients
 from rebar.estimators import leave_one_out, reinforce
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.nvil import NVIL
+from rebar.estimators.rodeo import RODEO
 from tests.conformance import double_cv
 from tests.conformance.faults.planting import FEW_ROWS, TWO_LAYERS, Fault, biased, fails, replace
 
@@ -64,6 +65,11 @@ def _without_linear_terms(true):
     )
 
 
+def _own_derivatives(true):
+    """Of two samples, each sees its own derivative."""
+    return lambda self, layer, f, b, d: true(self, layer, f, b, tf.reverse(d, [0]))
+
+
 def _reversed_signals(true):
     def reversed_signals(tape, rollout, signals, variables, *linear):
         return true(tape, rollout, signals[::-1], variables, *linear)
@@ -116,6 +122,11 @@ BASELINES = [
             "1 layer, trained control variates",
             min_samples=2,
         ),
+    ),
+    Fault(
+        "RODEO with the derivative at the same sample",
+        replace(RODEO, "_surrogates", _own_derivatives),
+        biased("SBNRODEO", "1 layer, hidden=10, trained control variates"),
     ),
     Fault(
         "Double CV with a scale fitted to its batch",

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from rebar.core import bernoulli, bound_gradients, bounds, logit_gradients, samplers
-from rebar.estimators import antithetic
+from rebar.estimators import antithetic, arms
 from tests.conformance import test_exact
 from tests.conformance.faults.planting import TWO_LAYERS, Fault, Float64, biased, replace, times
 
@@ -40,6 +40,16 @@ PAIRS = [
             biased(name),
         )
         for name, kernel in (("SBNARM", "arm"), ("SBNDisARM", "disarm"))
+    ),
+    Fault(
+        "ARMS without the correction for correlated samples",
+        replace(arms, "correction", lambda true: lambda logits, n: tf.ones_like(logits)),
+        biased("SBNARMS"),
+    ),
+    Fault(
+        "ARMS with samples whose distribution is another",
+        replace(arms, "antithetic_samples", lambda true: lambda u, *rest: true(u * u, *rest)),
+        biased("SBNARMS"),
     ),
     Fault(
         "an antithetic chain with other lower layers",

@@ -1,0 +1,132 @@
+"""ARMS: leave-one-out of n antithetic samples (SBNARMS).
+
+Along the main chain b_1 ... b_L, let b_l^1 = b_l and b_l^2 ... b_l^n be n - 1 further samples of
+layer l given the layer under it, jointly antithetic, and f_l^m the value of the chain that has
+b_l^m in layer l and continues above with the main chain's noise. Per unit with q = min(p, 1 - p),
+
+    g = - mean_n [ sum_l rho_l ( 1/(n-1) sum_m (f_l^m - mean_m f_l^m) (b_l^m - p) ) . d logits_l
+                   + d log p ]
+    rho = (1 - q) / (1 - max(2 - q^(-1/(n-1)), 0)^(n-1))
+
+The samples: with e_m of a flat Dirichlet distribution, v_m = (1 - e_m)^(n-1) is uniform, and b^m
+takes the less probable value where v_m < q. rho = p (1 - p) / (p - P(b^m = b^m' = 1)) corrects for
+their correlation. The first of them is the main chain's: e_1 follows from its uniform, and the
+others are a flat Dirichlet vector times 1 - e_1.
+
+Unbiased for the ELBO: given the layers under l and the noise above it, f is a function of b_l, and
+E[(f^m - f^m') (b^m - p)] for a pair is (p - P(both are 1)) / (p (1 - p)) times the gradient. With
+n = 2 it is DisARM; rho = 1 and independent samples make it LOO.
+
+1 + (n - 1) L evaluations of f per row. Nothing is learned.
+
+Source: Dimitriev & Zhou 2021 (ARMS: Antithetic-REINFORCE-Multi-Sample Gradient for Binary
+Variables, arXiv 2105.14141), with the Dirichlet copula. Differences from the published code: the
+main chain is one of the n samples in every layer; rho is computed without the 1e-6 that code adds
+to its denominator, which is at least 1/2 in the form above; p follows log p at the main chain.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rebar import noise as noise_module
+from rebar.core import families, gradients, samplers
+from rebar.errors import RebarError
+from rebar.estimators.base import Estimator, active_layers, hard_rollout
+from rebar.types import Estimate, Model, Noise, Rollout
+
+_FURTHER = 16
+"""Number of the further key of the first layer; no other estimator uses it or the following."""
+
+
+class ARMS(Estimator):
+    """See the module's docstring.
+
+    Args:
+      n_antithetic: n >= 2.
+
+    Metrics: none.
+    """
+
+    unbiased = True
+    generator_at_hard = True
+    families = ("bernoulli",)
+    verified: Sequence[Mapping[str, Any]] = ({}, {"n_antithetic": 2}, {"n_antithetic": 4})
+
+    def __init__(self, n_antithetic=3, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(n_antithetic, int) or n_antithetic < 2:
+            raise RebarError(f"n_antithetic={n_antithetic!r}: must be an integer of at least 2")
+        self.n_antithetic = n_antithetic
+
+    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+        return (1 + (self.n_antithetic - 1) * n_layer) * n_samples
+
+    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
+        with tf.GradientTape() as tape:
+            hard = hard_rollout(model, x, noise)
+        active = active_layers(model, len(hard.logits))
+        cotangents = [
+            self._cotangent(model, x, noise, hard, layer)
+            if layer in active
+            else tf.zeros_like(hard.logits[layer])
+            for layer in range(len(hard.logits))
+        ]
+        gradient = gradients.logit_gradient(tape, hard, cotangents, model.trainable_variables)
+        return Estimate(gradient, [], tf.stop_gradient(hard.objective), {})
+
+    def _cotangent(
+        self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int
+    ) -> tf.Tensor:
+        """[N, H] of a layer's logits, for ascent."""
+        logits = tf.stop_gradient(hard.logits[layer])
+        u = families.uniforms_at(noise, layer, logits)
+        samples, values = [hard.samples[layer]], [hard.objective]
+        shared = noise._replace(branches=())
+        for b in antithetic_samples(u, logits, self.n_antithetic, self._key(noise, layer)):
+            other = functools.partial(_return, b)
+            sampler = samplers.parted(shared, layer, hard.samples[:layer], other)
+            samples.append(b)
+            values.append(model.rollout(x, sampler, noise.n_samples).objective)
+        f, b = tf.stop_gradient(tf.stack(values)), tf.stack(samples)
+        signal = (f - tf.reduce_mean(f, axis=0))[..., tf.newaxis]
+        summed = tf.reduce_sum(signal * (b - tf.sigmoid(logits)), axis=0)
+        return correction(logits, self.n_antithetic) / (self.n_antithetic - 1) * summed
+
+    @staticmethod
+    def _key(noise: Noise, layer: int) -> tf.Tensor:
+        return noise_module.further_key(noise, _FURTHER + layer)
+
+
+def _return(samples: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return samples
+
+
+def _rare(logits: tf.Tensor) -> tf.Tensor:
+    """q = min(p, 1 - p), exact for saturated units."""
+    return tf.sigmoid(-tf.abs(logits))
+
+
+def correction(logits: tf.Tensor, n: int) -> tf.Tensor:
+    """rho, shaped like the logits."""
+    q = _rare(logits)
+    return (1 - q) / (1 - tf.maximum(2 - q ** (-1 / (n - 1)), 0) ** (n - 1))
+
+
+def antithetic_samples(u: tf.Tensor, logits: tf.Tensor, n: int, key: tf.Tensor) -> list:
+    """b^2 ... b^n, antithetic to the samples 1[u > 1 - p]: [N, H] each.
+
+    Args:
+      u: [N, H] uniforms of the main chain.
+      logits: [N, H].
+      n: number of samples with the main chain's.
+      key: [2], key of their noise.
+    """
+    one_is_rare = logits < 0
+    first = tf.where(one_is_rare, 1 - u, u) ** (1 / (n - 1))  # 1 - e_1
+    shape = tf.concat([[n - 1], tf.shape(u)], axis=0)
+    e = -tf.math.log(noise_module.uniforms(key, shape, u.dtype))
+    v = (1 - first * e / tf.reduce_sum(e, axis=0)) ** (n - 1)
+    return tf.unstack(tf.cast(tf.equal(v < _rare(logits), one_is_rare), u.dtype), num=n - 1)

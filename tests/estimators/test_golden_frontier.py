@@ -1,0 +1,121 @@
+"""DoubleCV, RODEO and ARMS on a quadratic of 4 units: exact mean and variance of the goldens."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rebar
+from rebar import noise as noise_module
+from rebar.core import families
+from rebar.estimators.arms import ARMS, correction
+from rebar.estimators.double_cv import DoubleCV
+from rebar.estimators.rodeo import RODEO
+
+GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "frontier" / "frontier_quad_h4.npz")
+PHI = GOLDENS["quad_h4/phi"]
+
+
+class Quadratic:
+    """f(b) = b' A b + c' b + k with logits per row, the variable."""
+
+    n_units = (4,)
+    compute_dtype = "float64"
+
+    def __init__(self, rows):
+        self.logits = tf.Variable(np.tile(PHI, [rows, 1]))
+        self.trainable_variables = [self.logits]
+
+    def rollout(self, x, sampler, n_samples=1, encoded=None):
+        logits = tf.tile(self.logits, [n_samples, 1])
+        b = sampler(0, logits)
+        a, c, k = (tf.constant(GOLDENS[f"quad_h4/{name}"]) for name in "Ack")
+        f = tf.einsum("ni,ij,nj->n", b, a, b) + tf.linalg.matvec(b, c) + k
+        log_q = families.BERNOULLI.log_prob(b, logits)
+        return rebar.Rollout(f, f, (log_q,), (logits,), (b,))
+
+
+def estimates(estimator, uniforms, key=None):
+    """Gradient per row [rows, 4], for ascent; uniforms [K, rows, 4]."""
+    n_samples, rows, _ = uniforms.shape
+    model = Quadratic(rows)
+    noise = rebar.Noise((tf.constant(uniforms.reshape(-1, 4)),), n_samples, key=key)
+    (gradient,) = estimator.estimate(model, None, noise).gradients
+    return -rows * gradient.numpy()
+
+
+def moments(estimator, n_samples):
+    """Exact mean and variance: all states of K samples."""
+    states = np.array(list(itertools.product((0.0, 1.0), repeat=4)))
+    p = 1 / (1 + np.exp(-PHI))
+    q = np.prod(np.where(states == 1, p, 1 - p), axis=1)
+    of_state = np.where(states == 1, 1 - p / 2, (1 - p) / 2)
+    index = np.array(list(itertools.product(range(16), repeat=n_samples))).T
+    g, weights = estimates(estimator, of_state[index]), np.prod(q[index], axis=0)
+    mean = weights @ g
+    return mean, weights @ g**2 - mean**2
+
+
+def check(estimator, n_samples, name):
+    mean, variance = moments(estimator, n_samples)
+    np.testing.assert_allclose(mean, GOLDENS["quad_h4/exact_grad"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(variance, GOLDENS[f"quad_h4/var/{name}"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_samples", [2, 3])
+@pytest.mark.parametrize("scale", ["alpha_opt", "alpha-1"])
+def test_double_cv(n_samples, scale):
+    estimator = DoubleCV(dtype="float64")
+    estimator.setup(Quadratic(1))
+    optimum = GOLDENS[f"quad_h4/double_cv_K{n_samples}_alpha_opt"]
+    estimator.scales[0].assign(optimum if scale == "alpha_opt" else -1.0)
+    check(estimator, n_samples, f"double_cv_K{n_samples}_{scale}")
+
+
+@pytest.mark.parametrize("n_samples", [2, 3])
+@pytest.mark.parametrize("kind", ["fixednet", "optout", "linear"])
+def test_rodeo(n_samples, kind):
+    estimator = RODEO(hidden=2 if kind == "linear" else 8, dtype="float64")
+    estimator.setup(Quadratic(1))
+    scales, (network,) = [1.0, 1.0], estimator.networks
+    if kind == "linear":  # two units of slope 0.3 are linear
+        scales = GOLDENS[f"quad_h4/rodeo_K{n_samples}_linear_alpha_beta"]
+        weights = [[[0, 0], [1, -1]], [0, 0], [[1 / 1.3] * 2, [-1 / 1.3] * 2], [0, 0]]
+    else:
+        w_lin, w_f, b1, w2, b2 = (
+            GOLDENS[f"rodeo_net/{name}"] for name in ("w_lin", "w_f", "b1", "W2", "b2")
+        )
+        if kind == "optout":
+            theta = GOLDENS[f"quad_h4/rodeo_K{n_samples}_optout_theta"].reshape(2, 9)
+            w2, b2 = theta[:, :8].T, theta[:, 8]
+        weights = [[w_f, w_lin], b1, w2, b2]
+    for variable, value in zip([*estimator.scales[0]], scales, strict=True):
+        variable.assign(value)
+    network.set_weights([np.array(value, "float64") for value in weights])
+    check(estimator, n_samples, f"rodeo_K{n_samples}_{kind}")
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_arms(n):
+    """400,000 draws: mean within 6 standard errors, variances within 4 %, their sum within 1 %."""
+    np.testing.assert_allclose(
+        correction(tf.constant(PHI), n), GOLDENS[f"quad_h4/arms_coef_n{n}"], rtol=1e-7
+    )
+    rows = 400_000
+    uniforms = noise_module.uniforms(noise_module.key(0, "latents"), [1, rows, 4], "float64")
+    g = estimates(ARMS(n, dtype="float64"), uniforms.numpy(), noise_module.key(0, "further"))
+    error = np.std(g, axis=0) / np.sqrt(rows)
+    assert np.all(np.abs(np.mean(g, axis=0) - GOLDENS["quad_h4/exact_grad"]) < 6 * error)
+    np.testing.assert_allclose(np.var(g, axis=0), GOLDENS[f"quad_h4/var/arms_n{n}"], rtol=0.04)
+    assert np.sum(np.var(g, axis=0)) == pytest.approx(
+        np.sum(GOLDENS[f"quad_h4/var/arms_n{n}"]), rel=0.01
+    )
+
+
+def test_two_antithetic_samples_are_disarm():
+    uniforms = noise_module.uniforms(noise_module.key(0, "latents"), [1, 50, 4], "float64").numpy()
+    arms = estimates(ARMS(2, dtype="float64"), uniforms, noise_module.key(0, "further"))
+    disarm = estimates(rebar.estimator("DisARM", dtype="float64"), uniforms)
+    np.testing.assert_allclose(arms, disarm, rtol=0, atol=1e-12)
