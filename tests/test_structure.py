@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "models": ["core", "errors", "noise", "types"],
     "estimators": ["core", "errors", "noise", "registry", "types"],
     "objectives": ["core", "errors", "estimators.base", "noise", "registry", "types"],
+    "tfp": ["errors", "objectives"],
     "styles": ["errors"],
     "analysis": [
         *(

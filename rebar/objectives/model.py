@@ -145,7 +145,7 @@ class ObjectiveModel:
         derivatives = tape.gradient(f, sample.samples)
         relaxes = False
         for site, derivative in zip(sample.sites, derivatives, strict=True):
-            estimator = self._estimator_of(site)
+            estimator = self._estimator_of(site.name)
             relaxes = relaxes or estimator.relaxes
             if relaxes and derivative is None:
                 raise RebarError(
@@ -172,8 +172,16 @@ class ObjectiveModel:
                 raise RebarError(
                     f"estimator of site {name!r}: unknown; the sites are {', '.join(sample.names)}"
                 )
+        for name in sample.integers:
+            estimator = self._estimator_of(name)
+            if estimator is not None and (estimator.relaxes or estimator.through):
+                raise RebarError(
+                    f"site {name!r}: integers of a Categorical cannot be relaxed, which "
+                    f"{type(estimator).__name__} needs; use tfd.OneHotCategorical, or an estimator "
+                    "of hard samples such as LOO"
+                )
         for site in sites:
-            estimator = self._estimator_of(site)
+            estimator = self._estimator_of(site.name)
             if estimator is not None and site.family not in estimator.families:
                 raise RebarError(
                     f"site {site.name!r}: {type(estimator).__name__} does not support "
@@ -191,16 +199,15 @@ class ObjectiveModel:
                 "sites in the same order at every call"
             )
 
-    def _estimator_of(self, site):
+    def _estimator_of(self, name):
         """Return the estimator of a site."""
         if not isinstance(self._estimators, Mapping):
             return self._estimators
-        if site.name not in self._estimators:
+        if name not in self._estimators:
             raise RebarError(
-                f"site {site.name!r}: has no estimator; add it, e.g. estimator="
-                f"{{..., {site.name!r}: 'LOO'}}"
+                f"site {name!r}: has no estimator; add it, e.g. estimator={{..., {name!r}: 'LOO'}}"
             )
-        return self._estimators[site.name]
+        return self._estimators[name]
 
 
 def _mean_of_others(slopes):
@@ -280,7 +287,7 @@ class _Baseline(keras.layers.Layer):
 class ArgumentsBaseline(keras.layers.Layer):
     """Baseline of an objective's arguments: an `InputBaseline` of all numbers of a row.
 
-    Without arguments it is one learned number.
+    Without numbers it is one learned constant.
 
     Args:
       arguments: arguments of the objective.
@@ -291,7 +298,7 @@ class ArgumentsBaseline(keras.layers.Layer):
         super().__init__(name=name, **kwargs)
         widths = [math.prod(a.shape[1:]) for a in _inputs(arguments)]
         self.network = None
-        if widths:
+        if sum(widths):
             mean = np.zeros([sum(widths)], self.compute_dtype)
             self.network = InputBaseline(mean, seed, name=name, dtype=self.dtype_policy)
         else:
@@ -303,7 +310,8 @@ class ArgumentsBaseline(keras.layers.Layer):
 
     def call(self, x: list, n_samples: int = 1) -> tf.Tensor:
         if self.network is None:
-            return tf.tile(tf.convert_to_tensor(self.constant), [n_samples])
+            rows = n_samples * tf.shape(x[0])[0] if x else n_samples
+            return tf.repeat(tf.convert_to_tensor(self.constant), rows)
         rows = [tf.cast(tf.reshape(a, [-1, math.prod(a.shape[1:])]), self.compute_dtype) for a in x]
         return self.network(tf.concat(rows, axis=1), n_samples=n_samples)
 

@@ -52,7 +52,7 @@ class Sample:
     ):
         self._through, self._observe = through, observe
         self._constant_log_q = constant_log_q
-        self._sampler, self._rows, self._key, self._tape = sampler, rows, key, tape
+        self._sampler, self.rows, self._key, self._tape = sampler, rows, key, tape
         self._log_q_terms: list[tf.Tensor] = []
         self.sites: list[Site] = []
         self.names: list[str] = []
@@ -61,6 +61,8 @@ class Sample:
         self.log_q_of_sites: list[tf.Tensor] = []
         self.handles: list[tf.Tensor] = []
         self.shaped: dict[str, tf.Tensor] = {}
+        self.integers: list[str] = []
+        self._graph = _current_graph()
 
     def bernoulli(self, name: str, logits: Any) -> tf.Tensor:
         """Sample Bernoulli units: logits [N, ...] -> samples of the same shape and dtype.
@@ -89,40 +91,70 @@ class Sample:
         return self._site(name, logits, (_size(name, logits.shape[1:-1]), logits.shape[-1]))
 
     def __call__(self, name: str, distribution: Any) -> tf.Tensor:
-        """Sample a distribution of TensorFlow Probability with N rows.
+        """Sample a distribution of TensorFlow Probability: [N, ...].
 
-        Bernoulli and OneHotCategorical, also Independent ones, are discrete sites. All others must
-        be reparameterized; gradients flow through their samples.
+        Bernoulli, OneHotCategorical and Categorical, also Independent ones, are discrete sites.
+        Their samples have the floating type of the logits instead of `distribution.dtype`, since
+        some estimators relax them; those of Categorical are integers, which cannot be relaxed. All
+        other distributions must be reparameterized: gradients flow through their samples. Their
+        numbers for one seed differ between XLA and other modes.
 
         Args:
           name: name of the site.
-          distribution: its first batch axis has N rows.
+          distribution: its batch shape is [N, ...], or [1, ...] or [] for parameters that all rows
+            share; each row has a sample of its own.
+
+        Raises:
+          RebarError: an unsupported distribution, or a batch shape with other rows.
         """
-        kind, inner = type(distribution).__name__, distribution
-        while kind in ("Independent", "_Independent"):
-            inner = inner.distribution
-            kind = type(inner).__name__
-        if kind == "Bernoulli":
-            return self.bernoulli(name, inner.logits_parameter())
-        if kind == "OneHotCategorical":
-            return self.categorical(name, inner.logits_parameter())
-        reparameterization = getattr(distribution, "reparameterization_type", None)
-        if "FULLY" not in repr(reparameterization):
+        if hasattr(distribution, "experimental_pin"):
             raise RebarError(
-                f"site {name!r}: {kind} is not reparameterized; use sample.bernoulli, "
-                "sample.categorical, or a reparameterized distribution"
+                f"site {name!r}: {type(distribution).__name__} has several sites; pass it to "
+                "rebar.tfp.loss, or sample its parts"
+            )
+        batch = distribution.batch_shape
+        rows = self.rows if isinstance(self.rows, int) else None
+        shared = batch.rank == 0 or (batch[0] == 1 and rows != 1)
+        if not shared and rows is not None and batch[0] not in (None, rows):
+            raise RebarError(
+                f"site {name!r}: {type(distribution).__name__} of batch shape {batch}: must have "
+                f"{rows} rows, 1 or none; repeat its parameters, or wrap it in tfd.Independent if "
+                "these axes are part of one sample"
+            )
+        return self.draw(name, distribution, min(batch.rank, 1), self.rows if shared else None)
+
+    def draw(self, name: str, distribution: Any, batch_ndims: int, repeats: Any = None) -> Any:
+        """Sample a distribution whose rows are several axes: [N, ...].
+
+        Args:
+          name: name of the site.
+          distribution: distribution of TensorFlow Probability.
+          batch_ndims: number of its batch axes that are rows, the first ones.
+          repeats: size of an axis of samples in front of them, or None.
+        """
+        axes = batch_ndims + (repeats is not None)
+        kind, logits = kind_and_logits(distribution)
+        if logits is not None:
+            if repeats is not None:
+                logits = tf.repeat(logits[tf.newaxis], repeats, axis=0)
+            if kind == "Bernoulli":
+                return self.bernoulli(name, _merged(logits, axes))
+            one_hot = self.categorical(name, _merged(logits, axes))
+            if kind == "Categorical":
+                self.integers.append(name)
+                self.shaped[name] = tf.cast(tf.argmax(one_hot, -1), distribution.dtype)
+            return self.shaped[name]
+        if "FULLY" not in repr(getattr(distribution, "reparameterization_type", None)):
+            raise RebarError(
+                f"site {name!r}: {kind} is not reparameterized; use a reparameterized "
+                "distribution, or Bernoulli, Categorical or OneHotCategorical"
             )
         self._add_name(name)
-        value = distribution.sample(seed=self._site_key())
-        log_q = distribution.log_prob(value)
-        if log_q.shape.rank == 0 or value.shape[0] == 1 != self._rows:
-            raise RebarError(
-                f"site {name!r}: {kind} of batch shape {distribution.batch_shape}: must have N "
-                "rows; repeat its parameters for the rows of the objective"
-            )
+        value = distribution.sample(() if repeats is None else repeats, seed=self._site_key())
+        log_q = _merged(distribution.log_prob(value), axes)
         self._log_q_terms.append(families.row_sum(log_q) if log_q.shape.rank > 1 else log_q)
-        self.shaped[name] = value
-        return value
+        self.shaped[name] = _merged(value, axes)
+        return self.shaped[name]
 
     @property
     def log_q(self) -> tf.Tensor:
@@ -185,6 +217,11 @@ class Sample:
             raise RebarError(f"site {name!r}: its name must be a string, e.g. 'b'")
         if name in self.names:
             raise RebarError(f"site {name!r}: sampled twice; give each site another name")
+        if _current_graph() is not self._graph:
+            raise RebarError(
+                f"site {name!r}: sampled within tf.cond, tf.while_loop or another graph; sample "
+                "it outside, and write loops over sites in Python, e.g. for i in range(3)"
+            )
         self.names.append(name)
 
     def _rows_of(self, name, logits):
@@ -197,11 +234,11 @@ class Sample:
                 f"site {name!r}: logits of shape {logits.shape}: must have rows, [N, ...]; "
                 "use logits[tf.newaxis]"
             )
-        if logits.shape[0] == 1 and not (isinstance(self._rows, int) and self._rows == 1):
-            return tf.repeat(logits, self._rows, axis=0)
-        if isinstance(self._rows, int) and logits.shape[0] not in (None, self._rows):
+        if logits.shape[0] == 1 and not (isinstance(self.rows, int) and self.rows == 1):
+            return tf.repeat(logits, self.rows, axis=0)
+        if isinstance(self.rows, int) and logits.shape[0] not in (None, self.rows):
             raise RebarError(
-                f"site {name!r}: logits of shape {logits.shape}: must have {self._rows} rows, "
+                f"site {name!r}: logits of shape {logits.shape}: must have {self.rows} rows, "
                 "those of the objective's arguments times the samples per example, or 1; use "
                 "logits[tf.newaxis] for logits that all rows share"
             )
@@ -215,3 +252,31 @@ def _size(name, shape):
             f"site {name!r}: logits with rows of shape {shape}: must be static; use tf.ensure_shape"
         )
     return math.prod(shape)
+
+
+def sample_dtype(distribution: Any) -> tf.DType:
+    """Return the type of samples of a distribution, see `Sample`."""
+    kind, logits = kind_and_logits(distribution)
+    return distribution.dtype if logits is None or kind == "Categorical" else logits.dtype
+
+
+def kind_and_logits(distribution: Any) -> tuple[str, tf.Tensor | None]:
+    """Return the class of a distribution within Independent, and the logits of a discrete one."""
+    while type(distribution).__name__ in ("Independent", "_Independent"):
+        distribution = distribution.distribution
+    kind = type(distribution).__name__
+    discrete = kind in ("Bernoulli", "Categorical", "OneHotCategorical")
+    return kind, distribution.logits_parameter() if discrete else None
+
+
+def _merged(values, axes):
+    """Flatten the first axes of values to rows."""
+    if axes == 1:
+        return values
+    shape = tf.concat([[-1], tf.shape(values)[axes:]], axis=0)
+    return tf.ensure_shape(tf.reshape(values, shape), [None, *values.shape[axes:]])
+
+
+def _current_graph():
+    """Graph that is being traced, or None in eager mode."""
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()

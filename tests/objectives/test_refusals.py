@@ -176,14 +176,47 @@ def test_a_distribution_without_reparameterization():
         k = sample("k", tfp.distributions.Poisson(tf.exp(x[:, 0])))
         return total(sample, x) + k
 
-    refused("site 'k': Poisson is not reparameterized; use sample.bernoulli", objective, X)
+    refused("site 'k': Poisson is not reparameterized; use a reparameterized", objective, X)
 
 
 def test_a_distribution_with_other_rows():
-    def objective(sample, x):
-        return total(sample, x) + sample("z", tfp.distributions.Normal(0.0, 1.0))
+    distributions = tfp.distributions
+    for wrong in (distributions.Normal(tf.zeros([3]), 1.0), distributions.Bernoulli(tf.zeros([3]))):
+        text = f"site 'z': {type(wrong).__name__} of batch shape (3,): must have 8 rows, 1 or none"
+        refused(text, lambda sample, x, wrong=wrong: sample("z", wrong), X)
 
-    refused("site 'z': Normal of batch shape (): must have N rows", objective, X)
+
+def test_a_joint_distribution_as_a_site():
+    joint = tfp.distributions.JointDistributionSequential([tfp.distributions.Normal(0.0, 1.0)])
+    text = "site 'z': JointDistributionSequential has several sites; pass it to rebar.tfp.loss"
+    refused(text, lambda sample, x: sample("z", joint)[0], X)
+
+
+@pytest.mark.parametrize("name", [*RELAXING, "ReinMax"])
+def test_integers_cannot_be_relaxed(name):
+    def objective(sample, x):
+        return tf.gather([1.0, 2.0, 3.0], sample("k", tfp.distributions.Categorical(LOGITS)))
+
+    text = f"site 'k': integers of a Categorical cannot be relaxed, which {title(name)} needs"
+    refused(text, objective, X, estimator=rebar.estimator(name))
+
+
+def loop(sample, x):
+    f = tf.zeros([8])
+    for _ in tf.range(1):
+        f += total(sample, x)
+    return f
+
+
+def branch(sample, x):
+    return total(sample, x) if tf.reduce_sum(x) > 0 else tf.zeros([8])
+
+
+@pytest.mark.parametrize("objective", [loop, branch])
+def test_a_site_within_a_loop_or_branch_of_a_graph(objective):
+    text = "site 'b': sampled within tf.cond, tf.while_loop or another graph"
+    with pytest.raises(rebar.RebarError, match=re.escape(text)):
+        tf.function(lambda x: call(objective, x).loss)(X)
 
 
 @pytest.mark.parametrize("name", ["NVIL", "REBAR", "RELAX"])
