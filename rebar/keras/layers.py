@@ -17,9 +17,7 @@ from rebar.functional.straight_through import LAYERS
 class StraightThrough(keras.layers.Layer):
     """Sample one-hot vectors from logits, with a straight-through gradient.
 
-    In training mode, each call draws new noise: a non-trainable weight counts the calls. In
-    inference mode (`training=False`, as in `predict` and `evaluate`) the layer is deterministic and
-    returns the most probable category.
+    In training mode, each call draws new noise: a non-trainable weight counts the calls.
 
     Args:
       method: a function of `rebar.straight_through`, e.g. "reinmax", "gumbel_rao" or "st", or the
@@ -28,40 +26,52 @@ class StraightThrough(keras.layers.Layer):
       kl_weight: weight of KL(softmax(logits) || uniform), in nats per example, which is added to
         the model's loss.
       options: arguments of the method, e.g. {"temperature": 0.5}.
+      inference: result in inference mode (`training=False`, as in `predict` and `evaluate`):
+        "mode", the most probable category, or "sample", new samples in every call.
+
+    kl_weight, the temperature and other numbers in `options` may also be a schedule of
+    `keras.optimizers.schedules`, a function of the number of training calls; or a scalar variable
+    that is not trainable, which a callback may change. All of them are saved with the layer.
 
     Input and output: [B, ..., C] logits and one-hot samples. Under mixed precision, samples are
     drawn in float32.
 
     Raises:
-      RebarError: an unknown method, an option that it does not take, an invalid kl_weight, or
-        logits that are NaN or not [B, ..., C].
+      RebarError: an unknown method, an option that it does not take, an invalid kl_weight or
+        inference, a trainable variable, or logits that are NaN or not [B, ..., C].
     """
 
     def __init__(
         self,
         method: str = "reinmax",
         seed: Any = 0,
-        kl_weight: float = 0.0,
+        kl_weight: Any = 0.0,
         options: dict[str, Any] | None = None,
+        inference: str = "mode",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         method = name_of(method)
         choose({name: METHODS[name] for name in LAYERS}, method, options or {})
-        if not isinstance(kl_weight, int | float) or not 0 <= kl_weight < np.inf:
+        if inference not in ("mode", "sample"):
+            raise RebarError(f"inference={inference!r}: choose from 'mode', 'sample'")
+        for name, value in {"kl_weight": kl_weight, **(options or {})}.items():
+            if isinstance(value, keras.Variable) and value.trainable:
+                raise RebarError(
+                    f"{name}: a trainable variable; the gradient does not update it, so create it "
+                    "with trainable=False"
+                )
+        if not isinstance(kl_weight, _CHANGING) and (
+            not isinstance(kl_weight, int | float) or not 0 <= kl_weight < np.inf
+        ):
             raise RebarError(f"kl_weight={kl_weight!r}: must be a finite number, at least 0")
         self.method, self.seed, self.kl_weight = method, seed, kl_weight
-        self.options = dict(options or {})
+        self.options, self.inference = dict(options or {}), inference
         # Raises for invalid options now, rather than in the first call.
-        LAYERS[method](np.zeros([1, 2], np.float32), **self.options, seed=seed, step=0)
-        self.calls = self.add_weight(
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-            name="calls",
-        )
+        self._sample(np.zeros([1, 2], np.float32), 0, 0)
+        self.calls = self._counter("calls")
+        if inference == "sample":
+            self.inference_calls = self._counter("inference_calls")
         self.built = True
 
     def call(self, logits: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -71,15 +81,19 @@ class StraightThrough(keras.layers.Layer):
         validity = Validity()
         require_numbers(inputs, validity)
         inputs = validity.apply(inputs)
-        if self.kl_weight:
+        calls = tf.convert_to_tensor(self.calls)
+        if isinstance(self.kl_weight, _CHANGING) or self.kl_weight:
             log_ratio = tf.nn.log_softmax(inputs) + np.log(inputs.shape[-1])
             divergences = tf.nn.softmax(inputs) * log_ratio
             rows = tf.reduce_sum(divergences, axis=list(range(1, inputs.shape.rank)))
-            self.add_loss(self.kl_weight * tf.reduce_mean(rows))
+            weight = tf.cast(_at(self.kl_weight, calls), rows.dtype)
+            self.add_loss(weight * tf.reduce_mean(rows))
         if training:
-            step = tf.convert_to_tensor(self.calls)
             self.calls.assign_add(1)
-            z = LAYERS[self.method](inputs, **self.options, seed=self.seed, step=step).z
+            z = self._sample(inputs, calls, calls)
+        elif self.inference == "sample":
+            self.inference_calls.assign_add(1)
+            z = self._sample(inputs, -tf.convert_to_tensor(self.inference_calls), calls)
         else:
             z = tf.one_hot(tf.argmax(inputs, axis=-1), inputs.shape[-1], dtype=inputs.dtype)
             z = validity.apply(z)
@@ -89,5 +103,55 @@ class StraightThrough(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("method", "seed", "kl_weight", "options")}
+        own = {name: getattr(self, name) for name in ("method", "seed", "inference")}
+        own["kl_weight"] = _to_config(self.kl_weight)
+        own["options"] = {name: _to_config(value) for name, value in self.options.items()}
         return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "StraightThrough":
+        options = {name: _from_config(value) for name, value in config["options"].items()}
+        kl_weight = _from_config(config["kl_weight"])
+        return cls(**{**config, "options": options, "kl_weight": kl_weight})
+
+    def _sample(self, inputs, step, calls):
+        """Sample with the noise of a step and the options after a number of training calls."""
+        options = {name: _at(value, calls) for name, value in self.options.items()}
+        return LAYERS[self.method](inputs, **options, seed=self.seed, step=step).z
+
+    def _counter(self, name):
+        return self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+
+_Schedule = keras.optimizers.schedules.LearningRateSchedule
+_CHANGING = (_Schedule, keras.Variable, tf.Variable)
+
+
+def _at(value, calls):
+    """Return a number or tensor from it, a schedule, or a variable."""
+    if isinstance(value, _Schedule):
+        return value(calls)
+    return tf.convert_to_tensor(value) if isinstance(value, _CHANGING) else value
+
+
+def _to_config(value):
+    if isinstance(value, _Schedule):
+        return keras.saving.serialize_keras_object(value)
+    if isinstance(value, _CHANGING):
+        return {"variable": float(tf.convert_to_tensor(value))}
+    return value
+
+
+def _from_config(config):
+    if not isinstance(config, dict):
+        return config
+    if "variable" in config:
+        return keras.Variable(config["variable"], trainable=False, dtype="float32")
+    return keras.saving.deserialize_keras_object(config)
