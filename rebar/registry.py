@@ -110,6 +110,7 @@ _ENTRIES: dict[str, Entry] = {
     "SBNDoubleCV": _binary("double_cv:DoubleCV", "DoubleCV", min_samples=2),
     "SBNRODEO": _binary("rodeo:RODEO", "RODEO", _UNITS, min_samples=2),
     "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, hparams={"n_antithetic": 3}),
+    "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
     "SBNLocalDisARM": _binary(
         "local_disarm:LocalDisARM", "LocalDisARM", _UNITS, samples=2, multi_sample=True

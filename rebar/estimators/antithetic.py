@@ -28,9 +28,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import families, gradients, logit_gradients, samplers
+from rebar.core import families, logit_gradients, samplers
 from rebar.errors import RebarError
-from rebar.estimators.base import Estimator, active_layers, hard_rollout
+from rebar.estimators.layerwise import Layerwise
 from rebar.noise import Noise
 from rebar.types import Estimate, Model, Rollout
 
@@ -63,15 +63,13 @@ def chain_noise(noise: Noise, branches: bool) -> Noise:
     return noise
 
 
-class _Pairs(Estimator):
+class _Pairs(Layerwise):
     """Base class of ARM and DisARM.
 
     Args:
       continuation: noise above the layer where a pair separates, "shared" or "independent".
     """
 
-    unbiased = True
-    generator_at_hard = True
     families = ("bernoulli",)
     verified: Sequence[Mapping[str, Any]] = ({}, {"continuation": "independent"})
 
@@ -83,25 +81,19 @@ class _Pairs(Estimator):
         return (1 + n_layer) * n_samples
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        noise = chain_noise(noise, self.branches)
-        with tf.GradientTape() as tape:
-            hard = hard_rollout(model, x, noise)
-        f = tf.stop_gradient(hard.objective)
-        active = active_layers(model, len(hard.logits))
-        cotangents = [
-            tf.zeros_like(hard.logits[layer])
-            if layer not in active
-            else self._logit_gradient(
-                f,
-                *antithetic_objective(model, x, noise, hard, layer),
-                u=families.uniforms_at(noise, layer, hard.logits[layer]),
-                b=hard.samples[layer],
-                logits=tf.stop_gradient(hard.logits[layer]),
-            )
-            for layer in range(len(hard.logits))
-        ]
-        gradient = gradients.logit_gradient(tape, hard, cotangents, model.trainable_variables)
-        return Estimate(gradient, [], f, {})
+        return super().estimate(model, x, chain_noise(noise, self.branches))
+
+    def _cotangent(self, model, x, noise, hard, layer):
+        f_antithetic, b_antithetic = antithetic_objective(model, x, noise, hard, layer)
+        logits = tf.stop_gradient(hard.logits[layer])
+        return self._logit_gradient(
+            tf.stop_gradient(hard.objective),
+            f_antithetic,
+            b_antithetic,
+            u=families.uniforms_at(noise, layer, logits),
+            b=hard.samples[layer],
+            logits=logits,
+        )
 
 
 class ARM(_Pairs):

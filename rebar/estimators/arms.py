@@ -32,16 +32,15 @@ from typing import Any
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import families, gradients, samplers
+from rebar.core import families, samplers
 from rebar.errors import RebarError
-from rebar.estimators.base import Estimator, active_layers, hard_rollout
-from rebar.types import Estimate, Model, Noise, Rollout
+from rebar.estimators.layerwise import Layerwise
 
 _FURTHER = 16
-"""Number of the further key of the first layer; no other estimator uses it or the following."""
+"""Number of the further key of the first layer."""
 
 
-class ARMS(Estimator):
+class ARMS(Layerwise):
     """See the module's docstring.
 
     Args:
@@ -50,8 +49,6 @@ class ARMS(Estimator):
     Metrics: none.
     """
 
-    unbiased = True
-    generator_at_hard = True
     families = ("bernoulli",)
     verified: Sequence[Mapping[str, Any]] = ({}, {"n_antithetic": 2}, {"n_antithetic": 4})
 
@@ -64,28 +61,13 @@ class ARMS(Estimator):
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
         return (1 + (self.n_antithetic - 1) * n_layer) * n_samples
 
-    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        with tf.GradientTape() as tape:
-            hard = hard_rollout(model, x, noise)
-        active = active_layers(model, len(hard.logits))
-        cotangents = [
-            self._cotangent(model, x, noise, hard, layer)
-            if layer in active
-            else tf.zeros_like(hard.logits[layer])
-            for layer in range(len(hard.logits))
-        ]
-        gradient = gradients.logit_gradient(tape, hard, cotangents, model.trainable_variables)
-        return Estimate(gradient, [], tf.stop_gradient(hard.objective), {})
-
-    def _cotangent(
-        self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int
-    ) -> tf.Tensor:
-        """[N, H] of a layer's logits, for ascent."""
+    def _cotangent(self, model, x, noise, hard, layer):
         logits = tf.stop_gradient(hard.logits[layer])
         u = families.uniforms_at(noise, layer, logits)
         samples, values = [hard.samples[layer]], [hard.objective]
         shared = noise._replace(branches=())
-        for b in antithetic_samples(u, logits, self.n_antithetic, self._key(noise, layer)):
+        key = noise_module.further_key(noise, _FURTHER + layer)
+        for b in antithetic_samples(u, logits, self.n_antithetic, key):
             other = functools.partial(_return, b)
             sampler = samplers.parted(shared, layer, hard.samples[:layer], other)
             samples.append(b)
@@ -94,10 +76,6 @@ class ARMS(Estimator):
         signal = (f - tf.reduce_mean(f, axis=0))[..., tf.newaxis]
         summed = tf.reduce_sum(signal * (b - tf.sigmoid(logits)), axis=0)
         return correction(logits, self.n_antithetic) / (self.n_antithetic - 1) * summed
-
-    @staticmethod
-    def _key(noise: Noise, layer: int) -> tf.Tensor:
-        return noise_module.further_key(noise, _FURTHER + layer)
 
 
 def _return(samples: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""DoubleCV, RODEO and ARMS on a quadratic of 4 units: exact mean and variance of the goldens."""
+"""DoubleCV, RODEO, ARMS and BitFlip on a quadratic of 4 units: golden means and variances."""
 
 import itertools
 from pathlib import Path
@@ -11,6 +11,7 @@ import rebar
 from rebar import noise as noise_module
 from rebar.core import families
 from rebar.estimators.arms import ARMS, correction
+from rebar.estimators.bit_flip import BitFlip
 from rebar.estimators.double_cv import DoubleCV
 from rebar.estimators.rodeo import RODEO
 
@@ -64,6 +65,14 @@ def check(estimator, n_samples, name):
     np.testing.assert_allclose(variance, GOLDENS[f"quad_h4/var/{name}"], rtol=1e-6)
 
 
+def check_drawn(g, name):
+    error = np.std(g, axis=0) / np.sqrt(len(g))
+    assert np.all(np.abs(np.mean(g, axis=0) - GOLDENS["quad_h4/exact_grad"]) < 6 * error)
+    variance, expected = np.var(g, axis=0), GOLDENS[f"quad_h4/var/{name}"]
+    np.testing.assert_allclose(variance, expected, rtol=0.04)
+    assert np.sum(variance) == pytest.approx(np.sum(expected), rel=0.01)
+
+
 @pytest.mark.parametrize("n_samples", [2, 3])
 @pytest.mark.parametrize("scale", ["alpha_opt", "alpha-1"])
 def test_double_cv(n_samples, scale):
@@ -106,12 +115,15 @@ def test_arms(n):
     rows = 400_000
     uniforms = noise_module.uniforms(noise_module.key(0, "latents"), [1, rows, 4], "float64")
     g = estimates(ARMS(n, dtype="float64"), uniforms.numpy(), noise_module.key(0, "further"))
-    error = np.std(g, axis=0) / np.sqrt(rows)
-    assert np.all(np.abs(np.mean(g, axis=0) - GOLDENS["quad_h4/exact_grad"]) < 6 * error)
-    np.testing.assert_allclose(np.var(g, axis=0), GOLDENS[f"quad_h4/var/arms_n{n}"], rtol=0.04)
-    assert np.sum(np.var(g, axis=0)) == pytest.approx(
-        np.sum(GOLDENS[f"quad_h4/var/arms_n{n}"]), rel=0.01
-    )
+    check_drawn(g, f"arms_n{n}")
+
+
+def test_bit_flip():
+    """400,000 draws, in the same way."""
+    rows = 400_000
+    uniforms = noise_module.uniforms(noise_module.key(0, "latents"), [1, rows, 4], "float64")
+    g = estimates(BitFlip(dtype="float64"), uniforms.numpy(), noise_module.key(0, "further"))
+    check_drawn(g, "bitflip1")
 
 
 def test_two_antithetic_samples_are_disarm():
