@@ -59,8 +59,8 @@ OF_OPTIMIZERS = {
 OF_RUNS = {"model", "batch_size", "trial", "dynamic_b"}
 """Those of runs: tests/conformance/test_reported_numbers.py."""
 
-OF_PLUGINS = {"custom"}
-"""Hyperparameters declared by plug-ins: tests/hparams/test_custom.py."""
+OF_PLUGINS = {"custom", "network"}
+"""Of plug-ins: tests/hparams/test_custom.py, tests/hparams/test_network.py."""
 
 ALONE = [name for name in registry.names() if not registry.entry(name).tracks]
 TRACKERS = [name for name in registry.names() if registry.entry(name).tracks]
@@ -205,6 +205,16 @@ def test_each_setting_has_the_stated_effect_and_no_other(name):
     changed = settings_of(name, **unread, n_samples=2 * base.n_samples)
     gradients, control, _ = of_formula(changed, model)
     assert_equal(of_estimator(changed, model), gradients, control)
+
+
+def test_the_number_of_antithetic_samples():
+    settings = settings_of("SBNARMS", custom=(("n_antithetic", 5),))
+    model = model_of(settings)
+    gradients, control, read = of_formula(settings, model)
+    assert "custom" in read
+    estimate = of_estimator(settings, model)
+    assert_equal(estimate, gradients, control)
+    assert difference(estimate, of_estimator(settings_of("SBNARMS"), model)) > 1e-6
 
 
 def values_of(settings) -> dict:

@@ -11,7 +11,7 @@ of the papers, with coupled rollouts.
 from types import SimpleNamespace
 
 from rebar import registry
-from tests.conformance.literal import binary, categorical
+from tests.conformance.literal import binary, categorical, controls
 
 
 def estimate(name, model, x, noise, settings, estimator) -> tuple:
@@ -44,6 +44,10 @@ FORMULAS = {
     "SBNARM": binary.arm,
     "SBNDisARM": binary.disarm,
     "SBNRelax": binary.relax,
+    "SBNDoubleCV": controls.double_cv,
+    "SBNRODEO": controls.rodeo,
+    "SBNARMS": controls.arms,
+    "SBNBitFlip": controls.bit_flip,
     "SBNVIMCO": binary.vimco,
     "SBNLocalDisARM": binary.local_disarm,
     "SBNTrackGradVariances": _tracked,
@@ -65,6 +69,7 @@ FORMULAS = {
     "CatREBAR": binary.rebar,
     "CatDynamicREBAR": binary.dynamic_rebar,
     "CatRELAX": binary.relax,
+    "CatDoubleCV": controls.double_cv,
     "CatGumbel": binary.gumbel,
     "CatExact": categorical.exact,
     "CatTrackGradVariances": _tracked,
