@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 
 from rebar import registry
-from rebar.cli.quiet import quiet_start
 from rebar.errors import RebarError
+from rebar.runs.quiet import quiet_start
 
 PIXELS = 784
 UNITS = 200

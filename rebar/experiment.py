@@ -26,6 +26,7 @@ from rebar.estimators.base import Estimator
 from rebar.factory import make_learner
 from rebar.hparams import HParams, Settings, defaults, run_folder
 from rebar.hparams.presets import preset
+from rebar.plugins import with_plugins
 from rebar.runs import checkpoint, environment
 from rebar.runs.files import write_json
 from rebar.runs.lock import check_run
@@ -83,9 +84,14 @@ def train(hparams: str | Mapping[str, Any] = "", **settings: Any) -> Trained:
       RebarError: an unknown name, an invalid value, missing data, or a failure of training.
     """
     fields = {field.name for field in dataclasses.fields(Settings)}
-    names = set(defaults())
-    for name in set(settings) - fields - names:
-        raise RebarError(f"unknown setting {name!r}{did_you_mean(name, fields | names)}")
+
+    def require_known():
+        names = fields | {*defaults()}
+        for name in set(settings) - names:
+            raise RebarError(f"unknown setting {name!r}{did_you_mean(name, names)}")
+
+    with_plugins(require_known)
+    names = defaults()
     run = Settings(**{name: value for name, value in settings.items() if name in fields})
     changes = {name: value for name, value in settings.items() if name in names}
     parsed = HParams.parse(hparams, changes, preset=run.preset)
@@ -124,6 +130,8 @@ def run_experiment(hparams: HParams, settings: Settings, data: Dataset | None = 
         "threads": threads,
         "schedule": {name: getattr(settings, name) for name in _RECORDED},
     }
+    if hparams.plugins:
+        about["plugins"] = hparams.plugins
     if outside := environment.settings():
         about["environment"] = outside
     if settings.preset is not None:
@@ -196,6 +204,8 @@ def _followed(estimator: Estimator, hparams: HParams) -> str:
 def load_model(folder: str | os.PathLike) -> Trained:
     """Load the newest intact checkpoint of a run.
 
+    Modules of plug-ins that the run used are imported again if they are not imported yet.
+
     Args:
       folder: folder of the run, WORKING_DIR/<name>, printed by the train command after "run:".
 
@@ -216,11 +226,16 @@ def load_model(folder: str | os.PathLike) -> Trained:
             "command prints after 'run:'. The first checkpoint is written at the end or after "
             "--save_seconds"
         )
-    registry.entry(saved.metadata["hparams"]["model"])  # raises for an estimator of a plug-in
-    hparams = HParams.from_dict(saved.metadata["hparams"])
+    metadata = saved.metadata
+
+    def saved_hparams():
+        registry.entry(metadata["hparams"]["model"])  # raises for an estimator of a plug-in
+        return HParams.from_dict(metadata["hparams"])
+
+    hparams = with_plugins(saved_hparams, metadata.get("plugins"), str(folder))
     estimator = registry.make_estimator(hparams.model, hparams)
     conditional = task_of(hparams.task).conditional
-    shape, mean = saved.metadata.get("image_shape"), saved.extra["input_mean"]
+    shape, mean = metadata.get("image_shape"), saved.extra["input_mean"]
     learner = make_learner(hparams, estimator, mean, conditional, image_shape=shape)
     checkpoint.assign(saved, learner.named_variables(), expected={})
     for member in estimator.members().values():

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from rebar import plugins
 from rebar.errors import RebarError, did_you_mean, unknown
 
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
@@ -39,6 +40,7 @@ class Entry:
         `latents`. The same as `Estimator.families` for built-in estimators.
       tracks: runs the estimators in `track` side by side.
       hparams: name -> default of additional hyperparameters, arguments of the class.
+      module: module of the plug-in that registered it, or "".
     """
 
     target: str | Callable[[Any], Any]
@@ -51,6 +53,7 @@ class Entry:
     families: Sequence[str] = ()
     tracks: bool = False
     hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    module: str = ""
 
     def __post_init__(self):
         for name in ("min_rows", "min_samples", "samples"):
@@ -79,6 +82,7 @@ class ModelEntry:
 
     factory: str | Callable[..., Any]
     hparams: Mapping[str, Any]
+    module: str
 
 
 AUTO = "auto"
@@ -221,7 +225,8 @@ def register(
     entry = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents, families)
     if name in _ENTRIES or label in labels(latents):
         raise RebarError(f"model {name!r} (label {label!r}): registered already; choose another")
-    _ENTRIES[name] = dataclasses.replace(entry, hparams=_declared(name, hparams))
+    declared, module = _declared(name, hparams), plugins.calling_module()
+    _ENTRIES[name] = dataclasses.replace(entry, hparams=declared, module=module)
 
 
 def register_model(
@@ -255,7 +260,7 @@ def register_model(
             f"factory={factory!r} of {name}: must be a function or a string "
             '"module:function"; pass e.g. lambda hparams, mean: MyModel(mean)'
         )
-    _MODELS[name] = ModelEntry(factory, _declared(name, hparams))
+    _MODELS[name] = ModelEntry(factory, _declared(name, hparams), plugins.calling_module())
 
 
 def _declared(name, hparams):

@@ -14,16 +14,16 @@ MAY_IMPORT = {
     "errors": [],
     "noise": ["errors"],
     "types": ["noise"],
-    "plugins": ["errors"],
-    "registry": ["errors"],
+    "runs": ["errors"],
+    "plugins": ["errors", "runs.environment", "runs.quiet"],
+    "registry": ["errors", "plugins"],
     "core": ["errors", "noise", "types"],
     "data": ["errors", "noise", "plugins"],
-    "hparams": ["data.sources", "errors", "registry"],
-    "runs": ["errors"],
+    "hparams": ["data.sources", "errors", "plugins", "registry"],
     "functional": ["core", "errors", "noise"],
     "models": ["core", "errors", "noise", "types"],
     "estimators": ["core", "errors", "noise", "registry", "types"],
-    "objectives": ["core", "errors", "estimators.base", "noise", "registry", "types"],
+    "objectives": ["core", "errors", "estimators.base", "noise", "plugins", "registry", "types"],
     "tfp": ["errors", "objectives"],
     "styles": ["errors"],
     "analysis": [
@@ -63,19 +63,19 @@ MAY_IMPORT = {
     ],
     "experiment": [
         *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams"),
-        *("registry", "runs", "training.run", "training.threads", "types"),
+        *("plugins", "registry", "runs", "training.run", "training.threads", "types"),
     ],
     "sweep": [
         *("data.sources", "errors", "hparams", "runs.checkpoint", "runs.files", "runs.records"),
         "training.interrupt",
     ],
     "compare": [
-        *("data.sources", "errors", "experiment", "factory", "hparams", "registry", "styles"),
-        *("runs.records", "sweep.manifest"),
+        *("data.sources", "errors", "experiment", "factory", "hparams", "plugins", "registry"),
+        *("runs.records", "styles", "sweep.manifest"),
     ],
     "cli": [
         *("analysis", "compare", "data", "errors", "experiment", "factory", "hparams"),
-        *("runs", "styles", "sweep", "testing"),
+        *("plugins", "runs", "styles", "sweep", "testing"),
     ],
 }
 """Room -> what it may import beside itself: rooms, or single modules of them. A room is a module or

@@ -7,7 +7,7 @@ from rebar.analysis.at_logits import AtLogits
 from rebar.analysis.bias_variance import Reference, estimated, measure
 from rebar.analysis.meter import Draws, Meter
 from rebar.analysis.references import SAMPLES, exact
-from rebar.core import enumeration
+from rebar.core import enumeration, families
 from rebar.errors import RebarError
 
 EXACT = "Exact"
@@ -38,14 +38,15 @@ def analyze(model, x, hparams, labels, learned, *, by, draws, reference, seed, j
         model that is not categorical; too many states for an exact reference; too few draws.
     """
     subject = AtLogits(model, x) if by == "logits" else model
+    kinds = families.kinds(subject)
     names = {
         label: name
         for label, name in registry.labels(hparams.entry.latents).items()
-        if hparams.families.issubset(registry.entry(name).families)
+        if kinds.issubset(registry.entry(name).families)
     }
     states = enumeration.count(subject)
     members = {}
-    for label in _labels(labels, names, hparams.families):
+    for label in _labels(labels, names, kinds):
         settings = hparams if label in names else hparams.member(label)
         name = names[label.partition("(")[0]]
         estimator, control = _estimator(name, subject, settings, learned.get(label), seed)
@@ -98,7 +99,7 @@ def _estimator(name, model, hparams, learned, seed):
     return estimator, "initial" if estimator.trainable_variables else "none"
 
 
-def _labels(wanted, names, families) -> list[str]:
+def _labels(wanted, names, kinds) -> list[str]:
     """Labels of the estimators named by label or model, or of all but the exact one."""
     if not wanted:
         return [label for label in names if label != EXACT]
@@ -108,6 +109,6 @@ def _labels(wanted, names, families) -> list[str]:
     if unknown:
         raise RebarError(
             f"--estimators: {', '.join(map(repr, unknown))} cannot be used with a model of "
-            f"{' and '.join(sorted(families))} latents; choose from {', '.join(names)}"
+            f"{' and '.join(sorted(kinds))} latents; choose from {', '.join(names)}"
         )
     return list(dict.fromkeys(labels))

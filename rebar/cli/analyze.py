@@ -17,14 +17,14 @@ from pathlib import Path
 from absl import flags
 
 from rebar.cli import frame
-from rebar.cli.plugins import import_plugins
-from rebar.cli.quiet import quiet_start
 from rebar.data import load
 from rebar.data.sources import task_of, task_title
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.hparams.fields import OF_ESTIMATORS
 from rebar.hparams.grammar import split
+from rebar.plugins import import_plugins, with_plugins
+from rebar.runs.quiet import quiet_start
 
 
 def define_flags() -> flags.FlagValues:
@@ -127,14 +127,16 @@ def _record(values, folder, settings) -> dict:
         "step": step,
         "epoch": epoch,
         "hparams": hparams.to_dict(),
-        **analyze(
-            model,
-            tf.cast(batch, model.compute_dtype),
-            hparams,
-            split(values.estimators),
-            learned,
-            by=by,
-            **{name: values[name].value for name in ("draws", "reference", "seed", "jit")},
+        **with_plugins(
+            lambda: analyze(
+                model,
+                tf.cast(batch, model.compute_dtype),
+                hparams,
+                split(values.estimators),
+                learned,
+                by=by,
+                **{name: values[name].value for name in ("draws", "reference", "seed", "jit")},
+            )
         ),
     }
 

@@ -17,9 +17,9 @@ import sys
 from absl import flags
 
 from rebar.cli import frame
-from rebar.cli.plugins import import_plugins
-from rebar.cli.quiet import quiet_start
 from rebar.errors import RebarError
+from rebar.plugins import import_plugins, with_plugins
+from rebar.runs.quiet import quiet_start
 
 
 def define_flags() -> flags.FlagValues:
@@ -49,7 +49,7 @@ def _check(values, names) -> int:
         from rebar import testing
     names = list(dict.fromkeys(names))
     for name in names:  # reject a wrong name before the first check
-        testing.subject(name)
+        with_plugins(lambda name=name: testing.subject(name))
     passed = True
     printed: set[str] = set()
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from absl import flags
 
 from rebar.cli import frame
-from rebar.cli.plugins import import_plugins
-from rebar.cli.quiet import quiet_start
 from rebar.compare import PANELS, X
 from rebar.errors import RebarError
+from rebar.plugins import import_plugins
 from rebar.runs.files import write_file
+from rebar.runs.quiet import quiet_start
 
 
 def define_flags() -> flags.FlagValues:

@@ -17,7 +17,7 @@ ERROR = 2
 SIGNAL = 128
 """Exit status of a command that ended by signal n: SIGNAL + n."""
 
-PLUGINS = "Python modules that register custom models, imported first."
+PLUGINS = "Python modules that register estimators, models and data, imported first."
 """Help of --plugins."""
 
 

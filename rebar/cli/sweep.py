@@ -19,10 +19,10 @@ from pathlib import Path
 from absl import flags
 
 from rebar.cli import frame, train
-from rebar.cli.plugins import import_plugins
 from rebar.data import ensure, load
 from rebar.data.sources import task_of
 from rebar.errors import RebarError
+from rebar.plugins import import_plugins
 from rebar.runs.environment import cores
 from rebar.runs.files import write_json
 from rebar.runs.lock import FolderLock

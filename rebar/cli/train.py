@@ -16,15 +16,15 @@ import sys
 from absl import flags
 
 from rebar.cli import frame
-from rebar.cli.plugins import import_plugins
-from rebar.cli.quiet import quiet_start
 from rebar.data import ensure, load
 from rebar.data.sources import task_of
 from rebar.hparams import HParams, Settings, checks, grammar, run_folder
 from rebar.hparams.fields import Fields
 from rebar.hparams.presets import PRESETS
+from rebar.plugins import discover, import_plugins
 from rebar.runs import environment
 from rebar.runs.lock import check_run
+from rebar.runs.quiet import quiet_start
 
 _KINDS = {int: "integer", float: "float", bool: "boolean", tuple: "list"}
 """Type of a setting -> kind of its flag; others are strings."""
@@ -64,6 +64,7 @@ def define_flags() -> flags.FlagValues:
 def _help(values) -> str:
     """Return tables of hyperparameters and presets, including plugins."""
     import_plugins(values.plugins)
+    discover()
     rows = []
     for field in dataclasses.fields(Fields):
         name, default, kind = field.name, field.default, grammar.type_name(field.default)

@@ -12,6 +12,7 @@ import pandas as pd
 from rebar import registry
 from rebar.data.sources import task_of
 from rebar.hparams import HParams, defaults
+from rebar.plugins import with_plugins
 
 _NO_LIMIT = 2_000_000
 """Default of --training_steps, as in 2017: not a length that a user chose."""
@@ -137,9 +138,12 @@ def make_run(
     Of two records of one step the later one counts. Raises an error of nearly any type if they are
     not what a run logs.
     """
-    names = defaults()
-    known = {name: value for name, value in hparams.items() if name in names}
-    checked = HParams.from_dict(known) if hparams else None
+
+    def known_hparams():
+        names = defaults()
+        return HParams.from_dict({n: value for n, value in hparams.items() if n in names})
+
+    checked = with_plugins(known_hparams, about.get("plugins"), path) if hparams else None
     tracked = any(isinstance(record.get("log_variance"), Mapping) for record in records)
     label = path
     if checked:

@@ -167,6 +167,11 @@ def shapes(model: Model) -> list[tuple[int, ...]]:
     return list(capability(model, "latent_shapes") or [(width,) for width in model.n_units])
 
 
+def kinds(model: Model) -> set[str]:
+    """Return the families of a model's layers: "bernoulli", "categorical" or both."""
+    return {"bernoulli" if len(shape) == 1 else "categorical" for shape in shapes(model)}
+
+
 def states(shape: Sequence[int], dtype: Any = tf.float32) -> tf.Tensor:
     """All states of a layer of shape (H,) or (V, C): [n_states, *shape], first variable slowest."""
     binary = len(shape) == 1

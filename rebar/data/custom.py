@@ -171,7 +171,8 @@ def register_task(name: str, loader: Callable[..., Dataset], conditional: bool =
             f"loader of {name}: is a {type(loader).__name__}; pass a function that returns a "
             "data set, e.g. lambda: dataset"
         )
-    TASKS[name] = Task(name, conditional, loader=loader)
+    module = plugins.calling_module()
+    TASKS[name] = Task(name, conditional, loader=loader, module=module)
 
 
 def load(task: str, data_dir: Any, dynamic: bool) -> Dataset:

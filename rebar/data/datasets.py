@@ -14,6 +14,7 @@ from rebar.data.download import missing_error
 from rebar.data.images import check_range, images_of, is_binary
 from rebar.data.sources import DATA_SETS, DataSet, task_files, task_of
 from rebar.errors import RebarError
+from rebar.plugins import with_plugins
 
 BINARIZE_SEED = 5
 _PERMUTE_SEED = 123
@@ -95,7 +96,7 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
         of the fixed validation images are binarizations of training images, as in 2017: compare
         test bounds.
     """
-    entry = task_of(task)
+    entry = with_plugins(lambda: task_of(task))
     if entry.is_custom:
         from rebar.data import custom
 

@@ -79,12 +79,14 @@ class Task(NamedTuple):
       conditional: predict the lower half of an image from its upper half.
       gray: keep images grayscale instead of binarizing them.
       loader: of user-defined data, see `rebar.register_task`.
+      module: module of the plug-in that registered it, or "".
     """
 
     data_set: str
     conditional: bool
     gray: bool = False
     loader: Callable[..., Any] | None = None
+    module: str = ""
 
     @property
     def is_custom(self) -> bool:
@@ -118,7 +120,10 @@ def file_task(path: str) -> str:
 
     Raises RebarError for characters that an --hparams string or a line of a log cannot hold.
     """
-    path = os.path.abspath(os.path.expanduser(path))
+    try:
+        path = os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError:
+        raise RebarError("the current folder is gone; give an absolute path") from None
     if set(path) & _UNWRITABLE or not path.isprintable():
         raise RebarError(
             "a path must not contain commas, semicolons, quotes, brackets, parentheses, braces or "

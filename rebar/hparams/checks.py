@@ -105,7 +105,7 @@ def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     """
     defaults, problems = custom_defaults(), []
     network = h.network if h.custom_network else ""
-    complete = registry.custom_hparams(h.model, *_tracked(h).values(), network=network)
+    complete = registry.custom_hparams(h.model, *tracked(h).values(), network=network)
     for name, value in values.items():
         if name not in defaults:
             problems.append(grammar.unknown(name, defaults))
@@ -130,7 +130,7 @@ def conflicts(h: Fields) -> list[str]:
     """Return a message for every invalid combination of values that are valid by themselves."""
     rules = (_track, _inapplicable, _layers, _images, _noise, _rows, _samples, _bound)
     problems = [problem for rule in rules for problem in rule(h)]
-    return problems or [problem for text in _tracked(h) for problem in _of_member(h, text)]
+    return problems or [problem for text in tracked(h) for problem in _of_member(h, text)]
 
 
 def member(h: Fields, text: str) -> tuple[dict[str, Any], list[str]]:
@@ -285,10 +285,10 @@ def inferred(h: Fields, typed: Collection[str]) -> dict[str, Any]:
     `follow` becomes the first of `track` unless its default is tracked, and `n_samples` the
     smallest number that suits all of them.
     """
-    tracked = _tracked(h)
-    if "track" not in typed or not tracked or len(tracked) < len({*h.track}):
+    pairs = tracked(h)
+    if "track" not in typed or not pairs or len(pairs) < len({*h.track}):
         return {}
-    entries = [registry.entry(n) for t, n in tracked.items() if "n_samples" not in _settings(t)]
+    entries = [registry.entry(n) for t, n in pairs.items() if "n_samples" not in _settings(t)]
     suitable = registry.suitable_samples(entries, h.n_samples)
     changes = {
         "follow": h.follow if h.follow in h.track else h.track[0],
@@ -297,7 +297,7 @@ def inferred(h: Fields, typed: Collection[str]) -> dict[str, Any]:
     return {n: v for n, v in changes.items() if n not in typed and v != getattr(h, n)}
 
 
-def _tracked(h) -> dict[str, str]:
+def tracked(h) -> dict[str, str]:
     """Item of `track` -> name of its model, if the model is one that tracks."""
     labels = registry.labels(h.entry.latents) if h.entry.tracks else {}
     pairs = ((text, grammar.call(text)[0]) for text in h.track)
@@ -311,5 +311,5 @@ def _settings(text) -> dict[str, str]:
 
 def _in_use(h) -> dict[str, registry.Entry]:
     """Model name -> entry of the model and of those that it tracks with the settings of the run."""
-    tracked = [name for text, name in _tracked(h).items() if not _settings(text)]
-    return {name: registry.entry(name) for name in (h.model, *tracked)}
+    others = [name for text, name in tracked(h).items() if not _settings(text)]
+    return {name: registry.entry(name) for name in (h.model, *others)}

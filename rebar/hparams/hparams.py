@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rebar import registry
-from rebar.data.sources import task_slug
+from rebar.data.sources import task_of, task_slug
 from rebar.errors import RebarError
 from rebar.hparams import checks, grammar, layers, presets
 from rebar.hparams.fields import Fields, field
+from rebar.plugins import with_plugins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,8 @@ class HParams(Fields):
     def parse(cls, *strings: str | Mapping[str, Any], preset: str | None = None) -> "HParams":
         """Apply --hparams strings to the defaults; later ones override earlier ones.
 
+        Plug-ins that are installed are imported if there is a problem, such as an unknown name.
+
         With track=[...] alone, `follow` becomes the first of them and `n_samples` the smallest
         number that suits them all; `notes` of the result reports these.
 
@@ -65,6 +68,10 @@ class HParams(Fields):
           RebarError: malformed clauses, unknown or repeated names, or invalid values; lists every
             problem. Combinations of values are checked once all values are valid.
         """
+        return with_plugins(lambda: cls._parse(strings, preset))
+
+    @classmethod
+    def _parse(cls, strings, preset):
         custom = checks.custom_defaults()
         values = defaults()
         problems, typed = [], set()
@@ -169,6 +176,15 @@ class HParams(Fields):
             or name not in _FIELDS
             or (self.applies(name) and name not in others)
         }
+
+    @property
+    def plugins(self) -> list[str]:
+        """Modules of plug-ins that registered the estimators, the model and the data in use."""
+        names = [self.model, *checks.tracked(self).values()]
+        entries: list[Any] = [*map(registry.entry, names), task_of(self.task)]
+        if self.custom_network:
+            entries.append(registry.model(self.network))
+        return sorted({entry.module for entry in entries} - {""})
 
     @property
     def effective_conditional(self) -> str:

@@ -12,6 +12,7 @@ from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.objectives.model import ObjectiveModel
 from rebar.objectives.per_site import PerSite
+from rebar.plugins import with_plugins
 
 _SITES = "_sites_of_objective"
 """Attribute of an estimator: sites and dtype of the objective for which it was set up."""
@@ -53,7 +54,20 @@ def estimator(name: str, **options: Any) -> Estimator:
     Raises:
       RebarError: an unknown name or option.
     """
-    targets = {label: n for latents in registry.LATENTS for label, n in _labels(latents)}
+    model = with_plugins(lambda: _model_of(name))
+    try:
+        return registry.target(model)(**{"dtype": "float32", **options})
+    except RebarError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise RebarError(f"rebar.estimator({name!r}): invalid option; {error}") from error
+
+
+def _model_of(name):
+    """Return the name of a model from that of an estimator."""
+    targets = {
+        label: n for latents in registry.LATENTS for label, n in registry.labels(latents).items()
+    }
     names = [n for n in registry.names() if not registry.entry(n).tracks]
     choices = targets | {n: n for n in names}
     if name not in choices:
@@ -61,16 +75,7 @@ def estimator(name: str, **options: Any) -> Estimator:
             f"unknown estimator {name!r}{did_you_mean(str(name), choices)}; available: "
             f"{', '.join(targets)}"
         )
-    try:
-        return registry.target(choices[name])(**{"dtype": "float32", **options})
-    except RebarError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise RebarError(f"rebar.estimator({name!r}): invalid option; {error}") from error
-
-
-def _labels(latents):
-    return registry.labels(latents).items()
+    return choices[name]
 
 
 def estimate(

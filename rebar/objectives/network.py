@@ -130,9 +130,8 @@ def check_estimator(name: str, model: Model, estimator: Estimator) -> None:
             model.check(estimator)
     except RebarError as error:
         raise RebarError(f"network={name}: {error}") from error
-    kinds = {"bernoulli" if len(s) == 1 else "categorical" for s in families.shapes(model)}
     for member in estimator.members().values():
-        if missing := kinds.difference(member.families):
+        if missing := families.kinds(model).difference(member.families):
             raise RebarError(
                 f"network={name}: {type(member).__name__} does not support {min(missing)} layers; "
                 "choose e.g. model=SBNReinforceLOO"

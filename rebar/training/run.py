@@ -223,5 +223,6 @@ class Run:
                 **self.identity,
                 "versions": self._environment,
                 "image_shape": [*map(int, self.dataset.image_shape)],
+                "plugins": self.hparams.plugins,
             },
         )

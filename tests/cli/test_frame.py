@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from rebar.cli import train
-from rebar.cli.quiet import quiet_start
 from rebar.runs import checkpoint
+from rebar.runs.quiet import quiet_start
 
 FOLDER = "résumé 100%\n\udcff"
 """Not ASCII, not UTF-8, with a space, a percent sign and a line break."""
