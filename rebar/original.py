@@ -92,7 +92,7 @@ class SBN:
     def _arguments(self, x, n_samples):
         model = self.learner.model
         n_samples = self.hparams.n_samples if n_samples is None else n_samples
-        x = images_of(x, "x", model.n_input).astype(model.compute_dtype)
+        x = images_of(x, "x", len(model.input_mean)).astype(model.compute_dtype)
         if not capability(model, "grayscale"):
             check_binary(x, "x", self.model_name)
         if not len(x):

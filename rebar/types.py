@@ -107,6 +107,10 @@ class Capabilities:
     """Description of f, for records."""
     omits_scores: bool = False
     """`log_joint` omits terms of f whose mean is zero over samples, but not over all states."""
+    with_noise: Callable[..., Any] | None = None
+    """noise -> the model with the noise of an estimate, for continuous latents that it draws."""
+    continuous: bool = False
+    """Rollouts draw continuous latents, too, so that enumeration is not exact."""
     sites: tuple = ()
     """Names of the sites of an objective, whose logits are the parameters instead of weights."""
     active_layers: list | None = None
@@ -119,9 +123,15 @@ class Capabilities:
     """All variables to save; None: the trainable ones."""
 
 
+def bind(model: Any, noise: Noise) -> Any:
+    """Return a model with the noise of an estimate."""
+    with_noise = capability(model, "with_noise")
+    return model if with_noise is None else with_noise(noise)
+
+
 def capability(model: Any, name: str) -> Any:
     """Return an optional attribute of a model, or its default in `Capabilities`."""
     return getattr(model, name, getattr(Capabilities, name))
 
 
-__all__ = ["Capabilities", "Estimate", "Model", "Noise", "Rollout", "Sampler", "capability"]
+__all__ = ["Capabilities", "Estimate", "Model", "Noise", "Rollout", "Sampler", "bind", "capability"]

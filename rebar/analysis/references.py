@@ -7,6 +7,7 @@ from rebar.analysis.at_logits import AtLogits, exact_gradient, exact_gradient_of
 from rebar.analysis.bias_variance import Reference
 from rebar.core import enumeration
 from rebar.errors import RebarError
+from rebar.types import capability
 
 SAMPLES = 32
 """Samples per example of the leave-one-out estimates of a reference."""
@@ -25,6 +26,11 @@ def exact(model, x, bound: int = 0) -> Reference:
     Raises:
       RebarError: there are more than `enumeration.MAX_STATES` states.
     """
+    if capability(model, "continuous"):
+        raise RebarError(
+            "the exact gradient is a sum over states, but this model has continuous latents, too; "
+            "give --reference=loo"
+        )
     states = enumeration.count(model)
     if states > enumeration.MAX_STATES:
         number = str(states) if states < 10**9 else f"10^{len(str(states)) - 1} and more"

@@ -25,7 +25,7 @@ from rebar.core.gradients import (
 from rebar.core.initializers import FanInInitializer
 from rebar.errors import RebarError
 from rebar.noise import Noise
-from rebar.types import Estimate, Model, Rollout, Sampler, capability
+from rebar.types import Estimate, Model, Rollout, Sampler, bind, capability
 
 
 class Estimator(keras.layers.Layer):
@@ -156,7 +156,7 @@ def checked_estimate(estimator: Estimator, model: Model, x: tf.Tensor, noise: No
         the objective is not [N], or a metric is not a scalar.
     """
     name = type(estimator).__name__
-    estimate = estimator.estimate(model, x, noise)
+    estimate = estimator.estimate(bind(model, noise), x, noise)
     if not isinstance(estimate, Estimate):
         raise RebarError(
             f"{name}.estimate() returned a {type(estimate).__name__}: must be a rebar.Estimate; "

@@ -1,5 +1,6 @@
 """An objective and its variables as a model that is trained by name: `network=...` in --hparams."""
 
+import copy
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,8 +40,7 @@ class ObjectiveNetwork(ObjectiveModel):
       source: the argument; by default the objective.
 
     Raises:
-      RebarError: no discrete site, a continuous one, a variable that is not in `parts`, or see
-        `rebar.estimate`.
+      RebarError: no discrete site, a variable that is not in `parts`, or see `rebar.estimate`.
     """
 
     baseline = None
@@ -56,11 +56,7 @@ class ObjectiveNetwork(ObjectiveModel):
         draws = noise.of_sites(0, 0)
         with tf.GradientTape(persistent=True) as tape:
             logits = self.rollout(mean[tf.newaxis], samplers.hard(draws)).logits
-        if continuous := set(self.samples) - {site.name for site in self.layers or ()}:
-            raise RebarError(
-                f"site {min(continuous)!r}: is continuous, which a registered model does not "
-                "support; train by rebar.estimate"
-            )
+        self.continuous = len(self.samples) > len(self.layers or ())
         if not self.layers:
             raise RebarError("the objective has no sample site; draw latents by sample.bernoulli")
         self.input_mean = tf.cast(mean, self.compute_dtype)
@@ -79,6 +75,13 @@ class ObjectiveNetwork(ObjectiveModel):
     ) -> Rollout:
         """Call the objective once, with all samples of all images x [B, D] as rows."""
         return super().rollout((x,), sampler, n_samples)
+
+    def with_noise(self, draws: noise.Noise) -> "ObjectiveNetwork":
+        """Return this model with the noise of continuous sites; it shares all variables."""
+        model = copy.copy(self)
+        if self.continuous:
+            model._key = noise.further_key(draws, 2)
+        return model
 
     def posterior_logits(self, x: tf.Tensor, samples: tuple, n_samples: int = 1) -> tuple:
         """L x [N, ...] logits of the sites along samples; the rest of a graph is pruned."""

@@ -18,6 +18,7 @@ from rebar.core import bounds, samplers
 from rebar.errors import RebarError
 from rebar.estimators.base import checked_metrics
 from rebar.noise import Noise
+from rebar.types import bind
 
 ROWS = 4000
 """Rows (images * samples) per pass; a [rows, 784] tensor of float32 has 12.5 MB."""
@@ -119,15 +120,16 @@ class Evaluator:
         """One pass: first-layer logits [B, H], bound [B], mean f, and metrics if requested."""
         x = tf.cast(x, self._model.compute_dtype)
         latents = Noise(uniforms, n_samples, key=noise.fold_in(keys[0], 1))
+        model = bind(self._model, latents)
         if encoded is None:
-            encoded = self._model.encode(x)
-        hard = self._model.rollout(x, samplers.hard(latents), n_samples, encoded)
+            encoded = model.encode(x)
+        hard = model.rollout(x, samplers.hard(latents), n_samples, encoded)
         weights = hard.objective if hard.log_weight is None else hard.log_weight
         bound = bounds.multi_sample(bounds.split_samples(weights, n_samples))
         metrics = {}
         if with_metrics and self._estimator is not None:
             if self._estimator.branches:
                 latents = noise.with_branches(latents, noise.fold_in(keys[0], 2))
-            metrics = self._estimator.metrics_at(self._model, x, latents, hard)
+            metrics = self._estimator.metrics_at(model, x, latents, hard)
             metrics = checked_metrics(self._estimator, "metrics_at", metrics)
         return encoded, bound, tf.reduce_mean(hard.objective), metrics

@@ -6,15 +6,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
+import rebar
 from rebar import noise, registry
+from rebar.analysis.references import exact
 from rebar.core import enumeration, samplers
 from rebar.errors import RebarError
+from rebar.estimators.base import checked_estimate
 from rebar.factory import make_learner, make_model
 from rebar.hparams import HParams
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import with_branches
 from rebar.objectives.network import ObjectiveNetwork, check_estimator, network
+from rebar.training.evaluate import Evaluator
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.integers(0, 2, [3, 5]).astype(np.float64)
@@ -88,6 +93,68 @@ def test_exact_gradients_and_parts_of_q(sbn, twin):
     pairs = zip(twin.posterior_logits(X, samples), sbn.posterior_logits(X, samples), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+class Mixed(keras.layers.Layer):
+    """A continuous site before a site of units."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.second = keras.layers.Dense(2), keras.layers.Dense(3)
+        self.decoder = keras.layers.Dense(5)
+        self.drawn = []
+
+    def objective(self, sample, x):
+        z = sample(
+            "z", tfp.distributions.Independent(tfp.distributions.Normal(self.encoder(x), 1), 1)
+        )
+        b = sample.bernoulli("b", self.second(z))
+        self.drawn.append(z)
+        prior = tfp.distributions.MultivariateNormalDiag(tf.zeros(2)).log_prob(z)
+        error = tf.square(x - self.decoder(tf.concat([z, b], axis=1)))
+        return prior - tf.reduce_sum(error, axis=1) - sample.log_q
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return network("Mixed", Mixed(), MEAN)
+
+
+@pytest.mark.parametrize("name", ["LOO", "DisARM", "Gumbel", "ST"])
+def test_continuous_sites_as_in_rebar_estimate(name, mixed):
+    x = X.astype(np.float32)
+    estimator, variables = rebar.estimator(name), mixed.trainable_variables
+    estimate = checked_estimate(estimator, mixed, tf.constant(x), noise.of_sites(0, 7, 2))
+    with tf.GradientTape() as tape:
+        options = {"estimator": name, "n_samples": 2, "seed": 0, "step": 7}
+        loss = rebar.estimate(mixed.source.objective, x, **options).loss
+    for a, b in zip(estimate.gradients, tape.gradient(loss, variables), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert {*map(id, mixed.inference_variables)} == {id(v) for v in variables[:4]}
+
+
+def test_rollouts_of_an_estimate_share_their_continuous_noise(mixed):
+    estimator, drawn = rebar.estimator("DynamicREBAR"), mixed.source.drawn
+    estimator.setup(mixed)
+    steps = []
+    for step in (0, 1):
+        drawn.clear()
+        draws = noise.latents(noise.key(0, "latents", step), 1, 3, mixed.n_units)
+        checked_estimate(estimator, mixed, tf.constant(X, tf.float32), draws)
+        assert len(drawn) == 3
+        for z in drawn:
+            np.testing.assert_array_equal(z, drawn[0])
+        steps.append(drawn[0])
+    assert np.all(np.asarray(steps[0]) != np.asarray(steps[1]))
+
+
+def test_evaluation_and_references_with_continuous_sites(mixed):
+    evaluate = Evaluator(mixed)
+    values = evaluate(X, 20)
+    assert values == evaluate(X, 20) != evaluate(X, 20, stream=1)
+    assert values["bound"] > values["elbo"]
+    with pytest.raises(RebarError, match=r"continuous latents, too; give --reference=loo"):
+        exact(mixed, tf.constant(X, tf.float32))
 
 
 class Layer(keras.layers.Layer):
@@ -173,19 +240,6 @@ def undeclared():
     return layer.objective, [layer.encoder]
 
 
-def continuous():
-    import tensorflow_probability as tfp
-
-    layer = keras.layers.Dense(2)
-
-    def objective(sample, x):
-        z = sample("z", tfp.distributions.Normal(layer(x), 1.0))
-        b = sample.bernoulli("b", z)
-        return tf.reduce_sum(b, axis=1)
-
-    return objective, [layer]
-
-
 class Incomplete(SigmoidBeliefNetwork):
     """A model whose rollout has no argument `encoded`."""
 
@@ -197,7 +251,6 @@ INVALID = {
     r"its factory returned int; return a model with rollout\(\), an object with": lambda: 5,
     r" needs size; its arguments can be hparams, mean": lambda size: Layer(),
     r"uses dense\S*/kernel, dense\S*/bias: not among the variables of the model; add": undeclared,
-    r"site 'z': is continuous, which a registered model does not support": continuous,
     r"the objective has no sample site": lambda: Layer(kind="none"),
     r"it has no trainable variables": lambda: (
         lambda s, x: x[:, 0] + s.bernoulli("b", x)[:, 0],
