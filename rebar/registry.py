@@ -116,6 +116,7 @@ _ENTRIES: dict[str, Entry] = {
     "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, hparams={"n_antithetic": 3}),
     "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
+    "SBNOVIS": _binary("vimco:OVIS", "OVIS", min_samples=2, multi_sample=True),
     "SBNLocalDisARM": _binary(
         "local_disarm:LocalDisARM", "LocalDisARM", _UNITS, samples=2, multi_sample=True
     ),

@@ -68,6 +68,15 @@ def mean_of_others(f: tf.Tensor) -> tf.Tensor:
     return (tf.reduce_sum(f, axis=0) - f) / (f.shape[0] - 1)
 
 
+def log_mean_of_others(f: tf.Tensor) -> tf.Tensor:
+    """log of the mean of an example's exp f except that of f_k: [K, B] -> [K, B], K >= 2."""
+    require_rank(f, 2, "f")
+    n = f.shape[0]
+    others = [[j for j in range(n) if j != k] for k in range(n)]
+    logs = tf.reduce_logsumexp(tf.gather(f, others), axis=1)  # [k, j, B] -> [k, B]
+    return logs - tf.math.log(tf.cast(n - 1, f.dtype))
+
+
 def bound_with_one_replaced(f: tf.Tensor, replacement: tf.Tensor) -> tf.Tensor:
     """K-sample bound with f_k replaced, for each k: [K, B], [K, B] -> [K, B].
 

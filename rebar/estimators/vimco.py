@@ -1,9 +1,10 @@
-"""VIMCO: per-sample baselines from the other samples, for the multi-sample bound (SBNVIMCO).
+"""VIMCO and OVIS: per-sample baselines from the other samples, for the multi-sample bound.
 
 With K samples b_k ~ q(. | x) of an example and f_k = log p(x, b_k) - log q(b_k | x),
 
     L     = log 1/K sum_k exp f_k
-    L^-k  = L with f_k replaced by the mean of the other f
+    L^-k  = L with exp f_k replaced by a mean of the other exp f: VIMCO (SBNVIMCO)
+          = log 1/K sum_{j != k} exp f_j: OVIS with gamma = 0 (SBNOVIS)
     g     = - mean_B [ sum_k (L - L^-k) d log q(b_k | x)  +  d L at fixed samples ]
     d L at fixed samples = sum_k w_k (d log p(x, b_k) - d log q(b_k | x)),    w = softmax of f
 
@@ -11,10 +12,19 @@ Unbiased for the gradient of -E L: L^-k does not depend on b_k, and E_q[d log q]
 layers, samples are chains and d log q_k is the sum over layers. K evaluations of f per example, one
 per row. Nothing is learned.
 
-Source: Mnih & Rezende 2016 (arXiv 1602.06725), the local learning signals with the geometric mean:
-the mean of f is its logarithm. Equal to the DisARM authors' code, except that signals are
-cotangents instead of factors of a loss.
+The mean is the geometric one, whose logarithm is the mean of f, or the arithmetic one. OVIS differs
+from the latter by the constant log(1 - 1/K) in the learning signal, and minimizes its variance as K
+grows.
+
+Source: Mnih & Rezende 2016 (arXiv 1602.06725), the local learning signals; Lievin et al. 2020
+(Optimal Variance Control of the Score Function Gradient Estimator for Importance Weighted Bounds,
+arXiv 2008.01998). The geometric form is that of the DisARM authors' code, except that signals are
+cotangents instead of factors of a loss. Not here: OVIS with gamma = 1, which is biased: its mean is
+VIMCO's gradient plus that of the wake phase of q.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -25,8 +35,8 @@ from rebar.estimators.multi_sample import MultiSample
 from rebar.types import Estimate, Model, Noise
 
 
-class VIMCO(MultiSample):
-    """See the module's docstring; n_samples is K in training, see `MultiSample`."""
+class _Replaced(MultiSample):
+    """Base class. Subclasses implement `_without`."""
 
     unbiased = True
 
@@ -36,14 +46,49 @@ class VIMCO(MultiSample):
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         if noise.n_samples < 2:
             raise RebarError(
-                f"n_samples={noise.n_samples}: must be at least 2 for VIMCO; set n_samples=2"
+                f"n_samples={noise.n_samples}: must be at least 2 for {type(self).__name__}; set "
+                "n_samples=2"
             )
         with tf.GradientTape(persistent=True) as tape:
             hard = hard_rollout(model, x, noise)
         f = bounds.split_samples(tf.stop_gradient(hard.objective), noise.n_samples)
-        without = logit_gradients.bound_with_one_replaced(f, logit_gradients.mean_of_others(f))
-        signal = tf.reshape(bounds.multi_sample(f) - without, [-1])
+        signal = tf.reshape(bounds.multi_sample(f) - self._without(f), [-1])
         gradient = self.score_gradient(
             tape, hard, signal, noise.n_samples, model.trainable_variables
         )
         return Estimate(gradient, [], hard.objective, self.bound_metrics(f))
+
+    def _without(self, f: tf.Tensor) -> tf.Tensor:
+        """L^-k of f [K, B], [K, B]."""
+        raise NotImplementedError
+
+
+class VIMCO(_Replaced):
+    """See the module's docstring.
+
+    Args:
+      n_samples: K in training, see `MultiSample`.
+      vimco_mean: "geometric" or "arithmetic".
+    """
+
+    verified: Sequence[Mapping[str, Any]] = ({}, {"vimco_mean": "arithmetic"})
+
+    def __init__(self, n_samples=None, vimco_mean="geometric", **kwargs):
+        super().__init__(n_samples, **kwargs)
+        if vimco_mean not in ("geometric", "arithmetic"):
+            raise RebarError(f"vimco_mean={vimco_mean!r}: choose from geometric, arithmetic")
+        self.vimco_mean = vimco_mean
+
+    def _without(self, f):
+        of_others = logit_gradients.mean_of_others
+        if self.vimco_mean == "arithmetic":
+            of_others = logit_gradients.log_mean_of_others
+        return logit_gradients.bound_with_one_replaced(f, of_others(f))
+
+
+class OVIS(_Replaced):
+    """See the module's docstring; n_samples is K in training, see `MultiSample`."""
+
+    def _without(self, f):
+        nothing = tf.fill(tf.shape(f), tf.constant(-float("inf"), f.dtype))
+        return logit_gradients.bound_with_one_replaced(f, nothing)

@@ -64,7 +64,7 @@ SEED = between(0, 2**32 - 1)
 OF_ESTIMATORS = (
     *("temperature", "n_samples", "muprop_relaxation", "quadratic", "coupling"),
     *("continuation", "symmetrized", "multi_sample", "legacy2017", "mc_samples", "gst_gap"),
-    *("cv_scale", "cv_form", "rk2_beta", "rk2_form"),
+    *("cv_scale", "cv_form", "rk2_beta", "rk2_form", "vimco_mean"),
 )
 """Hyperparameters of estimators, which may differ between the estimators at one model."""
 
@@ -161,6 +161,11 @@ class Fields:
     )
     symmetrized: bool = _binary(
         True, "LocalDisARM: average over both orders of an antithetic pair."
+    )
+    vimco_mean: str = _binary(
+        "geometric",
+        "VIMCO: mean of the other samples' weights that replaces a sample's.",
+        choices=("geometric", "arithmetic"),
     )
     multi_sample: bool = field(
         False, "Follow the multi-sample bound of n_samples instead of the ELBO."

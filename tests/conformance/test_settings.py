@@ -39,6 +39,7 @@ OF_ESTIMATORS = {
     "cv_form": "stgs",
     "rk2_beta": 0.8,
     "rk2_form": "released",
+    "vimco_mean": "arithmetic",
     "track": None,
     "follow": None,
 }

@@ -114,7 +114,7 @@ def test_the_table_of_evaluations(name):
     label = registry.entry(name).label
     rows = dict(re.findall(r"^\| ([^|`]+) \| ([K(L /1+2) ]+) \|$", FAQ, re.MULTILINE))
     (formula,) = {f for labels, f in rows.items() if label in labels.split(", ")} or {
-        rows["REINFORCE, NVIL, LOO, VIMCO, DoubleCV, RODEO, straight-through family"]
+        rows["REINFORCE, NVIL, LOO, VIMCO, OVIS, DoubleCV, RODEO, straight-through family"]
     }
     formula = formula.replace("K (", "K * (").replace("2 ", "2 * ").replace("/ 2 *", "/ 2")
     for n_layer, n_samples in ((1, 2), (3, 4)):

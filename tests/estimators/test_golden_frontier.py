@@ -1,4 +1,4 @@
-"""DoubleCV, RODEO, ARMS and BitFlip on a quadratic of 4 units: golden means and variances."""
+"""Golden means and variances: DoubleCV, RODEO, ARMS and BitFlip, and the multi-sample bound."""
 
 import itertools
 from pathlib import Path
@@ -14,20 +14,28 @@ from rebar.estimators.arms import ARMS, correction
 from rebar.estimators.bit_flip import BitFlip
 from rebar.estimators.double_cv import DoubleCV
 from rebar.estimators.rodeo import RODEO
+from rebar.estimators.vimco import OVIS, VIMCO
 
 GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "frontier" / "frontier_quad_h4.npz")
 PHI = GOLDENS["quad_h4/phi"]
+BOUND = np.load(Path(__file__).parents[1] / "goldens" / "k_sample" / "bound_toy.npz")
 
 
-class Quadratic:
-    """f(b) = b' A b + c' b + k with logits per row, the variable."""
+class Toy:
+    """Logits per row, the variable."""
 
-    n_units = (4,)
     compute_dtype = "float64"
 
     def __init__(self, rows):
-        self.logits = tf.Variable(np.tile(PHI, [rows, 1]))
+        self.logits = tf.Variable(np.tile(self.phi, [rows, 1]))
         self.trainable_variables = [self.logits]
+        self.n_units = (len(self.phi),)
+
+
+class Quadratic(Toy):
+    """f(b) = b' A b + c' b + k."""
+
+    phi = PHI
 
     def rollout(self, x, sampler, n_samples=1, encoded=None):
         logits = tf.tile(self.logits, [n_samples, 1])
@@ -38,23 +46,37 @@ class Quadratic:
         return rebar.Rollout(f, f, (log_q,), (logits,), (b,))
 
 
-def estimates(estimator, uniforms, key=None):
-    """Gradient per row [rows, 4], for ascent; uniforms [K, rows, 4]."""
-    n_samples, rows, _ = uniforms.shape
-    model = Quadratic(rows)
-    noise = rebar.Noise((tf.constant(uniforms.reshape(-1, 4)),), n_samples, key=key)
+class Ratio(Toy):
+    """f(b) = log p(b) - log q(b) of two units."""
+
+    phi = BOUND["h2/phi"]
+
+    def rollout(self, x, sampler, n_samples=1, encoded=None):
+        logits = tf.tile(self.logits, [n_samples, 1])
+        b = sampler(0, logits)
+        distance = tf.reduce_sum(tf.abs(b[:, tf.newaxis] - BOUND["h2/states"]), axis=-1)
+        log_p = tf.gather(tf.constant(BOUND["h2/log_p"]), tf.argmin(distance, axis=1))
+        log_q = families.BERNOULLI.log_prob(b, logits)
+        return rebar.Rollout(log_p - log_q, log_p, (log_q,), (logits,), (b,))
+
+
+def estimates(estimator, uniforms, key=None, toy=Quadratic):
+    """Gradient per row [rows, H], for ascent; uniforms [K, rows, H]."""
+    n_samples, rows, units = uniforms.shape
+    model = toy(rows)
+    noise = rebar.Noise((tf.constant(uniforms.reshape(-1, units)),), n_samples, key=key)
     (gradient,) = estimator.estimate(model, None, noise).gradients
     return -rows * gradient.numpy()
 
 
-def moments(estimator, n_samples):
+def moments(estimator, n_samples, toy=Quadratic):
     """Exact mean and variance: all states of K samples."""
-    states = np.array(list(itertools.product((0.0, 1.0), repeat=4)))
-    p = 1 / (1 + np.exp(-PHI))
+    states = np.array(list(itertools.product((0.0, 1.0), repeat=len(toy.phi))))
+    p = 1 / (1 + np.exp(-toy.phi))
     q = np.prod(np.where(states == 1, p, 1 - p), axis=1)
     of_state = np.where(states == 1, 1 - p / 2, (1 - p) / 2)
-    index = np.array(list(itertools.product(range(16), repeat=n_samples))).T
-    g, weights = estimates(estimator, of_state[index]), np.prod(q[index], axis=0)
+    index = np.array(list(itertools.product(range(len(q)), repeat=n_samples))).T
+    g, weights = estimates(estimator, of_state[index], toy=toy), np.prod(q[index], axis=0)
     mean = weights @ g
     return mean, weights @ g**2 - mean**2
 
@@ -131,3 +153,19 @@ def test_two_antithetic_samples_are_disarm():
     arms = estimates(ARMS(2, dtype="float64"), uniforms, noise_module.key(0, "further"))
     disarm = estimates(rebar.estimator("DisARM", dtype="float64"), uniforms)
     np.testing.assert_allclose(arms, disarm, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_samples", [2, 3, 5])
+@pytest.mark.parametrize(
+    ("estimator", "name"),
+    [
+        (VIMCO(dtype="float64"), "vimco_geometric"),
+        (VIMCO(vimco_mean="arithmetic", dtype="float64"), "vimco_arithmetic"),
+        (OVIS(dtype="float64"), "ovis_gamma0"),
+    ],
+    ids=str,
+)
+def test_bound(estimator, name, n_samples):
+    mean, variance = moments(estimator, n_samples, Ratio)
+    np.testing.assert_allclose(mean, BOUND[f"h2/K{n_samples}/exact_gradient"], atol=1e-12)
+    np.testing.assert_allclose(variance, BOUND[f"h2/K{n_samples}/{name}/variance"], rtol=1e-9)

@@ -59,6 +59,7 @@ def hparams(draw):
         coupling=draw(st.sampled_from(["auto", "switch", "all"])),
         continuation=draw(st.sampled_from(["shared", "independent"])),
         symmetrized=draw(st.booleans()),
+        vimco_mean=draw(st.sampled_from(["geometric", "arithmetic"])),
         multi_sample=draw(st.booleans()) and all(registry.entry(n).multi_sample for n in in_use),
         legacy2017=draw(st.booleans()),
         track=track,

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from rebar.core import bernoulli, bound_gradients, bounds, logit_gradients, samplers
 from rebar.estimators import antithetic, arms
+from rebar.estimators.vimco import OVIS
 from tests.conformance import test_exact
 from tests.conformance.faults.planting import TWO_LAYERS, Fault, Float64, biased, replace, times
 
@@ -32,7 +33,13 @@ def _without_log_q(true):
     return at_fixed_samples
 
 
+def _gamma_1(true):
+    """OVIS with gamma = 1: log q at fixed samples is left out."""
+    return lambda self, f: true(self, f) - tf.nn.softmax(f, axis=0)
+
+
 PAIRS = [
+    Fault("OVIS with gamma = 1", replace(OVIS, "_without", _gamma_1), biased("SBNOVIS")),
     *(
         Fault(
             f"the wrong sign of {name}",

@@ -49,6 +49,7 @@ FORMULAS = {
     "SBNARMS": controls.arms,
     "SBNBitFlip": controls.bit_flip,
     "SBNVIMCO": binary.vimco,
+    "SBNOVIS": binary.ovis,
     "SBNLocalDisARM": binary.local_disarm,
     "SBNTrackGradVariances": _tracked,
     "CatST": categorical.through("st", **TEMPERATURE),

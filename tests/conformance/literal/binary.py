@@ -204,12 +204,20 @@ def vimco(c):
     signal = np.zeros(f.shape)
     for k in range(len(f)):
         others = np.delete(f, k, axis=0)
-        # The geometric mean of the other weights exp f takes the place of the weight of k.
-        replaced = np.concatenate(
-            [others, np.log(np.exp(others).prod(0) ** (1 / len(others)))[None]]
-        )
-        signal[k] = bound(f) - bound(replaced)
+        # A mean of the other weights exp f takes the place of the weight of k.
+        if c.settings.vimco_mean == "geometric":
+            weight = np.exp(others).prod(0) ** (1 / len(others))
+        else:
+            weight = np.exp(others).mean(0)
+        signal[k] = bound(f) - bound(np.concatenate([others, np.log(weight)[None]]))
     return score_of_bound(c, main.samples, signal), []
+
+
+def ovis(c):
+    """The learning signal -log(1 - v_k) with v = softmax f."""
+    main, f = main_chain(c)
+    v = np.exp(f) / np.exp(f).sum(0)
+    return score_of_bound(c, main.samples, -np.log(1 - v)), []
 
 
 def local_disarm(c):
