@@ -194,6 +194,18 @@ class Model(keras.Model):
             values["bound"] = bounds.multi_sample(f)
         return self._logs(data, sum(self.losses), **values)
 
+    def create_variables(self, *arguments: Any) -> None:
+        """Create the variables of the model, the estimator and the optimizers before training.
+
+        Training does it by itself; callbacks that restore weights, such as BackupAndRestore, need
+        it before.
+
+        Args:
+          *arguments: arguments of the objective, of which only types and shapes are used.
+        """
+        self._set_specs(tf.nest.map_structure(tf.convert_to_tensor, arguments))
+        self._create_variables()
+
     def gradient_meter(self, arguments: tuple) -> Any:
         """Return the `rebar.analysis.objective_meter.ObjectiveMeter` of the model's gradient.
 
@@ -223,14 +235,16 @@ class Model(keras.Model):
         if self._training is None:
             return config
         own = keras.saving.serialize_keras_object(self._training.arguments)
-        return config | own | {"estimator": serialization.to_config(self._training.given)}
+        estimator = serialization.to_config(self._training.given)
+        return config | own | {"estimator": estimator, "trained": self.optimizer.built}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile a loaded or cloned model, and create the variables of its training."""
         arguments = keras.saving.deserialize_keras_object(config)
+        trained = arguments.pop("trained")
         estimator = serialization.from_config(arguments.pop("estimator"))
         self.compile(estimator=estimator, **arguments)
-        if self._specs is not None:
+        if trained and self._specs is not None:
             self._create_variables()
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -254,8 +268,7 @@ class Model(keras.Model):
         """Create all variables before the first step; Keras calls this under a strategy."""
         if self._compile_metrics is not None:
             super()._symbolic_build(iterator, data_batch)
-        self._set_specs(self._arguments(data_batch))
-        self._create_variables()
+        self.create_variables(*self._arguments(data_batch))
 
     def _create_variables(self):
         """Create the variables of training, of arguments of the recorded types."""

@@ -1,5 +1,6 @@
 """docs/keras.md and docs/vq.md: run their programs and compare the output with the text."""
 
+import difflib
 import re
 import runpy
 from pathlib import Path
@@ -30,3 +31,14 @@ def test_program(page, tmp_path, monkeypatch, capsys):
     assert re.sub(DECIMAL, "", out) == re.sub(DECIMAL, "", expected)
     numbers, stated = (list(map(float, re.findall(DECIMAL, text))) for text in (out, expected))
     assert numbers == pytest.approx(stated, abs=1.0)
+
+
+def test_the_lines_beyond_a_plain_model():
+    """The guide shows the benchmark's class and counts its new lines."""
+    benchmark = (DOCS.parent / "benchmarks" / "keras_model.py").read_text()
+    (shown,) = [text for _, text in BLOCKS["keras.md"] if text.startswith("class VAE")]
+    assert shown in benchmark
+    plain = re.search(r"^class PlainVAE.*?(?=^class VAE)", benchmark, re.DOTALL | re.MULTILINE)[0]
+    compared = difflib.ndiff(plain.strip().splitlines(), shown.strip().splitlines())
+    assert sum(line.startswith("+ ") for line in compared) == 4 <= 15
+    assert "four of its lines are new" in (DOCS / "keras.md").read_text()

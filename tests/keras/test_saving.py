@@ -65,6 +65,30 @@ def test_weights_alone_continue_the_noise(tmp_path):
     assert fit(other, epochs=1) == fit(model, epochs=1)
 
 
+def test_a_model_can_be_saved_before_training(tmp_path):
+    model = compiled("NVIL", run_eagerly=True)
+    expected = model.evaluate(IMAGES, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.evaluate(IMAGES, verbose=0) == expected
+    assert fit(loaded, epochs=1) == fit(model, epochs=1)
+
+
+def test_an_interrupted_run_resumes(tmp_path):
+    """After BackupAndRestore it is the run without an interruption."""
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+
+    complete, first, second = (compiled("NVIL", run_eagerly=True) for _ in range(3))
+    fit(complete, epochs=3)
+    for model, epochs, run in ((first, 2, 2), (second, 3, 1)):
+        model.create_variables(IMAGES)
+        assert len(fit(model, epochs=epochs, callbacks=[backup()])["elbo"]) == run
+    equal(second, complete)
+    equal(second.estimator, complete.estimator)
+
+
 class Unregistered(Reinforce):
     """An estimator of a user."""
 
