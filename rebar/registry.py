@@ -117,6 +117,7 @@ _ENTRIES: dict[str, Entry] = {
     "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
     "SBNOVIS": _binary("vimco:OVIS", "OVIS", min_samples=2, multi_sample=True),
+    "SBNRWS": _binary("rws:RWS", "RWS", min_samples=2, multi_sample=True),
     "SBNLocalDisARM": _binary(
         "local_disarm:LocalDisARM", "LocalDisARM", _UNITS, samples=2, multi_sample=True
     ),

@@ -39,16 +39,16 @@ _PALETTE = tuple(
         (
             *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
             *("#8800FF", "#663311", "#112288", "#99BB66", "#BB55FF", "#DD0044", "#554455"),
-            *("#00B3B3", "#7A6F00", "#AA8888", "#3355FF"),
+            *("#00B3B3", "#7A6F00", "#AA8888", "#3355FF", "#FF9999"),
         ),
-        "os^DvPXd<*>ph8H.12",
+        "os^DvPXd<*>ph8H.123",
     )
 )
 # Estimators for binary and for categorical latents rarely share a figure, so both use all of it.
 _BINARY = (
     *("DisARM", "LOO", "RELAX", "DynamicREBAR", "ARM", "NVIL", "REINFORCE"),
     *("REBAR", "MuProp", "VIMCO", "SimpleMuProp", "LocalDisARM", "Gumbel"),
-    *("DoubleCV", "RODEO", "ARMS", "BitFlip", "OVIS"),
+    *("DoubleCV", "RODEO", "ARMS", "BitFlip", "OVIS", "RWS"),
 )
 _CATEGORICAL = (
     *("ReinMax", "LOO", "ReinMaxRao", "ReinMaxCV", "ST-GS", "ST", "REINFORCE"),

@@ -35,8 +35,8 @@ from rebar.estimators.multi_sample import MultiSample
 from rebar.types import Estimate, Model, Noise
 
 
-class _Replaced(MultiSample):
-    """Base class. Subclasses implement `_without`."""
+class PerSample(MultiSample):
+    """Base class of estimators with a learning signal per sample: `_signal`, or `_without`."""
 
     unbiased = True
 
@@ -52,18 +52,22 @@ class _Replaced(MultiSample):
         with tf.GradientTape(persistent=True) as tape:
             hard = hard_rollout(model, x, noise)
         f = bounds.split_samples(tf.stop_gradient(hard.objective), noise.n_samples)
-        signal = tf.reshape(bounds.multi_sample(f) - self._without(f), [-1])
+        signal = tf.reshape(self._signal(f), [-1])
         gradient = self.score_gradient(
             tape, hard, signal, noise.n_samples, model.trainable_variables
         )
         return Estimate(gradient, [], hard.objective, self.bound_metrics(f))
+
+    def _signal(self, f: tf.Tensor) -> tf.Tensor:
+        """Factor of d log q(b_k), [K, B], of f [K, B]."""
+        return bounds.multi_sample(f) - self._without(f)
 
     def _without(self, f: tf.Tensor) -> tf.Tensor:
         """L^-k of f [K, B], [K, B]."""
         raise NotImplementedError
 
 
-class VIMCO(_Replaced):
+class VIMCO(PerSample):
     """See the module's docstring.
 
     Args:
@@ -86,7 +90,7 @@ class VIMCO(_Replaced):
         return logit_gradients.bound_with_one_replaced(f, of_others(f))
 
 
-class OVIS(_Replaced):
+class OVIS(PerSample):
     """See the module's docstring; n_samples is K in training, see `MultiSample`."""
 
     def _without(self, f):

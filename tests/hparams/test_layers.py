@@ -7,7 +7,15 @@ from rebar.errors import RebarError
 from rebar.hparams import HParams, run_name
 
 SUPPORTED = ("SBN", "SBNNVIL", "SBNSimpleMuProp", "SBNMuProp", "SBNRebar", "SBNDynamicRebar")
-SUPPORTED += ("SBNGumbel", "SBNReinforceLOO", "SBNRelax", "SBNDoubleCV", "SBNVIMCO", "SBNOVIS")
+SUPPORTED += (
+    "SBNGumbel",
+    "SBNReinforceLOO",
+    "SBNRelax",
+    "SBNDoubleCV",
+    "SBNVIMCO",
+    "SBNOVIS",
+    "SBNRWS",
+)
 INVALID = ("0", "1x4", "8x0", "8x", "x4", "-3", "2x2x2", "08", "\u0663", "9" * 5000)
 
 

@@ -4,9 +4,11 @@ import tensorflow as tf
 
 from rebar.core import bernoulli, bound_gradients, bounds, logit_gradients, samplers
 from rebar.estimators import antithetic, arms
+from rebar.estimators.rws import RWS
 from rebar.estimators.vimco import OVIS
 from tests.conformance import test_exact
 from tests.conformance.faults.planting import TWO_LAYERS, Fault, Float64, biased, replace, times
+from tests.estimators import test_golden_frontier
 
 
 def chain(uniforms_of):
@@ -39,6 +41,11 @@ def _gamma_1(true):
 
 
 PAIRS = [
+    Fault(
+        "RWS with the sign of the bound for q",
+        replace(RWS, "_signal", lambda true: lambda self, f: 0 * f),
+        lambda: test_golden_frontier.test_bound(RWS(dtype="float64"), "rws_wake_phi", 2),
+    ),
     Fault("OVIS with gamma = 1", replace(OVIS, "_without", _gamma_1), biased("SBNOVIS")),
     *(
         Fault(

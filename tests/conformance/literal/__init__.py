@@ -50,6 +50,7 @@ FORMULAS = {
     "SBNBitFlip": controls.bit_flip,
     "SBNVIMCO": binary.vimco,
     "SBNOVIS": binary.ovis,
+    "SBNRWS": binary.rws,
     "SBNLocalDisARM": binary.local_disarm,
     "SBNTrackGradVariances": _tracked,
     "CatST": categorical.through("st", **TEMPERATURE),

@@ -220,6 +220,18 @@ def ovis(c):
     return score_of_bound(c, main.samples, -np.log(1 - v)), []
 
 
+def rws(c):
+    """- mean_B sum_k v_k (d log p + d log q)."""
+    main, f = main_chain(c)
+    v = np.exp(f) / np.exp(f).sum(0)
+
+    def surrogate(r):
+        log_p_and_q = r.objective + 2 * tf.add_n(list(r.log_q))
+        return -tf.reduce_sum(v.reshape(-1) * log_p_and_q) / len(c.x)
+
+    return descend(c, main.samples, surrogate), []
+
+
 def local_disarm(c):
     half = [u[: len(u) // 2] for u in c.noise.uniforms]
     branches = [[u[: len(u) // 2] for u in layer] for layer in c.noise.branches]
