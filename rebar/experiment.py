@@ -52,6 +52,7 @@ class Trained(NamedTuple):
       estimator: estimator with its trained control variates.
       folder: folder of the run.
       signal: number of the signal that ended training early, or None.
+      data: description of user-defined data, with its digest; else None.
     """
 
     model: Any
@@ -60,6 +61,7 @@ class Trained(NamedTuple):
     estimator: Estimator
     folder: Path
     signal: int | None = None
+    data: str | None = None
 
     @property
     def history(self):
@@ -240,4 +242,17 @@ def load_model(folder: str | os.PathLike) -> Trained:
     checkpoint.assign(saved, learner.named_variables(), expected={})
     for member in estimator.members().values():
         member.control_trained = saved.step > 0
-    return Trained(learner.model, hparams, saved.step, estimator, Path(folder))
+    data = metadata.get("data")
+    return Trained(learner.model, hparams, saved.step, estimator, Path(folder), data=data)
+
+
+def data_of(trained: Trained, data_dir: str | os.PathLike) -> Dataset:
+    """Load the data of a loaded model. Raises RebarError if user-defined data have changed."""
+    hparams = trained.hparams
+    data = load(hparams.task, data_dir, hparams.dynamic_b)
+    if trained.data not in (None, data.description):
+        raise RebarError(
+            f"task={hparams.task}: its images are not those of {trained.folder}: were "
+            f"{trained.data!r}, are {data.description!r}; restore them"
+        )
+    return data

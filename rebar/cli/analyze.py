@@ -101,18 +101,19 @@ def _record(values, folder, settings) -> dict:
 
     from rebar.analysis.analyzer import analyze
     from rebar.analysis.variance import fixed_batch
-    from rebar.experiment import load_model
+    from rebar.experiment import data_of, load_model
     from rebar.factory import make_model
 
     trained = load_model(folder) if folder else None
     hparams = _changed(trained.hparams, values.hparams, folder) if trained else settings
-    data = load(hparams.task, values.data_dir, hparams.dynamic_b)
     learned, step = {}, 0
     if trained:
+        data = data_of(trained, values.data_dir)
         model, step = trained.model, trained.step
         if hparams == trained.hparams:
             learned = trained.estimator.members(hparams.entry.label)
     else:
+        data = load(hparams.task, values.data_dir, hparams.dynamic_b)
         seed = (values.seed, hparams.trial)
         conditional = task_of(hparams.task).conditional
         model = make_model(hparams, data.mean, conditional, seed, data.image_shape)

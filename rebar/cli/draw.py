@@ -15,7 +15,6 @@ from pathlib import Path
 from absl import flags
 
 from rebar.cli import frame
-from rebar.data import load
 from rebar.errors import RebarError
 from rebar.plugins import import_plugins
 from rebar.runs.quiet import quiet_start
@@ -48,13 +47,12 @@ def _draw(values, folders) -> None:
     folder = Path(folders[0])
     with quiet_start():
         from rebar.analysis import pictures
-        from rebar.experiment import load_model
+        from rebar.experiment import data_of, load_model
     path = Path(values.output or folder / "picture.png")
     pictures.suffix(path)
     import_plugins(values.plugins)
     trained = load_model(folder)
-    data = load(trained.hparams.task, values.data_dir, trained.hparams.dynamic_b)
-    pictures.draw(trained, data, path, values.seed)
+    pictures.draw(trained, data_of(trained, values.data_dir), path, values.seed)
     print(path)
 
 
