@@ -18,13 +18,18 @@ class Check(NamedTuple):
       name: the property, the problem and the settings.
       kind: name of the property.
       run: function that returns a detail for the report or a `Comparison`, or raises `Failure`.
+      settings: the constructor arguments.
       statistical: random draws decide, so that it can fail by chance.
+      variation: differs from another check in the family of the model alone, or compiles further
+        settings.
     """
 
     name: str
     kind: str
     run: Callable[[], str | Comparison | None]
+    settings: Mapping[str, Any]
     statistical: bool = False
+    variation: bool = False
 
 
 def plan(subject: Subject, times: float = 1, seed: int = 0) -> list[Check]:
@@ -49,7 +54,7 @@ def _exact_checks(subject) -> Iterator[Check]:
             ("evaluations", properties.evaluations, by_layers),
             ("saturated logits", properties.saturated, list(families.values())),
             ("rows", properties.rows, list(families.values())),
-            ("compiled", properties.compiled, [deep]),
+            ("compiled", properties.compiled, subject.mixed[i % 2 : i % 2 + 1] or [deep]),
             ("restored", properties.restored, [deep]),
             ("generator", properties.generator, [deep]),
         ]
@@ -64,7 +69,11 @@ def _exact_checks(subject) -> Iterator[Check]:
         for kind, run, problems in checks:
             for problem in problems:
                 name = f"{kind}: {problem}{_named(settings)}"
-                yield Check(name, kind, partial(run, subject, problem, settings))
+                variation = (kind == "compiled" and i > 0) or (
+                    kind == "rows" and problem.family != problems[0].family
+                )
+                run_here = partial(run, subject, problem, settings)
+                yield Check(name, kind, run_here, settings, variation=variation)
 
 
 def _comparisons(subject, times, seed) -> Iterator[Check]:
@@ -81,8 +90,10 @@ def _comparisons(subject, times, seed) -> Iterator[Check]:
         name = f"unbiased: {problem}{_named(subject.settings[i])}{text}"
         options |= {"times": times, "seed": seed}
         run = partial(means.unbiased, partial(case, problem, i), **options)
-        return Check(name, "unbiased", run, statistical=True)
+        basic = problem in (*by_layers, deepest, *subject.mixed) or problem.nonlinear
+        return Check(name, "unbiased", run, subject.settings[i], True, not basic)
 
+    deepest = max(subject.problems, key=lambda problem: problem.n_layer)
     for i, settings in enumerate(subject.settings):
         by_layers = _rotated(subject.problems, i)
         learning: list = by_layers[i % 2 : i % 2 + 1] if i else by_layers[:2]
@@ -103,7 +114,7 @@ def _comparisons(subject, times, seed) -> Iterator[Check]:
             yield check(problem, i, ", trained control variates", control=None)
             name = f"efficiency: {problem}{_named(settings)}"
             run = partial(means.efficiency, partial(case, problem, i), seed=seed)
-            yield Check(name, "efficiency", run, statistical=True)
+            yield Check(name, "efficiency", run, settings, statistical=True)
 
 
 def _rotated(problems, start) -> list[Problem]:

@@ -107,6 +107,7 @@ def test_only_level_0_shows_start_up_lines(level, shown, monkeypatch, capfd):
     assert bool(capfd.readouterr().err) == shown
 
 
+ANALYZED = ("--estimators=ST,LOO", "--draws=20", "--batch_size=2")
 TINY = "--hparams=model=CatST,task=digits_grey,n_categories=2,n_latents=2"
 
 
@@ -130,7 +131,7 @@ def work(command, runs, folder):
         ),
         "download": (["--datasets=digits", f"--data_dir={out}"], []),
         "analyze": (
-            [run, "--draws=20", "--batch_size=2", f"--output={out}.json", f"--figure={out}.png"],
+            [run, *ANALYZED, f"--output={out}.json", f"--figure={out}.png"],
             [folder / "out.json", folder / "out.png"],
         ),
         "draw": ([run, f"--output={out}.pdf"], [folder / "out.pdf"]),

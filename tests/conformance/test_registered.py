@@ -1,4 +1,16 @@
-"""Every registered estimator has every property of `rebar.testing`."""
+"""Every registered estimator has every property of `rebar.testing`.
+
+Four kinds of checks run with -m slow alone, because others of the suite cover what they compute:
+
+- unbiasedness and independent rows at further families of models of the same number of layers. An
+  estimator sees models through one interface. Each family is among the problems of the suite, and
+  has tests of its own.
+- unbiasedness at one of two problems in ALTERNATIVES, the other one for the next name.
+- XLA at further settings, which change terms of the first one's graph. Their graphs are traced and
+  run for unbiasedness.
+- Cat... names whose class and settings have an SBN... name: XLA, and unbiasedness at further
+  settings. SBN... names verify both at layers of units and categories together.
+"""
 
 import functools
 
@@ -14,19 +26,51 @@ KINDS = (
 )
 """Names of properties; the last two share graphs."""
 
+ALTERNATIVES = (
+    ("unbiased: unconditional, 3 layers", "unbiased: 2017, 3 layers"),
+    tuple(f"unbiased: {problem}" for problem in MIXED),
+)
+"""Checks in pairs; names take turns in which one they verify in their first settings."""
+
 
 @functools.cache
 def plan(name):
     return testing.plan(testing.subject(name))
 
 
+def is_variation(name, check):
+    """Return True for a check that runs with -m slow alone, see the module."""
+    first = check.settings == plan(name)[0].settings
+    other = tuple(pair[registry.names().index(name) % 2] for pair in ALTERNATIVES)
+    if check.variation or (first and check.name.startswith(other)):
+        return True
+    if registry.entry(name).latents == "binary":
+        return False
+    same = [n for n in registry.names("binary") if registry.target(n) is registry.target(name)]
+    represented = any(
+        testing.subject(n).mixed and check.settings in testing.subject(n).settings for n in same
+    )
+    further = check.kind in ("unbiased", "efficiency") and not first
+    return represented and (further or check.kind == "compiled")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.names())
+def test_variations(name):
+    results = [testing.run(check) for check in plan(name) if is_variation(name, check)]
+    testing.Report(name, results).raise_failures()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", registry.names())
 def test_registered(name, kind):
     subject = testing.subject(name)
-    results = [testing.run(check) for check in plan(name) if check.kind in kind.split(", ")]
+    planned = [check for check in plan(name) if check.kind in kind.split(", ")]
+    results = [testing.run(check) for check in planned if not is_variation(name, check)]
     testing.Report(name, results).raise_failures()
-    if kind == "rows":
+    if kind == "compiled":
+        assert planned
+    elif kind == "rows":
         assert bool(results) != all(map(subject.couples_rows, subject.settings))
     elif kind == "control gradients":
         assert bool(results) == any(map(subject.learns, subject.settings))

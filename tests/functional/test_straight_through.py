@@ -75,7 +75,7 @@ def test_the_sample_is_the_same_for_all():
 def test_modes_and_shapes(name, dtype, shape):
     """Any leading axes; eager, function of unknown batch, XLA; gradient through z and probs.
 
-    XLA compiles one shape, as a compilation takes a second.
+    XLA compiles one shape, as a compilation takes a second. An invalid logit gives NaN.
     """
     g, g_probs, start = (tf.constant(RANDOM.normal(size=shape), dtype) for _ in range(3))
 
@@ -93,7 +93,12 @@ def test_modes_and_shapes(name, dtype, shape):
     if len(shape) == 4:
         modes.append({"jit_compile": True})
     for arguments in modes:
-        z_graph, in_graph = tf.function(call, autograph=False, **arguments)(start, g, g_probs, step)
+        graph = tf.function(call, autograph=False, **arguments)
+        invalid = np.array(start)
+        invalid.flat[0] = np.nan
+        for result in graph(invalid, g, g_probs, step):
+            assert np.isnan(result).all()
+        z_graph, in_graph = graph(start, g, g_probs, step)
         np.testing.assert_array_equal(z_graph, z)
         np.testing.assert_allclose(in_graph, eager, atol=tolerance * (1 + np.max(np.abs(eager))))
     _, by_z = gradients(lambda x: layer(name, x, step=7), start, g, 0)
