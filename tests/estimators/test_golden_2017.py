@@ -1,5 +1,7 @@
 """Every estimator of the 2017 code gives its recorded numbers on identical inputs and noise."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -24,11 +26,17 @@ def close(ours, golden, relative=1e-4, what=""):
     assert error < relative, f"{what}: {error:.2e} of the largest magnitude"
 
 
+@functools.cache
+def unchanged(stem):
+    """A recorded configuration and its learner, which tests do not change."""
+    golden = Golden(stem)
+    return golden, golden.learner()
+
+
 @pytest.mark.parametrize("n_samples", [1, 2])
 @pytest.mark.parametrize("stem", FILES)
 def test_estimate(stem, n_samples):
-    golden = Golden(stem)
-    learner = golden.learner()
+    golden, learner = unchanged(stem)
     at = f"ns{n_samples}"
     estimate = learner.estimator.estimate(learner.model, golden.x(), golden.noise(n_samples))
     close(
@@ -115,8 +123,7 @@ HUNDRED_SAMPLES = [stem for stem in FILES if stem.startswith(("SBN_", "SBNDynami
     ("stem", "samples"), [*((s, 8) for s in FILES), *((s, 100) for s in HUNDRED_SAMPLES)]
 )
 def test_multi_sample_bound(stem, samples):
-    golden = Golden(stem)
-    learner = golden.learner()
+    golden, learner = unchanged(stem)
     noise = golden.noise(samples, f"in/iwae{samples}")
     hard = hard_rollout(learner.model, golden.x(), noise)
     f = bounds.split_samples(hard.objective, samples)
