@@ -62,8 +62,8 @@ class Model(keras.Model):
     which determines the noise: a loaded model continues as the saved one.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._steps = self.add_weight(
             shape=(),
             dtype="int32",

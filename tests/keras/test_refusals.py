@@ -19,6 +19,12 @@ class Summed(models.BinaryVAE):
         return tf.reduce_sum(super().objective(sample, x))
 
 
+class Closure(models.BinaryVAE):
+    def __init__(self, function):
+        super().__init__()
+        self.objective = function
+
+
 COMPILE = {
     r"BinaryVAE: missing; use e\.g\. compile\(optimizer, estimator='DisARM'\)": {"estimator": None},
     "unknown estimator 'DisRM'; did you mean DisARM": {"estimator": "DisRM"},
@@ -51,6 +57,16 @@ def test_the_first_step(message):
     arguments, data = STEP[message]
     with pytest.raises(rebar.RebarError, match=message):
         compiled(**arguments).train_on_batch(IMAGES, *data)
+
+
+def test_an_objective_that_cannot_be_saved(tmp_path):
+    """A class with other arguments than numbers needs get_config."""
+    keras.utils.set_random_seed(0)
+    model = Closure(lambda sample, x: tf.reduce_sum(sample.bernoulli("b", x), axis=1))
+    model.compile("sgd", "DisARM", run_eagerly=True)
+    model.train_on_batch(IMAGES)
+    with pytest.raises(NotImplementedError, match=r"Object Closure was created(?s:.*)get_config"):
+        model.save(tmp_path / "model.keras")
 
 
 def test_evaluation():

@@ -90,6 +90,8 @@ def test_evaluation_is_that_of_the_model():
     fit(model)
     result = model.evaluate(IMAGES, batch_size=40, verbose=0, return_dict=True)
     assert result == model.evaluate(IMAGES, batch_size=40, verbose=0, return_dict=True)
+    twice = model.evaluate(np.tile(IMAGES, [2, 1]), batch_size=40, verbose=0, return_dict=True)
+    assert 0 < abs(twice["elbo"] - result["elbo"]) < 0.01  # other samples in the second batch
     elbo, likelihood = models.exact(model)
     assert result["elbo"] == pytest.approx(elbo, abs=0.01)
     assert result["bound"] == pytest.approx(likelihood, abs=0.01)
