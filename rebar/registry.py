@@ -310,11 +310,14 @@ def target(name: str) -> Any:
 
 
 def resolved(target: str | Callable[..., Any]) -> Any:
-    """Return the object that a "module:name" string names."""
+    """Return the object that a "module:name" string names. Raises RebarError if there is none."""
     if not isinstance(target, str):
         return target
     module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RebarError(f"target {target!r}: {error}; fix its registration") from error
 
 
 def entry_of(kind: type) -> Entry | None:

@@ -108,7 +108,7 @@ class Printer:
             self.message(line.rstrip())
         self._titled = True
 
-    def summary(self, folder: Path) -> None:
+    def summary(self, folder: Path, drawable: bool = True) -> None:
         """Print what the run has reached, and the commands to look at it."""
         if not self._last:
             return
@@ -118,8 +118,8 @@ class Printer:
         self.message(
             f"finished: {last['step']} steps, ELBO {last['elbo']:.2f} nats{test}\n"
             f"folder: {folder}\n"
-            f"draw samples: rebar-draw {folder}\n"
-            f"compare runs: rebar-compare {folder}"
+            + f"draw samples: rebar-draw {folder}\n" * drawable
+            + f"compare runs: rebar-compare {folder}"
         )
 
     def close(self) -> None:

@@ -170,7 +170,8 @@ class Run:
                     f"{name}: saved at step {self.steps}; rerun the same command to resume"
                 )
             else:
-                self._report.printer.summary(self.folder)
+                drawable = hasattr(self.learner.model, "reconstruct")
+                self._report.printer.summary(self.folder, drawable)
         return requested
 
     def _checked(self, step, block):

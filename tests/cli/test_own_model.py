@@ -82,6 +82,8 @@ def test_resuming_is_exact(folder, capsys):
     assert training("--epochs=1", "--eval_freq=0", runs="parts") == 0
     assert training("--epochs=2", "--eval_freq=0", runs="parts") == 0
     out = capsys.readouterr().out
+    assert "compare runs: " in out
+    assert "draw samples: " not in out
     assert re.search(r"^Step 6: \[-\d+\.\d+ +\d\.\d+\]$", out, re.MULTILINE)
     whole, parts = (checkpoint.latest(run_of(folder, runs)) for runs in ("runs", "parts"))
     assert whole.variables.keys() == parts.variables.keys()

@@ -3,6 +3,7 @@
 import pytest
 
 import rebar
+from rebar import registry
 from rebar.errors import RebarError
 from rebar.hparams import HParams, completed, run_name
 
@@ -61,6 +62,12 @@ def test_settings_of_other_estimators_are_refused(mine):
 def test_invalid_registrations(mine, name, target, message):
     with pytest.raises(RebarError, match=message):
         rebar.register_model(name, target)
+
+
+def test_a_target_that_does_not_exist():
+    for target in ("rebar.errors:nothing", "rebar.nowhere:model"):
+        with pytest.raises(RebarError, match=f"target '{target}': .*; fix its registration"):
+            registry.resolved(target)
 
 
 def test_unknown_networks(mine):
