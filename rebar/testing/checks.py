@@ -21,7 +21,7 @@ class Check(NamedTuple):
       settings: the constructor arguments.
       statistical: random draws decide, so that it can fail by chance.
       variation: differs from another check in the family of the model alone, or compiles further
-        settings.
+        settings, or has fewer layers at further settings.
     """
 
     name: str
@@ -69,11 +69,13 @@ def _exact_checks(subject) -> Iterator[Check]:
         for kind, run, problems in checks:
             for problem in problems:
                 name = f"{kind}: {problem}{_named(settings)}"
-                variation = (kind == "compiled" and i > 0) or (
-                    kind == "rows" and problem.family != problems[0].family
+                variation = (
+                    (kind == "compiled" and i > 0)
+                    or (kind == "rows" and problem.family != problems[0].family)
+                    or (kind == "control gradients" and i > 0 and problem in by_layers[:-1])
                 )
-                run_here = partial(run, subject, problem, settings)
-                yield Check(name, kind, run_here, settings, variation=variation)
+                check = partial(run, subject, problem, settings)
+                yield Check(name, kind, check, settings, variation=variation)
 
 
 def _comparisons(subject, times, seed) -> Iterator[Check]:

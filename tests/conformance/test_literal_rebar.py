@@ -23,13 +23,19 @@ __all__ = ["float64"]
 COUPLINGS = [(True, "switch"), (True, "all"), (False, "switch")]
 OTHERS = list(itertools.product((False, True), (3, 1), (True, False), (DynamicREBAR, REBAR)))
 CASES = [
-    (*case, *coupling, *OTHERS[7 * i % len(OTHERS)])
+    pytest.param(
+        *case,
+        *coupling,
+        *OTHERS[7 * i % len(OTHERS)],
+        marks=[pytest.mark.slow] * ((i + i // 3 + i // 9) % 3 > 0),
+    )
     for i, (case, coupling) in enumerate(
         itertools.product(itertools.product((1, 2, 3), FAMILIES), COUPLINGS)
     )
 ]
 """All of (n_layer, family, quadratic, coupling), without `quadratic` the couplings are one; with
-(nonlinear, n_samples, muprop_relaxation, class) in turn."""
+(nonlinear, n_samples, muprop_relaxation, class) in turn. The suite runs nine that have each pair of
+a number of layers, a family and a coupling."""
 BATCH = 4
 
 

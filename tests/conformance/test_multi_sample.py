@@ -91,9 +91,9 @@ def test_one_pair_is_disarm(family, continuation, symmetrized):
     ("family", "n_layer", "continuation"),
     [
         ("unconditional", 1, "shared"),
-        ("unconditional", 2, "shared"),
+        pytest.param("unconditional", 2, "shared", marks=pytest.mark.slow),
         ("multilayer", 2, "independent"),
-        ("2017", 2, "shared"),
+        pytest.param("2017", 2, "shared", marks=pytest.mark.slow),
     ],
 )
 def test_the_symmetrized_form_varies_less(family, n_layer, continuation):
