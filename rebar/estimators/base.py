@@ -27,6 +27,9 @@ from rebar.errors import RebarError
 from rebar.noise import Noise
 from rebar.types import Estimate, Model, Rollout, Sampler, bind, capability
 
+CONTROL_RATE = 10
+"""Learning rate of what estimators learn, relative to that of the model (2017)."""
+
 
 class Estimator(keras.layers.Layer):
     """Base class. Subclasses implement `estimate`, and `setup` if they have learned parameters.

@@ -10,12 +10,9 @@ import tensorflow as tf
 
 from rebar.core import bounds
 from rebar.errors import RebarError
-from rebar.estimators.base import Estimator
+from rebar.estimators.base import CONTROL_RATE, Estimator
 from rebar.keras import serialization
 from rebar.objectives import estimate as objectives
-
-CONTROL_RATE = 10
-"""Learning rate of the control variates, relative to that of the model (2017)."""
 
 _VARIANCE = 1
 """Last word of the seed of `gradient_meter`."""
@@ -121,7 +118,8 @@ class Model(keras.Model):
             which compare y with the result of `call`.
 
         Raises:
-          RebarError: no or an unknown estimator, no method `objective`, or a loss.
+          RebarError: no or an unknown estimator, no method `objective`, an invalid number of
+            samples, or a loss.
         """
         name = type(self).__name__
         if type(self).objective is Model.objective:
@@ -134,6 +132,9 @@ class Model(keras.Model):
         for argument in ("loss", "loss_weights"):
             if kwargs.get(argument) is not None:
                 raise RebarError(f"{argument}: the loss is minus the objective; remove {argument}")
+        for argument, count in {"n_samples": n_samples, "eval_samples": eval_samples}.items():
+            if not isinstance(count, int) or count < 1:
+                raise RebarError(f"{argument}={count!r}: must be an integer of at least 1")
         optimizer = keras.optimizers.get(optimizer)
         if control_optimizer is None:
             rate = float(tf.convert_to_tensor(optimizer.learning_rate))

@@ -9,15 +9,12 @@ import tensorflow as tf
 
 from rebar.core import gradients
 from rebar.errors import RebarError
-from rebar.estimators.base import Estimator, checked_estimate
+from rebar.estimators.base import CONTROL_RATE, Estimator, checked_estimate
 from rebar.noise import Noise
 from rebar.training import optimizers
 from rebar.training.moments import Moments
 from rebar.training.optimizers import Rates
 from rebar.types import Estimate, capability
-
-CONTROL_RATE = 10
-"""Learning rate of the control variates, relative to that of the model (2017)."""
 
 RESERVED = {
     *("bound", "elbo", "epoch", "estimator_variance", "eval_samples", "finite", "log_variance"),

@@ -30,6 +30,8 @@ COMPILE = {
     "unknown estimator 'DisRM'; did you mean DisARM": {"estimator": "DisRM"},
     "estimator=3: must be a name or an instance": {"estimator": 3},
     "WithoutObjective: has no objective; define objective": {"model": WithoutObjective},
+    "^n_samples=0: must be an integer of at least 1": {"n_samples": 0},
+    "^eval_samples='2': must be an integer of at least 1": {"eval_samples": "2"},
     "loss: the loss is minus the objective; remove loss": {"loss": "mse"},
 }
 
@@ -45,7 +47,6 @@ STEP = {
     r"BinaryVAE\.objective\(sample, x\) with data \(x, y\): too many": ({}, (IMAGES,)),
     r"Gated\.objective\(sample, x, y\) with data \(x\): missing": ({"model": models.Gated}, ()),
     "sample_weight and class_weight: unsupported": ({}, (None, np.ones(40))),
-    "n_samples=0: must be an integer": ({"n_samples": 0}, ()),
     "estimator of site 'c': unknown": ({"estimator": {"c": "NVIL"}}, ()),
     "seed=-1: must be an integer from 0": ({"seed": -1}, ()),
 }
@@ -67,11 +68,6 @@ def test_an_objective_that_cannot_be_saved(tmp_path):
     model.train_on_batch(IMAGES)
     with pytest.raises(NotImplementedError, match=r"Object Closure was created(?s:.*)get_config"):
         model.save(tmp_path / "model.keras")
-
-
-def test_evaluation():
-    with pytest.raises(rebar.RebarError, match="n_samples='2': must be an integer"):
-        compiled(eval_samples="2").evaluate(IMAGES, verbose=0)
 
 
 def test_an_estimator_before_compile():
