@@ -30,6 +30,8 @@ def elbo(target: Any, surrogate_posterior: Any) -> Callable[..., tf.Tensor]:
     Raises:
       RebarError: see `loss`.
     """
+    if hasattr(surrogate_posterior, "pins"):
+        raise RebarError("surrogate_posterior: is pinned; pass a joint distribution without pins")
     sites = joint.sites_of(surrogate_posterior, "surrogate_posterior")
     joint.require_no_other_randomness(sites, "surrogate_posterior")
     log_prob = joint.log_prob_of(target, sites)

@@ -1,40 +1,155 @@
-"""`rebar.tfp.fit_surrogate_posterior`: the optimum of every estimator, and its options."""
+"""`rebar.tfp.fit_surrogate_posterior`: the optimum of every estimator, options, bad input."""
+
+import re
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+import tf_keras
 
 import rebar
 from tests.objectives.sampling import settings
 
 tfd = tfp.distributions
 TARGET = [2.0, -1.0]
-ESTIMATORS = [s for s in settings(lambda e: e.unbiased and "bernoulli" in e.families) if s.first]
+UNBIASED = [s for s in settings(lambda e: e.unbiased and "bernoulli" in e.families) if s.first]
 
 
-def target(b):
-    return tfd.Bernoulli(TARGET).log_prob(b)
+def log_prob(b):
+    return tf.reduce_sum(tfd.Bernoulli(TARGET).log_prob(b), axis=-1)
 
 
-def fit(optimizer=None, num_steps=150, batch=False, **options):
+def bernoulli(logits):
+    return tfd.Independent(tfd.Bernoulli(logits), 1)
+
+
+def fit(optimizer=None, num_steps=3, *, logits=None, posterior=None, estimator="LOO", **options):
     """Return the logits and what `fit_surrogate_posterior` returned."""
-    logits = tf.Variable([0.0, 0.0])
-    posterior = tfd.Bernoulli(logits)
-    log_prob = target
-    if not batch:
-        posterior = tfd.Independent(posterior, 1)
-        log_prob = lambda b: tf.reduce_sum(target(b), axis=-1)  # noqa: E731
+    logits = tf.Variable([0.0, 0.0]) if logits is None else logits
     result = rebar.tfp.fit_surrogate_posterior(
-        log_prob, posterior, optimizer or keras.optimizers.Adam(0.1), num_steps, **options
+        log_prob,
+        posterior or bernoulli(logits),
+        optimizer or keras.optimizers.Adam(0.1),
+        num_steps,
+        estimator=estimator,
+        **{"sample_size": 2, **options},
     )
     return logits.numpy(), result
 
 
-@pytest.mark.parametrize("setting", ESTIMATORS, ids=str)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        pytest.param(s, id=str(s), marks=[] if s.label in ("LOO", "REBAR") else pytest.mark.slow)
+        for s in UNBIASED
+    ],
+)
 def test_every_unbiased_estimator_finds_the_optimum(setting):
-    logits, losses = fit(estimator=setting.build("float32"), sample_size=20)
-    np.testing.assert_allclose(logits, TARGET, atol=0.02)
-    assert losses.shape == (150,)
-    assert abs(losses[-1]) < 0.01 < losses[0]
+    """Two samples of each of 2000 posteriors with the same variable, also for two-sample bounds."""
+    logits = tf.Variable([0.0, 0.0])
+    shape = [2000, 2]
+    copies = tfp.util.DeferredTensor(logits, lambda v: tf.broadcast_to(v, shape), shape=shape)
+    rate = keras.optimizers.schedules.CosineDecay(0.1, 300)
+    found, losses = fit(
+        *(keras.optimizers.Adam(rate), 300),
+        logits=logits,
+        posterior=bernoulli(copies),
+        estimator=setting.build("float32"),
+    )
+    np.testing.assert_allclose(found, TARGET, atol=0.02)
+    assert losses.shape == (300, 2000)
+    assert abs(np.mean(losses[-1])) < 0.01 < np.mean(losses[0])
+
+
+def test_optimizers_and_modes_agree():
+    """TFP's optimizers are those of tf_keras."""
+    expected, losses = fit(num_steps=20)
+    assert losses.shape == (20,)
+    for optimizer, options in [
+        (tf_keras.optimizers.Adam(0.1), {}),
+        (keras.optimizers.Adam(0.1), {"jit_compile": True}),
+    ]:
+        found, other = fit(optimizer, 20, **options)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+        np.testing.assert_allclose(other, losses, rtol=1e-3, atol=1e-4)
+
+
+def test_losses_are_those_of_the_batch():
+    """Without Independent, each unit is a member of the batch; the sum of their losses descends."""
+    logits = tf.Variable([0.0, 0.0])
+    losses = rebar.tfp.fit_surrogate_posterior(
+        tfd.Bernoulli(TARGET).log_prob,
+        tfd.Bernoulli(logits),
+        keras.optimizers.SGD(1.0),
+        num_steps=1,
+        estimator="Exact",
+    )
+    p, q = tf.constant(TARGET), tf.zeros([2])
+    kl = tfd.kl_divergence(tfd.Bernoulli(q), tfd.Bernoulli(p))
+    np.testing.assert_allclose(losses, [kl], rtol=1e-5)
+    np.testing.assert_allclose(logits, 0.25 * p, rtol=1e-5)
+
+
+def test_options_of_tfp():
+    """Traces, a criterion of convergence, and some of the variables."""
+    first, second = tf.Variable([0.0, 0.0]), tf.Variable([0.0, 0.0])
+
+    def posterior():
+        yield tfd.JointDistributionCoroutine.Root(bernoulli(first + second))
+
+    found, trace = fit(
+        num_steps=8,
+        logits=first,
+        posterior=tfd.JointDistributionCoroutine(posterior),
+        trainable_variables=[first],
+        trace_fn=lambda traced: (traced.loss, traced.has_converged),
+        convergence_criterion=tfp.optimizer.convergence_criteria.LossNotDecreasing(
+            atol=100.0, min_num_steps=3
+        ),
+    )
+    assert found.any()
+    assert not second.numpy().any()
+    assert [t.shape for t in trace] == [8, 8]
+    assert trace[1].numpy().tolist() == [False] * 3 + [True] * 5
+
+
+def test_seeds():
+    same, again, other = (fit(num_steps=4, seed=seed)[1] for seed in (0, 0, (0, 1)))
+    np.testing.assert_array_equal(same, again)
+    assert not np.array_equal(same, other)
+
+
+def test_learned_parts():
+    """They are trained, also those of an estimator given by name, by an optimizer of their own."""
+    values = []
+    for optimizer in (None, keras.optimizers.SGD(0.0)):
+        estimator = rebar.estimator("REBAR")
+        fit(estimator=estimator, control_optimizer=optimizer, num_steps=4)
+        values.append(np.concatenate([np.ravel(v) for v in estimator.trainable_variables]))
+    assert not np.allclose(*values)
+    fit(estimator={"IndependentBernoulli": "NVIL"})
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"num_steps": 0}, "num_steps=0: must be an integer of at least 1"),
+        ({"control_optimizer": keras.optimizers.SGD()}, "control_optimizer: LeaveOneOut has no"),
+        ({"posterior": bernoulli([0.0, 0.0])}, "surrogate_posterior: does not depend on variables"),
+        ({"trainable_variables": [tf.Variable(0.0)]}, "has no gradient; remove it"),
+        ({"seed": None}, "seed and step: missing"),
+        ({"seed": -1}, "seed=-1: must be an integer"),
+        ({"estimator": "LOOO"}, "unknown estimator 'LOOO'; did you mean LOO"),
+        ({"sample_size": 1}, "must be at least 2 for LOO"),
+    ],
+)
+def test_bad_options(options, text):
+    with pytest.raises(rebar.RebarError, match=re.escape(text)):
+        fit(**options)
+
+
+def test_within_a_function():
+    with pytest.raises(rebar.RebarError, match=re.escape("called within tf.function")):
+        tf.function(fit, autograph=False)()
