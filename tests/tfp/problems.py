@@ -57,9 +57,9 @@ def _states(*sites):
     ]
 
 
-def belief_network() -> Problem:
+def belief_network(seed=3, scale=0.7) -> Problem:
     """Two layers of two Bernoulli units: coroutines, the posterior upwards, the model downwards."""
-    v = _variables(3, 0.7, w=(2,), v=(2, 2), prior=(2,), u=(2, 2), p=(2, 3))
+    v = _variables(seed, scale, w=(2,), v=(2, 2), prior=(2,), u=(2, 2), p=(2, 3))
 
     def posterior():
         b = yield Root(_bernoulli(v["w"], "b"))
@@ -81,9 +81,9 @@ def belief_network() -> Problem:
     return _problem("belief_network", ["bernoulli"], v, model, posterior, terms)
 
 
-def assignment() -> Problem:
+def assignment(seed=1, scale=0.7) -> Problem:
     """The mixture of tensorflow/probability issue 1534: integer assignment, Gaussian means."""
-    v = _variables(5, 0.7, loc=(2,), raw_scale=(2,), logits=(2,))
+    v = _variables(seed, scale, loc=(2,), raw_scale=(2,), logits=(2,))
 
     model = tfd.JointDistributionNamedAutoBatched(
         {
@@ -93,12 +93,12 @@ def assignment() -> Problem:
         }
     ).experimental_pin(x=tf.constant(1.3, tf.float64))
 
-    def scale():
+    def deviation():
         return 0.2 + tf.nn.softplus(v["raw_scale"])
 
     posterior = tfd.JointDistributionNamed(
         {
-            "mu": lambda: tfd.MultivariateNormalDiag(v["loc"], scale()),
+            "mu": lambda: tfd.MultivariateNormalDiag(v["loc"], deviation()),
             "z": tfd.Categorical(logits=v["logits"]),
         }
     )
@@ -108,21 +108,21 @@ def assignment() -> Problem:
         nodes = np.stack([t * 2**0.5, weights / np.pi**0.5], axis=1)
         z, first, second = _states(np.arange(2), nodes, nodes)
         weights = first[:, 1] * second[:, 1]
-        mu = v["loc"] + scale() * tf.stack([first[:, 0], second[:, 0]], axis=1)
+        mu = v["loc"] + deviation() * tf.stack([first[:, 0], second[:, 0]], axis=1)
         log_z = tf.gather(tf.nn.log_softmax(v["logits"]), z)
         return weights, log_z, model.log_prob(mu=mu, z=z) - posterior.log_prob(mu=mu, z=z)
 
     return _problem("assignment", ["categorical"], v, model, posterior, terms)
 
 
-def mixed() -> Problem:
+def mixed(seed=1, scale=0.7) -> Problem:
     """Two Bernoulli units, a Gaussian given them, and a categorical variable: autobatched."""
-    v = _variables(7, 0.7, b=(2,), loc=(2,), width=(), c=(3,), p=(6,))
+    v = _variables(seed, scale, b=(2,), loc=(2,), width=(), c=(3,), p=(6,))
 
     def posterior():
         b = yield tfd.Bernoulli(v["b"], dtype=tf.float64, name="b")
-        scale = 0.2 + tf.nn.softplus(v["width"])
-        z = yield tfd.Normal(tf.reduce_sum(b * v["loc"]), scale, name="z")
+        deviation = 0.2 + tf.nn.softplus(v["width"])
+        z = yield tfd.Normal(tf.reduce_sum(b * v["loc"]), deviation, name="z")
         yield _one_hot(tf.sin(z) * v["c"], "c")
 
     def model():
@@ -148,9 +148,9 @@ def mixed() -> Problem:
     return _problem("mixed", ["bernoulli", "categorical"], v, model, posterior, terms)
 
 
-def chain() -> Problem:
+def chain(seed=1, scale=1.2) -> Problem:
     """Three one-hot variables, each given the one before; sequential distributions."""
-    v = _variables(9, 0.7, a=(3,), b=(3, 3), c=(3, 3), p=(3, 3), x=(3,))
+    v = _variables(seed, scale, a=(3,), b=(3, 3), c=(3, 3), p=(3, 3), x=(3,))
     posterior = tfd.JointDistributionSequential(
         [
             _one_hot(v["a"]),

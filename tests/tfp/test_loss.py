@@ -115,7 +115,7 @@ def test_functions_as_targets(expected):
 
 
 def test_relaxed_samples_reach_the_model():
-    """REBAR's control variate is correlated with the objective, for all classes of models."""
+    """REBAR's relaxed rollouts agree, also through sites that are vectorized."""
     losses = [
         result_of(target, posterior, rebar.estimator("REBAR"))
         for target, posterior in [(TARGETS[0], POSTERIORS[1]), (TARGETS[2], POSTERIORS[4])]
@@ -165,11 +165,3 @@ def test_integers():
     assert z.shape == (8, 2)
     log_p = tf.reduce_sum(tf.gather(table, z), axis=1)
     np.testing.assert_allclose(result.value[0], tf.reduce_mean(log_p) + 2 * np.log(3), rtol=1e-6)
-
-
-def test_compiled():
-    values = [
-        tf.function(lambda: result_of(TARGETS[1], POSTERIORS[2])[1], jit_compile=jit)()
-        for jit in (False, True)
-    ]
-    assert np.all(np.isfinite(values))
