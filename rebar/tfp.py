@@ -56,6 +56,11 @@ def elbo(target: Any, surrogate_posterior: Any) -> Callable[..., tf.Tensor]:
                 "and the batch of the surrogate posterior; use tfd.Independent or an autobatched "
                 "joint distribution for axes that are part of one sample"
             )
+        if log_p.dtype != sample.log_q.dtype:
+            raise RebarError(
+                f"target: returned log p of type {log_p.dtype.name}, but log q has type "
+                f"{sample.log_q.dtype.name}; use the same type of parameters and observed values"
+            )
         return tf.reshape(log_p, [-1]) - sample.log_q
 
     return objective

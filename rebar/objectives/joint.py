@@ -181,12 +181,16 @@ def _distributions(distribution: Any) -> Generator:
         return site.distribution if isinstance(site, distribution.Root) else site
 
     def after(values):
-        """Return the distribution of the site after those with these values."""
+        """Return the distribution of the site after those with these values.
+
+        Its parameters have the same rank, so that they still agree with an axis in front.
+        """
         sites = distribution._model_coroutine()
         site = next(sites)
         for value in values:
             site = sites.send(value)
-        return without_root(site)
+        site = without_root(site)
+        return site._broadcast_parameters_with_batch_shape(tf.ones_like(site.batch_shape_tensor()))
 
     if distribution.use_vectorized_map:
         values = [(yield after(()))]

@@ -166,6 +166,12 @@ class Sample:
         """
         if not self._log_q_terms:
             raise RebarError("sample.log_q: no site has been sampled; call it after the sites")
+        types = sorted({term.dtype.name for term in self._log_q_terms})
+        if len(types) > 1:
+            raise RebarError(
+                f"sample.log_q: has terms of types {' and '.join(types)}; use one type for the "
+                "parameters of all sites"
+            )
         return tf.add_n(self._log_q_terms)
 
     def _site(self, name, logits, shape):

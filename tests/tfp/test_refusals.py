@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -63,8 +64,8 @@ def outside_autobatched():
     yield tfd.Bernoulli(LOGITS + tfd.Normal(0.0, 1.0).sample(), name="b")
 
 
-def any_target(*values):
-    return tf.zeros(len(values[0]))
+def any_target(*values, **named):
+    return tf.zeros(len([*values, *named.values()][0]))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,16 @@ def any_target(*values):
         (any_target, coroutine(two_batches), "site 'z' of surrogate_posterior: has batch shape ()"),
         (any_target, coroutine(sum_over_samples), "site 'z' of surrogate_posterior: has batch sha"),
         (any_target, coroutine(nested), "has several parts; make each of them a site"),
+        (
+            lambda b: tf.zeros([4], tf.float64),
+            B,
+            "target: returned log p of type float64, but log q",
+        ),
+        (
+            any_target,
+            joint(b=B, z=tfd.Normal(np.float64(0), 1)),
+            "has terms of types float32 and f",
+        ),
         (any_target, joint(k=tfd.Poisson(2.0)), "site 'k': Poisson is not reparameterized"),
         (any_target, tfd.Poisson(2.0, name="k"), "site 'k': Poisson is not reparameterized"),
         (any_target, coroutine(outside), "surrogate_posterior: draws random numbers outside its"),
