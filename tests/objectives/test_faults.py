@@ -115,7 +115,7 @@ def gaussian_at_its_mean(patch):
 def constant_step(patch):
     """All steps have the same noise."""
     true = noise.of_sites
-    patch.setattr(noise, "of_sites", lambda seed, step, n_samples: true(seed, 0 * step, n_samples))
+    patch.setattr(noise, "of_sites", lambda seed, step, *more: true(seed, 0 * step, *more))
 
 
 def half_of_f(patch):
