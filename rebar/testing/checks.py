@@ -93,6 +93,8 @@ def _comparisons(subject, times, seed) -> Iterator[Check]:
         options |= {"times": times, "seed": seed}
         run = partial(means.unbiased, partial(case, problem, i), **options)
         basic = problem in (*by_layers, deepest, *subject.mixed) or problem.nonlinear
+        if i:
+            basic = problem in (*learning, by_layers[-1], *subject.mixed)
         return Check(name, "unbiased", run, subject.settings[i], True, not basic)
 
     deepest = max(subject.problems, key=lambda problem: problem.n_layer)

@@ -6,7 +6,8 @@ Five kinds of checks run with -m slow alone, because others of the suite cover w
   estimator sees models through one interface. Each family is among the problems of the suite, and
   has tests of its own.
 - unbiasedness at one of two problems in ALTERNATIVES, the other one for the next name.
-- gradients of control variates at further settings and fewer than the most layers.
+- unbiasedness and gradients of control variates at further settings and fewer than the most layers,
+  except one number of layers with large and trained control variates.
 - XLA at further settings, which change terms of the first one's graph. Their graphs are traced and
   run for unbiasedness.
 - Cat... names whose class and settings have an SBN... name: XLA, and unbiasedness at further

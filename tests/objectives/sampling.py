@@ -134,8 +134,8 @@ class Sampling:
             train(step)
 
     def encoder_variance(self) -> float:
-        """Variance of the gradient with respect to the first variable, of a few batches."""
-        values = self.estimates(0, BATCHES)[:, : tf.size(self._variables[0])]
+        """Variance of the gradient with respect to the first variable, of a few small batches."""
+        values = self.estimates(0, BATCHES, FIT_ROWS)[:, : tf.size(self._variables[0])]
         return float(np.sum(np.var(values, axis=0)))
 
     def compare(self, batches: int = 0) -> Comparison:
@@ -159,9 +159,9 @@ class Sampling:
             wanted = min(MOST_BATCHES, int(1.1 * excess**2 * len(values)) + 1)
             values = np.concatenate([values, self.estimates(len(values), wanted)])
 
-    def estimates(self, start: int, stop: int) -> np.ndarray:
-        """Return gradients [batches, P] of a range of steps, each the mean over ROWS rows."""
-        args = self._tiled(ROWS)
+    def estimates(self, start: int, stop: int, rows: int = ROWS) -> np.ndarray:
+        """Return gradients [batches, P] of a range of steps, each the mean over some rows."""
+        args = self._tiled(rows)
         return np.stack([self._call(1000 + i, *args) for i in range(start, stop)])
 
 

@@ -228,7 +228,9 @@ LEARNED = [
 
 def change_by_fit(setting):
     """Variance after 100 steps of Adam on the control loss, over that before them."""
-    sampling = Sampling(problems.mixture(), setting)
+    categorical = "categorical" in setting.build().families
+    problem = problems.mixture() if categorical else problems.two_binary_sites()
+    sampling = Sampling(problem, setting)
     sampling.set_control("random")
     before = sampling.encoder_variance()
     sampling.fit()
