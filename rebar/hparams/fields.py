@@ -110,11 +110,11 @@ class Fields:
         "Optimizer of the model: Adam, or RAdam (Liu et al. 2020).",
         choices=("adam", "radam"),
     )
-    task: str = field("sbn", "Data set and objective, or an NPZ file of your own.", choices=TASKS)
+    task: str = field("sbn", "Data set and objective, or the path of an NPZ file.", choices=TASKS)
     network: str = field(
         registry.AUTO,
         "Model: auto is a sigmoid belief network or a categorical VAE, as the estimator requires; "
-        "or your own.",
+        "or a registered name.",
         choices=registry.models,
     )
     conditional: str = _binary(
