@@ -74,6 +74,7 @@ def test_optimizers_and_modes_agree():
         found, other = fit(optimizer, 20, **options)
         np.testing.assert_allclose(found, expected, rtol=1e-3)
         np.testing.assert_allclose(other, losses, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(fit(num_steps=3, seed=(0, 1))[1], losses[:3])
 
 
 def test_losses_are_those_of_the_batch():
@@ -113,12 +114,6 @@ def test_options_of_tfp():
     assert not second.numpy().any()
     assert [t.shape for t in trace] == [8, 8]
     assert trace[1].numpy().tolist() == [False] * 3 + [True] * 5
-
-
-def test_seeds():
-    same, again, other = (fit(num_steps=4, seed=seed)[1] for seed in (0, 0, (0, 1)))
-    np.testing.assert_array_equal(same, again)
-    assert not np.array_equal(same, other)
 
 
 def test_learned_parts():
