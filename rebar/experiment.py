@@ -252,7 +252,7 @@ def data_of(trained: Trained, data_dir: str | os.PathLike) -> Dataset:
     data = load(hparams.task, data_dir, hparams.dynamic_b)
     if trained.data not in (None, data.description):
         raise RebarError(
-            f"task={hparams.task}: its images are not those of {trained.folder}: were "
-            f"{trained.data!r}, are {data.description!r}; restore them"
+            f"task={hparams.task}: the images differ from those of the run {trained.folder}: "
+            f"{data.description!r} instead of {trained.data!r}; restore them"
         )
     return data

@@ -70,7 +70,7 @@ def discover() -> bool:
 
 @functools.cache
 def _installed() -> dict[str, str]:
-    """Module -> package of all entry points."""
+    """Return module -> package of all entry points."""
     points = metadata.entry_points(group=GROUP)
     return {point.module: point.dist.name if point.dist else "" for point in points}
 
@@ -79,8 +79,8 @@ def _import(name, what):
     """Import a module; errors begin with `what`."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise RebarError(
-            f"{what}: invalid name of a Python module; use the name of one in the current folder "
-            "or installed, without folder and .py"
+            f"{what}: invalid name of a Python module; use the name of an installed module or of "
+            "one in the current folder, without folder and .py"
         )
     environment.check()
     if "" not in sys.path:  # the current folder, if there is one
@@ -92,15 +92,15 @@ def _import(name, what):
         if error.name and not name.startswith(error.name):  # the module exists, and imports it
             raise _failure(what, error) from error
         raise RebarError(
-            f"{what}: {error}; use the name of a Python module in the current folder or "
-            "installed, without .py"
+            f"{what}: {error}; install the module or change to its folder, and write its name "
+            "without .py"
         ) from None
     except Exception as error:
         raise _failure(what, error) from error
 
 
 def _failure(what, error):
-    """The error of a module that exists."""
+    """Return the error of a module that exists."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = "" if isinstance(error, SyntaxError) else f" ({last.filename}:{last.lineno})"
     return RebarError(f"{what}: {type(error).__name__}: {error}{place}; fix the module")
@@ -113,10 +113,10 @@ def calling_module() -> str:
 
 
 def call(function: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
-    """Call a function with those of the arguments that it has, by name.
+    """Call a function with the subset of arguments that it has, by name.
 
     Raises:
-      RebarError: it has other arguments without a default.
+      RebarError: the function has further arguments without a default.
     """
     parameters = inspect.signature(function).parameters.values()
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]

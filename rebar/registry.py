@@ -62,11 +62,11 @@ class Entry:
                 raise RebarError(f"{name}={value!r}: must be an integer of at least 1; use e.g. 2")
         if self.latents not in LATENTS:
             raise RebarError(f"latents={self.latents!r}: choose from {', '.join(LATENTS)}")
-        own = FAMILIES[LATENTS.index(self.latents)]
-        families = tuple(self.families or (own,))
-        if own not in families or not set(families) <= set(FAMILIES):
+        family = FAMILIES[LATENTS.index(self.latents)]
+        families = tuple(self.families or (family,))
+        if family not in families or not set(families) <= set(FAMILIES):
             raise RebarError(
-                f"families={self.families!r}: must be {own} and possibly others of "
+                f"families={self.families!r}: must be {family} and possibly others of "
                 f"{', '.join(FAMILIES)}; use e.g. {FAMILIES}"
             )
         object.__setattr__(self, "families", families)
@@ -226,7 +226,9 @@ def register(
         )
     entry = Entry(target, label, min_rows, min_samples, samples, multi_sample, latents, families)
     if name in _ENTRIES or label in labels(latents):
-        raise RebarError(f"model {name!r} (label {label!r}): registered already; choose another")
+        raise RebarError(
+            f"model {name!r} (label {label!r}): already registered; choose another name"
+        )
     declared, module = _declared(name, hparams), plugins.calling_module()
     _ENTRIES[name] = dataclasses.replace(entry, hparams=declared, module=module)
 
@@ -256,7 +258,7 @@ def register_model(
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise RebarError(f"{name!r}: invalid name of a model; use letters, digits and _ - . +")
     if name in models():
-        raise RebarError(f"network {name!r}: registered already; choose another name")
+        raise RebarError(f"network {name!r}: already registered; choose another name")
     if not callable(factory) and not (isinstance(factory, str) and ":" in factory):
         raise RebarError(
             f"factory={factory!r} of {name}: must be a function or a string "

@@ -22,8 +22,8 @@ def elbo(target: Any, surrogate_posterior: Any) -> Callable[..., tf.Tensor]:
     Args:
       target: a joint distribution whose unpinned sites are those of the surrogate posterior, e.g.
         `joint.experimental_pin(x=x)`; or a function of their values that returns log p, called as
-        by `tfp.vi.fit_surrogate_posterior`. Sites are matched by name if both have names, else in
-        their order.
+        by `tfp.vi.fit_surrogate_posterior`. Sites are matched by name if both have names, otherwise
+        by position.
       surrogate_posterior: a distribution or a joint distribution. With batch shape [B], it must be
         called with arguments of B rows, as in `loss`.
 
@@ -83,8 +83,8 @@ def loss(
             result = rebar.tfp.loss(pinned, surrogate, estimator="DisARM", seed=0, step=step)
         gradients = tape.gradient(result.loss, surrogate.trainable_variables)
 
-    The gradient with respect to variables of the target is estimated, too. `value` of the result
-    has the members of the posterior's batch as its only axis, [B]; the loss is minus its mean.
+    The gradient with respect to variables of the target is estimated, too. The only axis of the
+    result's `value`, [B], is the batch of the posterior; the loss is minus its mean.
 
     Args:
       target, surrogate_posterior: see `elbo`.
@@ -131,9 +131,9 @@ def fit_surrogate_posterior(
 
     Args:
       target_log_prob_fn, surrogate_posterior: target and posterior, see `elbo`.
-      optimizer: of Keras, or with `apply_gradients`.
+      optimizer: Keras optimizer, or an object with `apply_gradients`.
       num_steps: number of steps, at least 1.
-      estimator: see `rebar.estimate`; a name of one with learned parts is allowed, too.
+      estimator: see `rebar.estimate`; names of estimators with learned parts are allowed, too.
       sample_size: samples per step.
       control_optimizer: Keras optimizer of the estimator's learned parts, by default Adam(0.01).
       convergence_criterion, trace_fn: see `tfp.math.minimize`, which runs the steps.
@@ -144,8 +144,8 @@ def fit_surrogate_posterior(
       name: prefix of operations.
 
     Returns:
-      What `trace_fn` returns, stacked over the steps; by default the losses, [num_steps] and the
-      batch shape of the posterior. As in TFP, the sum over the batch is minimized.
+      Results of `trace_fn`, stacked over the steps; by default the losses, of shape [num_steps]
+      followed by the batch shape of the posterior. As in TFP, the sum over the batch is minimized.
 
     Raises:
       RebarError: a call within tf.function, variables without a gradient, a control optimizer for
@@ -213,9 +213,9 @@ def fit_surrogate_posterior(
     )
 
 
-def _trainable(tape: tf.GradientTape, loss: tf.Tensor, given: Sequence | None) -> list:
-    """Return the variables to train: those given, or all with a gradient."""
-    if given is None:
+def _trainable(tape: tf.GradientTape, loss: tf.Tensor, subset: Sequence | None) -> list:
+    """Return the variables to train: the subset, or all that have a gradient."""
+    if subset is None:
         watched = tape.watched_variables()
         gradients = tape.gradient(loss, watched)
         variables = [v for v, g in zip(watched, gradients, strict=True) if g is not None]
@@ -225,7 +225,7 @@ def _trainable(tape: tf.GradientTape, loss: tf.Tensor, given: Sequence | None) -
                 "tf.Variable by tfp.util.TransformedVariable or within a joint distribution"
             )
         return variables
-    variables = [v.value if isinstance(v, keras.Variable) else v for v in given]
+    variables = [v.value if isinstance(v, keras.Variable) else v for v in subset]
     for v, g in zip(variables, tape.gradient(loss, variables), strict=True):
         if g is None:
             raise RebarError(f"trainable_variables: {v.name!r} has no gradient; remove it")

@@ -101,7 +101,7 @@ def test_register_under_a_label():
     ("name", "label"), [("SBN", None), ("SBN", "new"), ("new", "NVIL"), ("NVIL", None)]
 )
 def test_names_and_labels_in_use(name, label):
-    with pytest.raises(RebarError, match="registered already"):
+    with pytest.raises(RebarError, match="already registered"):
         registry.register(name, Mine, label)
     assert "new" not in registry.names()
 

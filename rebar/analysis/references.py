@@ -29,7 +29,7 @@ def exact(model, x, bound: int = 0) -> Reference:
     if capability(model, "continuous"):
         raise RebarError(
             "the exact gradient is a sum over states, but this model has continuous latents, too; "
-            "give --reference=loo"
+            "use --reference=loo"
         )
     states = enumeration.count(model)
     if states > enumeration.MAX_STATES:

@@ -35,12 +35,12 @@ def from_arrays(
         `tf.data.Dataset` of images or of batches of images, which is read once.
       valid, test: like `train`; None: no such images.
       kind: "binary" for pixels of 0 and 1, or "gray" for pixels in [0, 1].
-      image_shape: (h, w) of images [n, D]; by default a square, or (1, D) if there is none.
+      image_shape: (h, w) of images [n, D]; by default a square, or (1, D) if D is not a square.
       name: name in messages and records.
 
     Raises:
-      RebarError: arrays of another shape or type, pixels that do not suit `kind`, or an unknown
-        `kind`.
+      RebarError: arrays of an unsupported shape or type, pixels that are invalid for `kind`, or an
+        unknown `kind`.
     """
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
@@ -121,7 +121,7 @@ def from_file(path: str) -> Dataset:
         with open(path, "rb") as file:
             arrays = dict(np.load(file, allow_pickle=False))
     except OSError as error:
-        raise RebarError(f"task={path}: {error.strerror or error}; give an NPZ file") from None
+        raise RebarError(f"task={path}: {error.strerror or error}; pass an NPZ file") from None
     except Exception as error:  # damage surfaces as nearly any type
         reason = "has pickled objects" if "pickle" in str(error) else f"is damaged, {error}"
         raise RebarError(
@@ -165,7 +165,7 @@ def register_task(name: str, loader: Callable[..., Dataset], conditional: bool =
             "the end"
         )
     if name in {*TASKS, *DATA_SETS}:
-        raise RebarError(f"task {name!r}: registered already; choose another name")
+        raise RebarError(f"task {name!r}: already registered; choose another name")
     if not callable(loader):
         raise RebarError(
             f"loader of {name}: is a {type(loader).__name__}; pass a function that returns a "
@@ -183,7 +183,7 @@ def load(task: str, data_dir: Any, dynamic: bool) -> Dataset:
         if is_binary(dataset.train):
             raise RebarError(
                 f"dynamic_b=true: the training images of task={task} are binary; remove it, or "
-                "give grayscale images"
+                "pass grayscale images"
             )
         from rebar import noise
 
@@ -194,7 +194,7 @@ def load(task: str, data_dir: Any, dynamic: bool) -> Dataset:
 
 
 def _loaded(task, loader, data_dir, dynamic):
-    """Call a loader with those arguments that it has."""
+    """Return the data set of a loader, called with the arguments that it has."""
     arguments = {"data_dir": data_dir, "dynamic": dynamic}
     dataset = plugins.call(loader, arguments, f"loader of task={task}")
     if not isinstance(dataset, Dataset):
@@ -208,7 +208,7 @@ def _loaded(task, loader, data_dir, dynamic):
 
 
 def _described(dataset: Dataset) -> Dataset:
-    """Return a data set whose description has its numbers of images and their digest."""
+    """Return a data set whose description contains numbers of images and their digest."""
     counts = ", ".join(f"{len(getattr(dataset, split))} {split}" for split in SPLITS)
     h, w = dataset.image_shape
     kind = "grayscale" if dataset.grayscale else "binary"

@@ -118,12 +118,12 @@ def is_file(task: str) -> bool:
 def file_task(path: str) -> str:
     """Return the task of an NPZ file: its absolute path.
 
-    Raises RebarError for characters that an --hparams string or a line of a log cannot hold.
+    Raises RebarError for characters that an --hparams string or a log line cannot contain.
     """
     try:
         path = os.path.abspath(os.path.expanduser(path))
     except FileNotFoundError:
-        raise RebarError("the current folder is gone; give an absolute path") from None
+        raise RebarError("the current folder does not exist; pass an absolute path") from None
     if set(path) & _UNWRITABLE or not path.isprintable():
         raise RebarError(
             "a path must not contain commas, semicolons, quotes, brackets, parentheses, braces or "
@@ -142,7 +142,7 @@ def task_of(name: str) -> Task:
 
 
 def task_slug(task: str) -> str:
-    """Name of a task in names of files and folders: of an NPZ file its name without folder."""
+    """Return the name of a task in paths; for an NPZ file, its name without folder and suffix."""
     if not is_file(task):
         return task
     return re.sub(r"[^A-Za-z0-9._+-]", "_", Path(task).stem)[:60]

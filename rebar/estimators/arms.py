@@ -2,9 +2,10 @@
 
 Along the main chain b_1 ... b_L, let b_l^1 = b_l and b_l^2 ... b_l^n be n - 1 further samples of
 layer l given the layer under it, jointly antithetic, and f_l^m the value of the chain that has
-b_l^m in layer l and continues above with the main chain's noise. Per unit with q = min(p, 1 - p),
+b_l^m in layer l and continues above with the main chain's noise. With N rows, and q = min(p, 1 - p)
+per unit,
 
-    g = - mean_n [ sum_l rho_l ( 1/(n-1) sum_m (f_l^m - mean_m f_l^m) (b_l^m - p) ) . d logits_l
+    g = - mean_N [ sum_l rho_l ( 1/(n-1) sum_m (f_l^m - mean_m f_l^m) (b_l^m - p) ) . d logits_l
                    + d log p ]
     rho = (1 - q) / (1 - max(2 - q^(-1/(n-1)), 0)^(n-1))
 
@@ -37,14 +38,14 @@ from rebar.errors import RebarError
 from rebar.estimators.layerwise import Layerwise
 
 _FURTHER = 16
-"""Number of the further key of the first layer."""
+"""Index of the first layer's further noise key."""
 
 
 class ARMS(Layerwise):
     """See the module's docstring.
 
     Args:
-      n_antithetic: n >= 2.
+      n_antithetic: the number n of samples, at least 2.
 
     Metrics: none.
     """
@@ -55,7 +56,9 @@ class ARMS(Layerwise):
     def __init__(self, n_antithetic=3, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(n_antithetic, int) or n_antithetic < 2:
-            raise RebarError(f"n_antithetic={n_antithetic!r}: must be an integer of at least 2")
+            raise RebarError(
+                f"n_antithetic={n_antithetic!r}: must be an integer of at least 2; use e.g. 3"
+            )
         self.n_antithetic = n_antithetic
 
     def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
@@ -83,24 +86,24 @@ def _return(samples: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _rare(logits: tf.Tensor) -> tf.Tensor:
-    """q = min(p, 1 - p), exact for saturated units."""
+    """Return q = min(p, 1 - p), exact for saturated units."""
     return tf.sigmoid(-tf.abs(logits))
 
 
 def correction(logits: tf.Tensor, n: int) -> tf.Tensor:
-    """rho, shaped like the logits."""
+    """Return rho, with the shape of the logits."""
     q = _rare(logits)
     return (1 - q) / (1 - tf.maximum(2 - q ** (-1 / (n - 1)), 0) ** (n - 1))
 
 
 def antithetic_samples(u: tf.Tensor, logits: tf.Tensor, n: int, key: tf.Tensor) -> list:
-    """b^2 ... b^n, antithetic to the samples 1[u > 1 - p]: [N, H] each.
+    """Return b^2 ... b^n, antithetic to the samples 1[u > 1 - p], [N, H] each.
 
     Args:
       u: [N, H] uniforms of the main chain.
       logits: [N, H].
-      n: number of samples with the main chain's.
-      key: [2], key of their noise.
+      n: number of samples, including the main chain's.
+      key: [2], key of the other samples' noise.
     """
     one_is_rare = logits < 0
     first = tf.where(one_is_rare, 1 - u, u) ** (1 / (n - 1))  # 1 - e_1

@@ -1,14 +1,14 @@
 """BitFlip: the exact derivative of one unit per layer, drawn at random (SBNBitFlip).
 
-Along the main chain b_1 ... b_L, let i_l be uniform on the D_l units of layer l, and f_l of the
-chain that has unit i_l flipped in layer l and continues above with the main chain's noise:
+Along the main chain b_1 ... b_L, let i_l be uniform on the D_l units of layer l, and f_l the value
+of the chain that has unit i_l flipped in layer l and continues above with the main chain's noise:
 
     g = - mean_n [ sum_l D_l p (1 - p) (1 - 2 b_l) (f_l - f) 1[unit = i_l] . d logits_l
                    + d log p ]
 
-Unbiased for the ELBO: the derivative of E f by the logit of unit i is p_i (1 - p_i) times the mean
-of f with b_i = 1 minus f with b_i = 0, and each unit is drawn with probability 1 / D_l. The mean
-over i_l is the local expectation gradient (LEG), with D_l + 1 evaluations.
+Unbiased for the ELBO: the derivative of E f with respect to the logit of unit i is p_i (1 - p_i)
+times the mean of f with b_i = 1 minus f with b_i = 0, and each unit is drawn with probability
+1 / D_l. The mean over i_l is the local expectation gradient (LEG), with D_l + 1 evaluations.
 
 1 + L evaluations of f per row; the variance grows with the number of units. Nothing is learned.
 
@@ -24,7 +24,7 @@ from rebar.core import samplers
 from rebar.estimators.layerwise import Layerwise
 
 _FURTHER = 32
-"""Number of the further key of the first layer."""
+"""Index of the first layer's further noise key."""
 
 
 class BitFlip(Layerwise):
@@ -48,6 +48,6 @@ class BitFlip(Layerwise):
 
 
 def _unit(key: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """One-hot vectors of a unit per row, drawn at random: [N, H]."""
+    """Return one-hot vectors of a random unit per row, [N, H]."""
     u = noise_module.uniforms(key, tf.shape(b)[:1], tf.float64)
     return tf.one_hot(tf.cast(u * b.shape[1], tf.int32), b.shape[1], dtype=b.dtype)

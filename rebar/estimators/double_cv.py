@@ -1,20 +1,22 @@
 """Double control variates: leave-one-out with a linear control variate (SBNDoubleCV, CatDoubleCV).
 
-With K samples b^1 ... b^K of each example, whole chains through all layers, let m_k and J_k be mean
-and covariance of b_l^k given the layer under it (p and p (1 - p) for Bernoulli units), D_k the mean
-of df/db_l^j over the other samples j != k, and c_k = (b_l^k - m_k) . D_k. Per layer l,
+With K samples b^1 ... b^K of each example, complete chains through all layers, let m_k and J_k be
+the mean and covariance of b_l^k given the layer under it (p and p (1 - p) for Bernoulli units), D_k
+the mean of df/db_l^j over the other samples j != k, and c_k = (b_l^k - m_k) . D_k. With a scale a
+per layer,
 
-    g = - mean_x 1/K sum_k [ (f_k + a c_k - mean_{j != k} (f_j + a c_j)) d log q_l(b^k)
-                             - (a J_k D_k) . d logits_l^k  +  d log p(x, b^k) ]
+    g = - mean_x 1/K sum_k [ sum_l ( (f_k + a c_k - mean_{j != k} (f_j + a c_j)) d log q_l(b^k)
+                                     - (a J_k D_k) . d logits_l^k )
+                             + d log p(x, b^k) ]
 
 Unbiased for the ELBO: E[c_k (b_l^k - m_k)] = J_k D_k, since D_k does not depend on sample k, and
 the mean of c_j given the layers under l and the other samples is 0, so that the term of sample k
 has a baseline of mean zero although c_j depends on it. Exact for f linear in b_l and a = -1.
 
-K evaluations of f, and their derivatives with respect to the samples (one backward pass); where f
-has none it is LOO. K >= 2.
+K evaluations of f, and their derivatives with respect to the samples (one backward pass). If f has
+no derivative, this is LOO. K >= 2.
 
-Learned: a per layer, initially 0, on the mean square of the logits' gradient.
+Learned: a per layer, initially 0, by minimizing the mean square of the logits' gradient.
 
 Source: Titsias & Shi 2022 (Double Control Variates for Gradient Estimation in Discrete Latent
 Variable Models, arXiv 2111.05300). Differences from the published code: the K samples are chains
@@ -67,7 +69,7 @@ class DerivativeControl(Estimator):
         return self._cotangents(*rollout, noise.n_samples)[1]
 
     def _cotangents(self, hard: Rollout, derivatives: Sequence[tf.Tensor], n_samples: int) -> tuple:
-        """L x [N, ...] of the logits for ascent, and their mean square, given the weights."""
+        """Return L x [N, ...] cotangents of the logits, for ascent, and their mean square."""
         f = tf.stop_gradient(hard.objective)
         layers = zip(hard.samples, hard.logits, derivatives, strict=True)
         cotangents = [
@@ -85,7 +87,7 @@ class DerivativeControl(Estimator):
         logits: tf.Tensor,
         derivative: tf.Tensor,
     ) -> tf.Tensor:
-        """[N, ...] of a layer's logits, for ascent."""
+        """Return the cotangent of a layer's logits, [N, ...], for ascent."""
         raise NotImplementedError
 
 
@@ -115,7 +117,7 @@ class DoubleCV(DerivativeControl):
 
     @staticmethod
     def _means_of_others(derivative: tf.Tensor, n_samples: int) -> tf.Tensor:
-        """D, [N, ...]."""
+        """Return D, [N, ...]."""
         by_sample = bounds.by_sample(derivative, n_samples)
         others = (tf.reduce_sum(by_sample, axis=0) - by_sample) / (n_samples - 1)
         return tf.reshape(others, tf.shape(derivative))

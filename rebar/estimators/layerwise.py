@@ -29,5 +29,5 @@ class Layerwise(Estimator):
     def _cotangent(
         self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int
     ) -> tf.Tensor:
-        """[N, H] of a layer's logits, for ascent."""
+        """Return the cotangent of a layer's logits, [N, H], for ascent."""
         raise NotImplementedError

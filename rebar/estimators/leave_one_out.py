@@ -1,6 +1,6 @@
 """REINFORCE with the mean of an example's other samples as its baseline (SBNReinforceLOO).
 
-With K samples b^1 ... b^K of each example, whole chains through all layers,
+With K samples b^1 ... b^K of each example, complete chains through all layers,
 
     g = - mean_x 1/K sum_k [ (f_k - mean_{j != k} f_j) d log q(b^k | x)  +  d log p(x, b^k) ]
 

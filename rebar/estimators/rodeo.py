@@ -5,22 +5,25 @@ For D units with means p, let y^i be b with unit i flipped, w_i = q(flipped valu
     (A h)(b) = 1/D sum_i w_i [h(y^i) - h(b)],
 
 the operator of a Gibbs sampler, whose mean under q is 0 for any h. With K samples b^1 ... b^K of
-each example, whole chains through all layers, f_j and the derivatives D_j = df/db_l^j per layer l,
+each example, complete chains through all layers, f_j and D_j = df/db_l^j, per layer l,
 
     h_k, r_k = functions of y: the mean over j != k of H(f_j, D_j . (y - b_l^j))
-    g = - mean_x 1/K sum_k [ ( (f_k - mean_{j != k} (f_j + alpha (A h_j)(b_l^j))) (b_l^k - p^k)
-                               + beta (A r_k(.) (. - p^k))(b_l^k) ) . d logits_l^k
+    s_k = f_k - mean_{j != k} (f_j + alpha (A h_j)(b_l^j))
+    g = - mean_x 1/K sum_k [ sum_l ( s_k (b_l^k - p^k) + beta (A r_k(.) (. - p^k))(b_l^k) )
+                                   . d logits_l^k
                              + d log p(x, b^k) ]
 
 with a network H of two inputs and two outputs, 100 hidden units with slope 0.3 below 0. Unbiased
-for the ELBO: h_k and r_k do not depend on sample k, so the last term has mean 0, and (A h_j)(b^j)
-has mean 0 given the layers under l and the other samples, although h_j depends on sample k.
+for the ELBO: h_k and r_k do not depend on sample k, so the term of beta has mean 0, and the mean of
+(A h_j)(b^j) given the layers under l and the other samples is 0, although h_j depends on sample k.
 
-With D_j . (y - b_l^j) at all y^i from D + 1 numbers, both terms cost O(D) per pair of samples.
+As D_j . (y - b_l^j) at b and all y^i follows from D + 1 numbers, both terms cost O(D) per pair of
+samples.
 
 K evaluations of f, and their derivatives with respect to the samples (one backward pass). K >= 2.
 
-Learned: alpha and beta, initially 0, and H per layer, on the mean square of the logits' gradient.
+Learned: alpha and beta, initially 0, and H, per layer, by minimizing the mean square of the logits'
+gradient.
 
 Source: Shi, Zhou, Hwang, Titsias & Mackey 2022 (Gradient Estimation with Discrete Stein Operators,
 arXiv 2202.09497), the version that averages outputs of H. Differences from the published code: the
@@ -64,7 +67,7 @@ class SteinNetwork(keras.layers.Layer):
         self.built = True
 
     def call(self, f: tf.Tensor, s: tf.Tensor) -> list:
-        """f [...] and s [..., D] -> h and r, [..., D] each."""
+        """Return h and r, [..., D] each, of f [...] and s [..., D]."""
         of_f, of_s = tf.unstack(tf.convert_to_tensor(self.hidden_kernel))
         a = (f[..., tf.newaxis] * of_f + self.hidden_bias)[..., tf.newaxis, :]
         a += s[..., tf.newaxis] * of_s
@@ -129,7 +132,7 @@ class RODEO(DerivativeControl):
         return tf.reshape(cotangent, tf.shape(logits))
 
     def _surrogates(self, layer, f, b, d):
-        """h and r, each at b^k [K, B] and at its D neighbors [K, B, D]."""
+        """Yield h and r, each at b^k [K, B] and at its D neighbors [K, B, D]."""
         n_samples = f.shape[0]
         values = []
         for k in range(n_samples):

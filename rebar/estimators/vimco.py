@@ -12,15 +12,16 @@ Unbiased for the gradient of -E L: L^-k does not depend on b_k, and E_q[d log q]
 layers, samples are chains and d log q_k is the sum over layers. K evaluations of f per example, one
 per row. Nothing is learned.
 
-The mean is the geometric one, whose logarithm is the mean of f, or the arithmetic one. OVIS differs
-from the latter by the constant log(1 - 1/K) in the learning signal, and minimizes its variance as K
+VIMCO's mean is the geometric one, whose logarithm is the mean of f, or the arithmetic one. OVIS has
+the learning signal of the latter minus the constant log(1 - 1/K), which minimizes the variance as K
 grows.
 
 Source: Mnih & Rezende 2016 (arXiv 1602.06725), the local learning signals; Lievin et al. 2020
 (Optimal Variance Control of the Score Function Gradient Estimator for Importance Weighted Bounds,
-arXiv 2008.01998). The geometric form is that of the DisARM authors' code, except that signals are
-cotangents instead of factors of a loss. Not here: OVIS with gamma = 1, which is biased: its mean is
-VIMCO's gradient plus that of the wake phase of q.
+arXiv 2008.01998), equation 17. Differences from the published code: signals are cotangents instead
+of factors of a loss, as in the DisARM authors' code of the geometric form; OVIS with gamma = 1 is
+not implemented, because it is biased: its mean is VIMCO's gradient plus that of the wake phase of
+q.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,10 @@ from rebar.types import Estimate, Model, Noise
 
 
 class PerSample(MultiSample):
-    """Base class of estimators with a learning signal per sample: `_signal`, or `_without`."""
+    """Base class of estimators with a learning signal per sample.
+
+    Subclasses implement `_without`, or `_signal`.
+    """
 
     unbiased = True
 
@@ -59,11 +63,11 @@ class PerSample(MultiSample):
         return Estimate(gradient, [], hard.objective, self.bound_metrics(f))
 
     def _signal(self, f: tf.Tensor) -> tf.Tensor:
-        """Factor of d log q(b_k), [K, B], of f [K, B]."""
+        """Return the factors of d log q(b_k), [K, B], for f [K, B]."""
         return bounds.multi_sample(f) - self._without(f)
 
     def _without(self, f: tf.Tensor) -> tf.Tensor:
-        """L^-k of f [K, B], [K, B]."""
+        """Return L^-k, [K, B], for f [K, B]."""
         raise NotImplementedError
 
 

@@ -12,16 +12,16 @@ from rebar.keras.model import Model
 class GradientVariance(keras.callbacks.Callback):
     """Log the variance of the gradient estimate after every epoch as "gradient_variance".
 
-    It is the conditional variance: that of the noise at fixed parameters and a fixed batch, summed
-    over the components of the gradient with respect to all trainable variables. Its relative
+    This is the conditional variance, for fixed parameters and a fixed batch, summed over the
+    components of the gradient with respect to all trainable variables. Its relative
     standard error is about sqrt(2 / draws) or less. Training does not depend on the measurement.
 
     Use `rebar.compare_estimators` for standard errors, bias and several estimators.
 
     Args:
       x: batch of inputs of the objective, an array or a structure of arrays.
-      y: targets of an objective that has them.
-      draws: estimates per measurement, at least 4, of the cost of a training step each.
+      y: targets, if the objective has them.
+      draws: estimates per measurement, at least 4; each costs as much as a training step.
     """
 
     def __init__(self, x: Any, y: Any = None, draws: int = 20) -> None:
@@ -38,7 +38,7 @@ class GradientVariance(keras.callbacks.Callback):
                 f"GradientVariance with a {type(self.model).__name__}: the model must be a "
                 "rebar.keras.Model"
             )
-        self._meter = None  # variables, estimator or seed may be others
+        self._meter = None  # variables, estimator or seed may have changed
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self._meter is None:

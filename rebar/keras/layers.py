@@ -37,7 +37,7 @@ class StraightThrough(keras.layers.Layer):
     drawn in float32.
 
     Raises:
-      RebarError: an unknown method, an option that it does not take, an invalid kl_weight or
+      RebarError: an unknown method, an option that it does not have, an invalid kl_weight or
         inference, a trainable variable, or logits that are NaN or not [B, ..., C].
     """
 
@@ -75,7 +75,7 @@ class StraightThrough(keras.layers.Layer):
         self.built = True
 
     def call(self, logits: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """[B, ..., C] logits -> [B, ..., C] one-hot."""
+        """Return one-hot samples of logits, [B, ..., C] -> [B, ..., C]."""
         inputs = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
         inputs = logits_of(inputs, *FORMS["categorical"])
         validity = Validity()
@@ -103,10 +103,10 @@ class StraightThrough(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("method", "seed", "inference")}
-        own["kl_weight"] = _to_config(self.kl_weight)
-        own["options"] = {name: _to_config(value) for name, value in self.options.items()}
-        return {**super().get_config(), **own}
+        config = {name: getattr(self, name) for name in ("method", "seed", "inference")}
+        config["kl_weight"] = _to_config(self.kl_weight)
+        config["options"] = {name: _to_config(value) for name, value in self.options.items()}
+        return {**super().get_config(), **config}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "StraightThrough":
@@ -135,7 +135,7 @@ _CHANGING = (_Schedule, keras.Variable, tf.Variable)
 
 
 def _at(value, calls):
-    """Return a number or tensor from it, a schedule, or a variable."""
+    """Return the number or tensor of a number, schedule or variable after some calls."""
     if isinstance(value, _Schedule):
         return value(calls)
     return tf.convert_to_tensor(value) if isinstance(value, _CHANGING) else value

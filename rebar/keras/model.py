@@ -22,16 +22,16 @@ _VARIANCE = 1
 class _Compiled:
     """Result of `Model.compile`, in an object that Keras does not track.
 
-    What the estimator learns must not be among the variables that the model's optimizer updates.
+    The model's optimizer must not update the estimator's learned parts.
 
     Attributes:
-      given: argument `estimator`.
-      arguments: the others that are not of Keras' compile.
-      estimator: instance of `given`.
-      optimizer: of what it learns.
+      argument: argument `estimator`.
+      arguments: other arguments that Keras' compile does not have.
+      estimator: instance of `argument`.
+      optimizer: optimizer of the estimator's learned parts.
     """
 
-    given: Any
+    argument: Any
     arguments: dict[str, Any]
     estimator: Estimator
     optimizer: keras.optimizers.Optimizer
@@ -56,7 +56,7 @@ class Model(keras.Model):
     regularizers; training reports "temperature" if the estimator learns one.
 
     The model is saved with the estimator's learned parts, both optimizers and the number of steps,
-    which determines the noise: a loaded model continues as the saved one.
+    which determines the noise: a loaded model continues exactly like the saved one.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -90,7 +90,7 @@ class Model(keras.Model):
 
     @property
     def control_optimizer(self) -> keras.optimizers.Optimizer:
-        """The optimizer of what the estimator learns."""
+        """The optimizer of the estimator's learned parts."""
         return self._compiled().optimizer
 
     def compile(  # type: ignore[override]
@@ -111,8 +111,8 @@ class Model(keras.Model):
           n_samples: samples per example in training.
           eval_samples: samples per example in `evaluate`; with several it also reports their
             multi-sample bound, "bound".
-          control_optimizer: Keras optimizer of what the estimator learns; by default Adam at ten
-            times the learning rate that `optimizer` has now.
+          control_optimizer: Keras optimizer of the estimator's learned parts; by default Adam at
+            ten times the current learning rate of `optimizer`.
           seed: integer or several, which determine the noise.
           **kwargs: further arguments of Keras' compile, e.g. jit_compile, run_eagerly or metrics,
             which compare y with the result of `call`.
@@ -153,7 +153,7 @@ class Model(keras.Model):
         )
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Estimate the gradients at a batch, and update the model and the estimator."""
+        """Estimate the gradients for a batch, and update the model and the estimator."""
         training = self._compiled()
         step = tf.convert_to_tensor(self._steps)
         self._steps.assign_add(1)
@@ -181,7 +181,7 @@ class Model(keras.Model):
         return self._logs(data, losses, **{name: estimate.value}) | logs
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Evaluate the objective at a batch, at samples that depend on its position."""
+        """Evaluate the objective for a batch, at samples that depend on its position."""
         arguments = self._compiled().arguments
         f = objectives.values(
             self.objective,
@@ -198,8 +198,8 @@ class Model(keras.Model):
     def create_variables(self, *arguments: Any) -> None:
         """Create the variables of the model, the estimator and the optimizers before training.
 
-        Training does it by itself; callbacks that restore weights, such as BackupAndRestore, need
-        it before.
+        Training calls this itself. Call it before using callbacks that restore weights, such as
+        BackupAndRestore.
 
         Args:
           *arguments: arguments of the objective, of which only types and shapes are used.
@@ -211,7 +211,7 @@ class Model(keras.Model):
         """Return the `rebar.analysis.objective_meter.ObjectiveMeter` of the model's gradient.
 
         Args:
-          arguments: of the objective, with fixed values.
+          arguments: arguments of the objective, with fixed values.
         """
         from rebar.analysis.objective_meter import ObjectiveMeter
 
@@ -235,9 +235,9 @@ class Model(keras.Model):
         config = super().get_compile_config()
         if self._training is None:
             return config
-        own = keras.saving.serialize_keras_object(self._training.arguments)
-        estimator = serialization.to_config(self._training.given)
-        return config | own | {"estimator": estimator, "trained": self.optimizer.built}
+        arguments = keras.saving.serialize_keras_object(self._training.arguments)
+        estimator = serialization.to_config(self._training.argument)
+        return config | arguments | {"estimator": estimator, "trained": self.optimizer.built}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile a loaded or cloned model, and create the variables of its training."""
@@ -272,7 +272,7 @@ class Model(keras.Model):
         self.create_variables(*self._arguments(data_batch))
 
     def _create_variables(self):
-        """Create the variables of training, of arguments of the recorded types."""
+        """Create the variables of training, from arguments of the recorded types."""
         arguments, n_samples = _zeros(self._specs), self._compiled().arguments["n_samples"]
         objectives.values(self.objective, *arguments, seed=0, step=0)
         objectives.prepare(
@@ -313,7 +313,7 @@ class Model(keras.Model):
         return self._training
 
     def _logs(self, data, losses, **values):
-        """Update metrics by values [B], and return their results; the first has the loss."""
+        """Update metrics with values [B], and return their results; the first gives the loss."""
         self._set_specs(self._arguments(data))
         self._loss_tracker.update_state(losses - next(iter(values.values())))
         of_name = {"elbo": self._elbo, "bound": self._bound}

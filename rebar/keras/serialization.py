@@ -8,36 +8,36 @@ from rebar.errors import RebarError
 from rebar.objectives.estimate import estimator
 
 
-def to_config(given: Any) -> Any:
+def to_config(argument: Any) -> Any:
     """Return a name, [label, options] of an instance, or a mapping from sites to either.
 
     Raises:
-      RebarError: an instance of an unregistered class, or with options that are not numbers, texts
-        or booleans.
+      RebarError: an instance of an unregistered class, or with options that are not numbers,
+        strings or booleans.
     """
-    if isinstance(given, str):
-        return given
-    if isinstance(given, Mapping):
-        return {site: to_config(member) for site, member in given.items()}
-    name = type(given).__name__
-    entry = registry.entry_of(type(given))
+    if isinstance(argument, str):
+        return argument
+    if isinstance(argument, Mapping):
+        return {site: to_config(member) for site, member in argument.items()}
+    name = type(argument).__name__
+    entry = registry.entry_of(type(argument))
     if entry is None:
         raise RebarError(
             f"estimator {name}: cannot be saved, because its class is not registered; call "
             f"rebar.register({name!r}, {name})"
         )
     try:
-        options = given.get_config()
+        options = argument.get_config()
     except NotImplementedError as error:
         raise RebarError(
             f"estimator {name}: cannot be saved, because it was created with arguments other than "
-            "numbers, texts and booleans; implement get_config()"
+            "numbers, strings and booleans; implement get_config()"
         ) from error
     return [entry.label, {name: value for name, value in options.items() if name != "name"}]
 
 
 def from_config(config: Any) -> Any:
-    """Return what `to_config` got."""
+    """Return the argument of `to_config`."""
     if isinstance(config, str):
         return config
     if isinstance(config, Mapping):

@@ -108,7 +108,7 @@ def estimate(
 
     Raises:
       RebarError: an unknown or unsuitable estimator, missing seed or step, sites that differ
-        between calls, or a result of another shape than [N].
+        between calls, or a result whose shape is not [N].
     """
     return observed_estimate(
         convertible(objective), args, estimator, n_samples, seed, step, baseline
@@ -175,7 +175,7 @@ def values(
     seed: int | Sequence[int] | None = None,
     step: Any = None,
 ) -> tf.Tensor:
-    """Return f at hard samples, [n_samples, B], of other noise than `estimate` has.
+    """Return f at hard samples, [n_samples, B], whose noise differs from that of `estimate`.
 
     Args and errors are those of `estimate`.
     """
@@ -188,7 +188,7 @@ def values(
 def prepare(
     objective: Callable[..., tf.Tensor], *args: Any, estimator: Estimator, n_samples: int = 1
 ) -> None:
-    """Create what an estimator learns for an objective, before its first estimate.
+    """Create the learned parts of an estimator for an objective, before its first estimate.
 
     Args and errors are those of `estimate`.
     """

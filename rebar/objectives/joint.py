@@ -26,7 +26,7 @@ class Sites(NamedTuple):
       names: in the order of sampling.
       events: shape of a sample of each.
       batch: batch shape of all of them.
-      named: the names are those of fields or keys of a sample.
+      named: whether the names are fields or keys of a sample.
     """
 
     distribution: Any
@@ -54,7 +54,7 @@ def is_joint(distribution: Any) -> bool:
 
 
 def sites_of(distribution: Any, argument: str) -> Sites:
-    """Return the sites of the distribution that an argument has as its value."""
+    """Return the sites of a distribution, the value of an argument that errors name."""
     if not hasattr(distribution, "log_prob"):
         raise RebarError(
             f"{argument}={distribution!r}: must be a distribution of TensorFlow Probability"
@@ -111,7 +111,7 @@ def log_prob_of(target: Any, sites: Sites) -> Callable[[list], tf.Tensor]:
 
 
 def _joint_log_prob(target, values):
-    """log p of a joint distribution, given the name and value of each unpinned site."""
+    """Return log p of a joint distribution; values maps unpinned sites to their values."""
     if hasattr(target, "pins"):
         joint, structure = target.distribution, target._add_pins(**values)
     else:
@@ -120,7 +120,7 @@ def _joint_log_prob(target, values):
 
 
 def _log_prob(distribution, value):
-    """log p of a value; unlike in TFP, that of one-hot values can be differentiated by them."""
+    """Return log p; unlike TFP's, it has a derivative with respect to one-hot values."""
     kind, logits = kind_and_logits(distribution)
     if kind != "OneHotCategorical":
         return distribution.log_prob(value)
@@ -129,7 +129,7 @@ def _log_prob(distribution, value):
 
 
 def _matched(wanted: Sites, sites: Sites) -> list[int]:
-    """Return the position among the sites of each wanted one."""
+    """Return the position of each wanted site among the sites."""
     by_name = wanted.named and sites.named
     if set(wanted.names) != set(sites.names) if by_name else len(wanted.names) != len(sites.names):
         raise RebarError(
@@ -172,7 +172,7 @@ def sampled(sample: Sample, sites: Sites, copies: Any) -> list[tf.Tensor]:
 
 
 def _distributions(distribution: Any) -> Generator:
-    """Yield the distribution of each site, given the values of earlier ones that are sent."""
+    """Yield the distribution of each site; expect the value of the previous site by send()."""
     if not is_joint(distribution):
         yield distribution
         return
@@ -181,7 +181,7 @@ def _distributions(distribution: Any) -> Generator:
         return site.distribution if isinstance(site, distribution.Root) else site
 
     def after(values):
-        """Return the distribution of the site after those with these values.
+        """Return the distribution of the site that follows the sites with these values.
 
         Its parameters have the same rank, so that they still agree with an axis in front.
         """

@@ -84,7 +84,7 @@ class ObjectiveNetwork(ObjectiveModel):
         return model
 
     def posterior_logits(self, x: tf.Tensor, samples: tuple, n_samples: int = 1) -> tuple:
-        """L x [N, ...] logits of the sites along samples; the rest of a graph is pruned."""
+        """Return L x [N, ...] logits of the sites along samples; graphs omit all else."""
         return self.rollout(x, samplers.fixed(samples), n_samples).logits
 
     def check(self, estimator: Estimator) -> None:
@@ -97,7 +97,7 @@ def network(name: str, result: Any, input_mean: Any) -> Model:
     """Return the model of a factory's result; see `rebar.register_model`.
 
     Raises:
-      RebarError: the result is of another type or incomplete, or see `ObjectiveNetwork`.
+      RebarError: a result of an unsupported type, an incomplete one, or see `ObjectiveNetwork`.
     """
     try:
         if hasattr(result, "rollout"):

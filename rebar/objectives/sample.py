@@ -102,10 +102,10 @@ class Sample:
         Args:
           name: name of the site.
           distribution: its batch shape is [N, ...], or [1, ...] or [] for parameters that all rows
-            share; each row has a sample of its own.
+            share; each row gets a separate sample.
 
         Raises:
-          RebarError: an unsupported distribution, or a batch shape with other rows.
+          RebarError: an unsupported distribution, or a batch shape with another number of rows.
         """
         if hasattr(distribution, "experimental_pin"):
             raise RebarError(
@@ -158,7 +158,7 @@ class Sample:
 
     @property
     def log_q(self) -> tf.Tensor:
-        """log q of all sites sampled until now, [N] in nats.
+        """log q of all sites sampled so far, [N] in nats.
 
         The derivative of a discrete site's log q with respect to its own logits has mean zero at
         hard samples. It is left out of the gradient where it has the same factor in all rows, as
@@ -186,7 +186,7 @@ class Sample:
         if name in self._through:
             return self._through_site(name, rows, logits)
         sample = self._sampler(len(self.sites), rows)
-        # A sample with a surrogate gradient is hard: log q has no gradient by its own logits.
+        # A sample with a surrogate gradient is hard: log q is constant with respect to its logits.
         surrogate = getattr(self._sampler, "surrogate", False)
         log_q = families.of(rows).log_prob(sample, tf.stop_gradient(rows) if surrogate else rows)
         self.sites.append(Site(name, shape))

@@ -80,7 +80,7 @@ def test_resuming_is_refused_if_the_file_changed(folder, capsys):
     assert "is of another run: data: saved '" in capsys.readouterr().err
     for command in (draw.main, analyze.main):
         assert command(["c", str(run_of(folder))]) == 2
-        assert "mine.npz: its images are not those of" in capsys.readouterr().err
+        assert "mine.npz: the images differ from those of" in capsys.readouterr().err
     save()
     assert training("--epochs=2") == 0
     assert "resuming at step 3" in capsys.readouterr().out

@@ -23,7 +23,7 @@ def test_caught(fault, monkeypatch):
     ],
 )
 def test_double_cv_has_no_fault(only):
-    """Its faults are seen at these problems."""
+    """The problems are those at which its faults are detected."""
     testing.check_estimator(double_cv.DoubleCV, min_samples=2, only=only).raise_failures()
 
 

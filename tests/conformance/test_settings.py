@@ -58,10 +58,10 @@ OF_OPTIMIZERS = {
 """Those of updates: tests/conformance/test_updates.py."""
 
 OF_RUNS = {"model", "batch_size", "trial", "dynamic_b"}
-"""Those of runs: tests/conformance/test_reported_numbers.py."""
+"""Settings of runs: tests/conformance/test_reported_numbers.py."""
 
 OF_PLUGINS = {"custom", "network"}
-"""Of plug-ins: tests/hparams/test_custom.py, tests/hparams/test_network.py."""
+"""Settings of plug-ins: tests/hparams/test_custom.py, tests/hparams/test_network.py."""
 
 ALONE = [name for name in registry.names() if not registry.entry(name).tracks]
 TRACKERS = [name for name in registry.names() if registry.entry(name).tracks]

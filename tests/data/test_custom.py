@@ -216,9 +216,9 @@ def test_invalid_loaders(message):
 @pytest.mark.parametrize(
     ("name", "loader", "message"),
     [
-        ("digits", int, "task 'digits': registered already"),
-        ("mnist", int, "registered already"),
-        ("omniglot", int, "registered already"),
+        ("digits", int, "task 'digits': already registered"),
+        ("mnist", int, "already registered"),
+        ("omniglot", int, "already registered"),
         ("a,b", int, "invalid name of a task"),
         ("a.npz", int, "invalid name of a task"),
         ("mine", from_arrays(BINARY), "loader of mine: is a Dataset; pass a function"),

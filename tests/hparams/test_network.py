@@ -53,8 +53,8 @@ def test_settings_of_other_estimators_are_refused(mine):
 @pytest.mark.parametrize(
     ("name", "target", "message"),
     [
-        ("Mine", factory, "network 'Mine': registered already"),
-        ("auto", factory, "network 'auto': registered already"),
+        ("Mine", factory, "network 'Mine': already registered"),
+        ("auto", factory, "network 'auto': already registered"),
         ("a b", factory, "invalid name of a model"),
         ("B", "module", "factory='module' of B: must be a function or a string"),
     ],

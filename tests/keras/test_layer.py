@@ -95,7 +95,7 @@ def test_a_loaded_model_continues(tmp_path):
 
 
 def test_inference_can_sample():
-    """With noise of its own, so that evaluation does not change training."""
+    """Evaluation has separate noise, so that it does not change training."""
     layer, other = StraightThrough("st", inference="sample"), StraightThrough("st")
     samples = np.stack([layer(np.zeros([5000, 2], np.float32))[:, 0] for _ in range(3)])
     assert np.all(np.abs(samples.mean(axis=1) - 0.5) < 0.04)

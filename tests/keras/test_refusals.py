@@ -54,14 +54,14 @@ STEP = {
 
 @pytest.mark.parametrize("message", STEP)
 def test_the_first_step(message):
-    """In a graph, where errors keep their class."""
+    """Errors keep their class in a graph."""
     arguments, data = STEP[message]
     with pytest.raises(rebar.RebarError, match=message):
         compiled(**arguments).train_on_batch(IMAGES, *data)
 
 
 def test_an_objective_that_cannot_be_saved(tmp_path):
-    """A class with other arguments than numbers needs get_config."""
+    """A class with arguments other than numbers needs get_config."""
     keras.utils.set_random_seed(0)
     model = Closure(lambda sample, x: tf.reduce_sum(sample.bernoulli("b", x), axis=1))
     model.compile("sgd", "DisARM", run_eagerly=True)

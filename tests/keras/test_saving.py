@@ -75,7 +75,7 @@ def test_a_model_can_be_saved_before_training(tmp_path):
 
 
 def test_an_interrupted_run_resumes(tmp_path):
-    """After BackupAndRestore it is the run without an interruption."""
+    """BackupAndRestore gives the result of a run without an interruption."""
 
     def backup():
         return keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)

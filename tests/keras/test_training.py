@@ -39,7 +39,7 @@ def gradients(model, step):
 
 @pytest.mark.parametrize("estimator", ["DisARM", "DynamicREBAR"])
 def test_a_step_follows_the_gradient_of_estimate(estimator):
-    """At every step with other noise, with the losses of layers."""
+    """Each step has other noise; losses of layers are included."""
     sgd = [keras.optimizers.SGD(1.0), keras.optimizers.SGD(1.0)]
     options = {"n_samples": 2, "seed": 3, "decay": 0.5, "run_eagerly": True}
     model = compiled(estimator, optimizer=sgd[0], control_optimizer=sgd[1], **options)

@@ -153,7 +153,7 @@ def test_evaluation_and_references_with_continuous_sites(mixed):
     values = evaluate(X, 20)
     assert values == evaluate(X, 20) != evaluate(X, 20, stream=1)
     assert values["bound"] > values["elbo"]
-    with pytest.raises(RebarError, match=r"continuous latents, too; give --reference=loo"):
+    with pytest.raises(RebarError, match=r"continuous latents, too; use --reference=loo"):
         exact(mixed, tf.constant(X, tf.float32))
 
 

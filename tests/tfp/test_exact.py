@@ -46,7 +46,7 @@ def test_unbiased(problem, setting):
 
 
 def test_the_derivative_that_tfp_leaves_out(monkeypatch):
-    """That of OneHotCategorical.log_prob with respect to its value."""
+    """Without the derivative of OneHotCategorical.log_prob w.r.t. its value, REBAR is biased."""
     monkeypatch.setattr(joint, "_log_prob", lambda distribution, x: distribution.log_prob(x))
     assert Sampling(problems.chain(), Setting("REBAR", {})).compare(batches=60).biased
 

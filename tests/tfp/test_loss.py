@@ -125,7 +125,7 @@ def test_relaxed_samples_reach_the_model():
 
 
 def test_parameters_of_several_ranks():
-    """As many samples as elements; a vectorized scalar parameter must not meet the elements."""
+    """With as many samples as elements, a vectorized scalar must not broadcast to the elements."""
 
     def posterior():
         m = yield Root(tfd.Normal(0.0, 1.0, name="m"))

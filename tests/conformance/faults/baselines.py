@@ -66,7 +66,7 @@ def _without_linear_terms(true):
 
 
 def _own_derivatives(true):
-    """Of two samples, each sees its own derivative."""
+    """For two samples, D_k becomes the derivative at sample k itself."""
     return lambda self, layer, f, b, d: true(self, layer, f, b, tf.reverse(d, [0]))
 
 
