@@ -49,13 +49,13 @@ OF_MODELS = {
     *("n_hidden", "n_input", "n_layer", "nonlinear", "conditional", "activation", "initializer"),
     *("n_categories", "n_latents", "latents", "prior", "task"),
 }
-"""Those of models: tests/conformance/test_model_settings.py."""
+"""Settings of models: tests/conformance/test_model_settings.py."""
 
 OF_OPTIMIZERS = {
     *("learning_rate", "beta2", "optimizer", "learning_rate_generator", "learning_rate_prior"),
     *("prior_optimizer", "learning_rate_control"),
 }
-"""Those of updates: tests/conformance/test_updates.py."""
+"""Settings of updates: tests/conformance/test_updates.py."""
 
 OF_RUNS = {"model", "batch_size", "trial", "dynamic_b"}
 """Settings of runs: tests/conformance/test_reported_numbers.py."""

@@ -117,7 +117,7 @@ def test_options_of_tfp():
 
 
 def test_learned_parts():
-    """Learned parts are trained by a separate optimizer, also those of an estimator given by name."""
+    """A separate optimizer trains learned parts, also those of an estimator passed by name."""
     values = []
     for optimizer in (None, keras.optimizers.SGD(0.0)):
         estimator = rebar.estimator("REBAR")
