@@ -50,9 +50,15 @@ class StraightThrough(keras.layers.Layer):
         inference: str = "mode",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         method = name_of(method)
-        choose({name: METHODS[name] for name in LAYERS}, method, options or {})
+        if not isinstance(options, dict | None):
+            raise RebarError(
+                f"options={options!r}: must be a dictionary, e.g. {{'temperature': 0.5}}"
+            )
+        chosen = choose({name: METHODS[name] for name in LAYERS}, method, options or {})
+        for name in chosen.defaults.keys() & kwargs.keys():
+            raise RebarError(f"{name}: an option of {method}; pass options={{{name!r}: ...}}")
+        super().__init__(**kwargs)
         if inference not in ("mode", "sample"):
             raise RebarError(f"inference={inference!r}: choose from 'mode', 'sample'")
         for name, value in {"kl_weight": kl_weight, **(options or {})}.items():

@@ -1,7 +1,6 @@
 """`rebar.keras.Model`."""
 
 import dataclasses
-import inspect
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ import tensorflow as tf
 from rebar.core import bounds
 from rebar.errors import RebarError
 from rebar.estimators.base import CONTROL_RATE, Estimator
-from rebar.keras import serialization
+from rebar.keras import batches, serialization
 from rebar.objectives import estimate as objectives
 
 _VARIANCE = 1
@@ -58,6 +57,13 @@ class Model(keras.Model):
     The model is saved with the estimator's learned parts, both optimizers and the number of steps,
     which determines the noise: a loaded model continues exactly like the saved one.
     """
+
+    fit = batches.without_weights(keras.Model.fit)
+    evaluate = batches.without_weights(keras.Model.evaluate)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Let `get_config` return the arguments, as for layers; `keras.Model` discards them."""
+        return keras.layers.Layer.__new__(cls, *args, **kwargs)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -290,22 +296,7 @@ class Model(keras.Model):
 
     def _arguments(self, data):
         """Return the arguments of the objective for a batch of Keras."""
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if weights is not None:
-            raise RebarError(
-                "sample_weight and class_weight: unsupported; pass weights as a part of x, and "
-                "multiply the objective's values by them"
-            )
-        arguments = (x,) if y is None else (x, y)
-        try:
-            inspect.signature(self.objective).bind(None, *arguments)
-        except TypeError as error:
-            raise RebarError(
-                f"{type(self).__name__}.objective{inspect.signature(self.objective)} with data "
-                f"({', '.join('xy'[: len(arguments)])}): {error}; define objective(self, sample, "
-                "x) for fit(x), or objective(self, sample, x, y) for fit(x, y)"
-            ) from error
-        return arguments
+        return batches.arguments_of(self.objective, data, type(self).__name__)
 
     def _compiled(self):
         if self._training is None:

@@ -55,6 +55,11 @@ def estimator(name: str, **options: Any) -> Estimator:
       RebarError: an unknown name or option.
     """
     model = with_plugins(lambda: _model_of(name))
+    if "n_samples" in options:
+        raise RebarError(
+            f"rebar.estimator({name!r}): n_samples is no option of an estimator; pass it to "
+            "rebar.estimate or to compile, as sample_size to fit_surrogate_posterior"
+        )
     try:
         return registry.target(model)(**{"dtype": "float32", **options})
     except RebarError:

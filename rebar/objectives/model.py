@@ -254,14 +254,17 @@ def _has_rows(value):
 
 def _checked(f, rows, sample):
     """Return f as [N] in the dtype of the logits; RebarError for another shape."""
-    shape = None if f is None else tf.convert_to_tensor(f).shape
+    if f is None or isinstance(f, tuple | dict):
+        shape, result = None, "None" if f is None else f"a {type(f).__name__}"
+    else:
+        shape = tf.convert_to_tensor(f).shape
+        result = f"shape {shape}"
     static = rows if isinstance(rows, int) else None
     if shape is None or shape.rank != 1 or not shape.is_compatible_with([static]):
         raise RebarError(
-            f"the objective returned {'None' if shape is None else f'shape {shape}'}: must be one "
-            f"value per row, shape [{static or 'N'}]; sum over other axes, remove one of length 1 "
-            "with tf.squeeze(..., axis=-1), or set an unknown shape with tf.ensure_shape(..., "
-            "[None])"
+            f"the objective returned {result}: must be one value per row, shape "
+            f"[{static or 'N'}]; sum over other axes, remove one of length 1 with "
+            "tf.squeeze(..., axis=-1), or set an unknown shape with tf.ensure_shape(..., [None])"
         )
     f = tf.convert_to_tensor(f)
     dtype = sample.logits[0].dtype if sample.logits else f.dtype

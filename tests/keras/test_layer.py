@@ -111,6 +111,8 @@ def test_inference_can_sample():
         ({"options": {"temperature": keras.Variable(1.0)}}, "temperature: a trainable variable"),
         ({"options": {"temperature": variable(0.0)}}, "temperature=0: must be above 0"),
         ({"kl_weight": "1"}, "kl_weight='1': must be a finite number"),
+        ({"options": 0.5}, "options=0.5: must be a dictionary, e.g. {'temperature': 0.5}"),
+        ({"temperature": 0.5}, "temperature: an option of reinmax; pass options={'temperature'"),
     ],
 )
 def test_mistakes(arguments, message):

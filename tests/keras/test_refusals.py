@@ -60,6 +60,15 @@ def test_the_first_step(message):
         compiled(**arguments).train_on_batch(IMAGES, *data)
 
 
+def test_weights_without_targets():
+    """Keras drops them before the step."""
+    for weights in ({"sample_weight": np.ones(40)}, {"class_weight": {0: 1.0}}):
+        with pytest.raises(rebar.RebarError, match="sample_weight and class_weight: unsupported"):
+            compiled().fit(IMAGES, **weights)
+    with pytest.raises(rebar.RebarError, match="sample_weight and class_weight: unsupported"):
+        compiled().evaluate(IMAGES, sample_weight=np.ones(40))
+
+
 def test_an_objective_that_cannot_be_saved(tmp_path):
     """A class with arguments other than numbers needs get_config."""
     keras.utils.set_random_seed(0)

@@ -19,6 +19,12 @@ ESTIMATORS = {
 }
 
 
+class WithPrior(models.BinaryVAE):
+    def __init__(self, prior=None):
+        super().__init__()
+        self.prior = prior
+
+
 def equal(first, second):
     for ours, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -44,6 +50,19 @@ def test_options_of_an_instance_are_saved(tmp_path):
     model = compiled(ESTIMATORS["instance"]())
     estimator = keras.models.clone_model(model).estimator
     assert (estimator.initial_temperature, estimator.hidden) == (0.3, 5)
+
+
+def test_arguments_of_a_class_are_saved(tmp_path):
+    """Without get_config, which `keras.Model` makes of defaults alone."""
+    model = models.BinaryVAE(2, decay=0.5)
+    model.compile("sgd", "DisARM")
+    model.create_variables(IMAGES)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for copy in (loaded, keras.models.clone_model(model)):
+        assert (copy.units, copy.decay) == (2, 0.5)
+    with pytest.raises(NotImplementedError, match=r"non-serializable argument(?s:.*)get_config"):
+        WithPrior(np.zeros(3)).get_config()
 
 
 def test_a_clone_is_a_new_model():

@@ -80,10 +80,16 @@ def test_a_family_that_is_not_supported(name):
         (lambda f: tf.reduce_mean(f), "shape (): must be one value per row, shape [8]"),
         (lambda f: f[:4], "shape (4,): must be one value per row, shape [8]"),
         (lambda f: None, "the objective returned None: must be one value per row"),
+        (lambda f: (f, f), "the objective returned a tuple: must be one value per row"),
     ],
 )
 def test_a_result_of_another_shape(result, text):
     refused(text, lambda sample, x: result(total(sample, x)), X)
+
+
+def test_samples_as_an_option():
+    with pytest.raises(rebar.RebarError, match=r"'LOO'\): n_samples is no option .* to compile"):
+        rebar.estimator("LOO", n_samples=4)
 
 
 def test_arguments_and_logits_with_other_rows():
