@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rebar.errors import RebarError
@@ -131,7 +132,7 @@ def fit_surrogate_posterior(
 
     Args:
       target_log_prob_fn, surrogate_posterior: target and posterior, see `elbo`.
-      optimizer: Keras optimizer, or an object with `apply_gradients`.
+      optimizer: Keras optimizer, its name, or an object with `apply_gradients`.
       num_steps: number of steps, at least 1.
       estimator: see `rebar.estimate`; names of estimators with learned parts are allowed, too.
       sample_size: samples per step.
@@ -149,7 +150,7 @@ def fit_surrogate_posterior(
 
     Raises:
       RebarError: a call within tf.function, variables without a gradient, a control optimizer for
-        an estimator that learns nothing, or see `loss`.
+        an estimator that learns nothing, an initial loss that is not finite, or see `loss`.
     """
     from tensorflow_probability import math as tfp_math
 
@@ -160,6 +161,7 @@ def fit_surrogate_posterior(
         )
     if not isinstance(num_steps, numbers.Integral) or num_steps < 1:
         raise RebarError(f"num_steps={num_steps!r}: must be an integer of at least 1")
+    optimizer = keras.optimizers.get(optimizer) if isinstance(optimizer, str) else optimizer
     chosen = built(estimator)
     objective = elbo(target_log_prob_fn, surrogate_posterior)
     inputs = _rows_of_batch(surrogate_posterior)
@@ -181,6 +183,11 @@ def fit_surrogate_posterior(
 
     with tf.GradientTape() as tape:
         _, first = negative_elbo()  # creates the learned parts
+    if not np.all(np.isfinite(first)):
+        raise RebarError(
+            "loss: not finite at the initial variables; check parameters, such as probabilities "
+            "outside [0, 1], by validate_args=True, and observed values outside the support"
+        )
     variables = _trainable(tape, first, trainable_variables)
     learned = chosen.trainable_variables
     if control_optimizer is not None and not learned:

@@ -4,6 +4,7 @@ TFP has no public iteration over the sites of a joint distribution: its methods 
 `_model_flatten`, `_model_unflatten` and `_flat_resolve_names` are those of all its joint classes.
 """
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Generator, Mapping
@@ -86,11 +87,12 @@ def sites_of(distribution: Any, argument: str) -> Sites:
 def log_prob_of(target: Any, sites: Sites) -> Callable[[list], tf.Tensor]:
     """Return the function of the values at all sites that returns log p of a target."""
     owner = getattr(target, "__self__", None)
-    if is_joint(owner) and target.__name__ == "log_prob":
+    if hasattr(owner, "event_shape") and target.__name__ == "log_prob":
         target = owner
     if hasattr(target, "log_prob"):
         wanted = sites_of(target, "target")
         order = _matched(wanted, sites)
+        _require_batch(target, sites)
         if not is_joint(target):
             return lambda values: _log_prob(target, *values)
         return lambda values: _joint_log_prob(
@@ -100,12 +102,18 @@ def log_prob_of(target: Any, sites: Sites) -> Callable[[list], tf.Tensor]:
         raise RebarError(
             f"target={target!r}: must be a joint distribution or a function that returns log p"
         )
-    if not is_joint(sites.distribution):
-        return lambda values: target(*values)
 
     def log_prob(values):
-        structure = sites.distribution._model_unflatten(values)
-        return target(**structure) if isinstance(structure, Mapping) else target(*structure)
+        if is_joint(sites.distribution):
+            values = sites.distribution._model_unflatten(values)
+        args, named = ((), values) if isinstance(values, Mapping) else (values, {})
+        try:
+            inspect.signature(target).bind(*args, **named)
+        except TypeError as error:
+            raise RebarError(
+                f"target: {error}; define it with the sites as arguments: {', '.join(sites.names)}"
+            ) from error
+        return target(*args, **named)
 
     return log_prob
 
@@ -126,6 +134,28 @@ def _log_prob(distribution, value):
         return distribution.log_prob(value)
     terms = tf.math.multiply_no_nan(tf.nn.log_softmax(logits), tf.cast(value, logits.dtype))
     return tf.reduce_sum(terms, axis=list(range(-distribution.event_shape.rank, 0)))
+
+
+def _require_batch(target, sites):
+    """Raise RebarError unless the batch of each site, also of pinned ones, broadcasts to ours."""
+    target = target.distribution if hasattr(target, "pins") else target
+    names, batches = [target.name], [target.batch_shape]
+    if is_joint(target) and not isinstance(target.batch_shape, tf.TensorShape):
+        names = target._flat_resolve_names()
+        batches = target._model_flatten(target.batch_shape)
+    for name, batch in zip(names, batches, strict=True):
+        if not isinstance(batch, tf.TensorShape) or batch.num_elements() in (None, 1):
+            continue
+        try:
+            common = tf.broadcast_static_shape(batch, sites.batch)
+        except ValueError:
+            common = None
+        if common is None or not common.is_compatible_with(sites.batch):
+            raise RebarError(
+                f"{name!r} of target: has batch shape {batch}, but the surrogate posterior "
+                f"{sites.batch}; use tfd.Independent or an autobatched joint distribution for axes "
+                "that are part of one sample"
+            )
 
 
 def _matched(wanted: Sites, sites: Sites) -> list[int]:

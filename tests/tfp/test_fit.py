@@ -124,7 +124,7 @@ def test_learned_parts():
         fit(estimator=estimator, control_optimizer=optimizer, num_steps=4)
         values.append(np.concatenate([np.ravel(v) for v in estimator.trainable_variables]))
     assert not np.allclose(*values)
-    fit(estimator={"IndependentBernoulli": "NVIL"})
+    fit("adam", estimator={"IndependentBernoulli": "NVIL"})
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,10 @@ def test_learned_parts():
         ({"seed": -1}, "seed=-1: must be an integer"),
         ({"estimator": "LOOO"}, "unknown estimator 'LOOO'; did you mean LOO"),
         ({"sample_size": 1}, "must be at least 2 for LOO"),
+        (
+            {"posterior": tfd.Independent(tfd.Bernoulli(probs=tf.Variable([0.5, 1.5])), 1)},
+            "loss: not finite at the initial variables",
+        ),
     ],
 )
 def test_bad_options(options, text):

@@ -68,6 +68,16 @@ def any_target(*values, **named):
     return tf.zeros(len([*values, *named.values()][0]))
 
 
+def gathered():
+    """A mixture of 4 observations with the integers of their components."""
+    assignments = tfd.Sample(tfd.Categorical([0.0, 0.0]), 4)
+    model = joint(z=assignments, x=lambda z: tfd.Normal(tf.gather([-1.0, 1.0], z), 1.0))
+    return model.experimental_pin(x=[-1.0, 1.0, 1.0, 0.5])
+
+
+ASSIGNMENTS = joint(z=tfd.Independent(tfd.Categorical(tf.zeros([4, 2])), 1))
+
+
 @pytest.mark.parametrize(
     ("target", "posterior", "text"),
     [
@@ -103,6 +113,9 @@ def any_target(*values, **named):
         ),
         (any_target, PINNED, "surrogate_posterior: is pinned; pass"),
         (any_target, any_target, "must be a distribution of TensorFlow Probability"),
+        (units(tf.zeros([4, 2])), B, "of target: has batch shape (4,), but the surrogate poster"),
+        (gathered(), ASSIGNMENTS, "'x' of target: has batch shape (4,)"),
+        (lambda c: c, joint(b=B), "target: missing a required argument: 'c'; define it with the "),
         (1.0, B, "target=1.0: must be a joint distribution or a function that returns log p"),
     ],
 )
