@@ -66,6 +66,11 @@ class Model(keras.Model):
         return keras.layers.Layer.__new__(cls, *args, **kwargs)
 
     def __init__(self, **kwargs: Any) -> None:
+        if "inputs" in kwargs or "outputs" in kwargs:  # Keras would change the bases of all models
+            raise RebarError(
+                f"{type(self).__name__}(inputs=..., outputs=...): unsupported; create functional "
+                "models in __init__, and call them in objective"
+            )
         super().__init__(**kwargs)
         self._steps = self.add_weight(
             shape=(),

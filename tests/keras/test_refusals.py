@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import rebar
 from tests.keras import models
-from tests.keras.models import IMAGES, compiled
+from tests.keras.models import IMAGES, PIXELS, compiled
 
 
 class WithoutObjective(rebar.keras.Model):
@@ -58,6 +58,12 @@ def test_the_first_step(message):
     arguments, data = STEP[message]
     with pytest.raises(rebar.RebarError, match=message):
         compiled(**arguments).train_on_batch(IMAGES, *data)
+
+
+def test_a_functional_model():
+    x = keras.Input([PIXELS])
+    with pytest.raises(rebar.RebarError, match=r"BinaryVAE\(inputs=.*: unsupported"):
+        models.BinaryVAE(inputs=x, outputs=x)
 
 
 def test_weights_without_targets():
