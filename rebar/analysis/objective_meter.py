@@ -56,7 +56,7 @@ class ObjectiveMeter(Sums):
         self._estimator, self._seed = estimator, list(seed)
         self._estimate = functools.partial(
             observed_estimate,
-            convertible(objective, always=True),
+            convertible(objective, args, always=True),
             args,
             estimator,
             n_samples,

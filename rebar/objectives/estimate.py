@@ -1,5 +1,6 @@
 """`rebar.estimate`."""
 
+import inspect
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -116,14 +117,25 @@ def estimate(
         between calls, or a result whose shape is not [N].
     """
     return observed_estimate(
-        convertible(objective), args, estimator, n_samples, seed, step, baseline
+        convertible(objective, args), args, estimator, n_samples, seed, step, baseline
     )
 
 
-def convertible(objective: Callable, always: bool = False) -> Callable:
-    """Return a function that AutoGraph converts: always, or where it converts the caller."""
+def convertible(objective: Callable, args: tuple, always: bool = False) -> Callable:
+    """Return a function of a sample and arguments that AutoGraph converts.
+
+    It does so always, or where it converts the caller.
+    """
     if hasattr(objective, "get_concrete_function"):
         raise RebarError("objective: is a tf.function; pass the Python function that it wraps")
+    signature = inspect.signature(objective)
+    try:
+        signature.bind(None, *args)
+    except TypeError as error:
+        raise RebarError(
+            f"objective{signature} with {len(args)} arguments after the first, sample: {error}; "
+            "pass one array per parameter"
+        ) from error
     context = tf.__internal__.autograph.control_status_ctx()
     if not always and context.status.name != "ENABLED":
         return objective

@@ -50,7 +50,7 @@ class ObjectiveNetwork(ObjectiveModel):
         policy = keras.config.dtype_policy().compute_dtype
         mean = tf.constant(input_mean, policy)
         key = tf.constant(noise.key(0, "further"))
-        super().__init__(convertible(objective, always=True), key, (mean[tf.newaxis],))
+        super().__init__(convertible(objective, (mean,), always=True), key, (mean[tf.newaxis],))
         self.source = objective if source is None else source
         self.objective_name = f"objective of {_name(self.source)}"
         draws = noise.of_sites(0, 0)

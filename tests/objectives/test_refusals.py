@@ -98,6 +98,13 @@ def test_arguments_and_logits_with_other_rows():
     refused(text, lambda sample, x: tf.reduce_sum(sample.bernoulli("b", tf.zeros([3, 3])), 1), X)
 
 
+def test_arguments_that_are_missing():
+    text = "objective(sample, x) with 0 arguments after the first, sample: missing a required"
+    refused(text, total)
+    with pytest.raises(rebar.RebarError, match=re.escape(text)):
+        rebar.compare_estimators(total, estimators=["LOO"], variables=[LOGITS])
+
+
 def test_two_sites_of_one_name():
     def objective(sample, x):
         return total(sample, x) + total(sample, x)
