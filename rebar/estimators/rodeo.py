@@ -68,12 +68,17 @@ class SteinNetwork(keras.layers.Layer):
 
     def call(self, f: tf.Tensor, s: tf.Tensor) -> list:
         """Return h and r, [..., D] each, of f [...] and s [..., D]."""
-        of_f, of_s = tf.unstack(tf.convert_to_tensor(self.hidden_kernel))
-        a = (f[..., tf.newaxis] * of_f + self.hidden_bias)[..., tf.newaxis, :]
-        a += s[..., tf.newaxis] * of_s
+        # Hidden units are the first axis, so that others are contiguous in memory.
+        of_f, of_s, bias = (
+            tf.reshape(v, [-1, *[1] * s.shape.rank])
+            for v in (*tf.unstack(tf.convert_to_tensor(self.hidden_kernel)), self.hidden_bias)
+        )
+        a = of_f * f[..., tf.newaxis] + bias + of_s * s
         # tf.nn.leaky_relu rounds its slope to float32.
-        outputs = tf.tensordot(tf.maximum(a, 0.3 * a), tf.convert_to_tensor(self.output_kernel), 1)
-        return tf.unstack(outputs + self.output_bias, axis=-1)
+        hidden = tf.reshape(tf.maximum(a, 0.3 * a), [tf.shape(a)[0], -1])
+        outputs = tf.matmul(self.output_kernel, hidden, transpose_a=True)
+        outputs += tf.convert_to_tensor(self.output_bias)[:, tf.newaxis]
+        return [tf.reshape(output, tf.shape(s)) for output in tf.unstack(outputs)]
 
 
 class RODEO(DerivativeControl):
