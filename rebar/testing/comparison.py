@@ -13,7 +13,8 @@ gradient. The quantile of Student's t distribution is the critical value of the 
                       more fails
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -119,8 +120,7 @@ class Sampling:
 
         @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, 2, 2], tf.int32)])
         def batch_means(keys):
-            dtype = self._inputs.dtype
-            return tf.map_fn(batch_mean, keys, fn_output_signature=dtype, parallel_iterations=1)
+            return _map(batch_mean, keys, self._inputs.dtype)
 
         self._batch_means = batch_means
 
@@ -159,9 +159,23 @@ class Sampling:
             key = fold_in(noise.key, i)
             return self._estimate(Noise(uniforms, self.n_samples, branches, key))
 
-        indices = tf.range(REPETITIONS)
-        values = tf.map_fn(repetition, indices, fn_output_signature=self._inputs.dtype)
+        values = _map(repetition, tf.range(REPETITIONS), self._inputs.dtype)
         return tf.reduce_mean(values, axis=0)
+
+
+def _map(function: Callable, elements: tf.Tensor, dtype: Any) -> tf.Tensor:
+    """Stack function(element), one after the other.
+
+    An exception within tf.map_fn leaves a caching device set, which TFP then refuses to work with.
+    """
+    n = elements.shape[0] or tf.shape(elements)[0]
+    _, values = tf.while_loop(
+        lambda i, _: i < n,
+        lambda i, values: (i + 1, values.write(i, function(elements[i]))),
+        (0, tf.TensorArray(dtype, n)),
+        parallel_iterations=1,
+    )
+    return values.stack()
 
 
 def _by_repetition(u: tf.Tensor, n_samples: int) -> tf.Tensor:

@@ -180,7 +180,10 @@ def test_a_plugin_that_is_not_there(refused, modules):
     [
         ("x = (\n", r"SyntaxError: '(' was never closed (my_wrong.py, line 1)"),
         ("\n1 / 0\n", "ZeroDivisionError: division by zero ("),
-        ("import rebar\nrebar.register('SBN', 'a:B')\n", "model 'SBN' (label 'SBN'): registered"),
+        (
+            "import rebar\nrebar.register('SBN', 'a:B')\n",
+            "model 'SBN' (label 'SBN'): already registered",
+        ),
         ("import my_absent\n", "No module named 'my_absent'"),
     ],
 )
