@@ -296,6 +296,14 @@ def active_layers(model: Model, n_layer: int) -> list[int]:
     return list(range(n_layer)) if active is None else active
 
 
+def require_two_samples(noise: Noise, name: str) -> None:
+    """Raise RebarError unless there are two samples per example."""
+    if noise.n_samples < 2:
+        raise RebarError(
+            f"n_samples={noise.n_samples}: must be at least 2 for {name}; set n_samples=2"
+        )
+
+
 def hard_rollout(model: Model, x: tf.Tensor, noise: Noise) -> Rollout:
     """Roll the model out at hard samples of q."""
     if shared := capability(model, "hard_rollout"):

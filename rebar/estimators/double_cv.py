@@ -31,8 +31,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar.core import bounds, families, gradients, logit_gradients, samplers
-from rebar.errors import RebarError
-from rebar.estimators.base import Estimator, differentiated_rollout
+from rebar.estimators.base import Estimator, differentiated_rollout, require_two_samples
 from rebar.types import Estimate, Model, Noise, Rollout
 
 
@@ -46,11 +45,7 @@ class DerivativeControl(Estimator):
     generator_at_hard = True
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        if noise.n_samples < 2:
-            raise RebarError(
-                f"n_samples={noise.n_samples}: must be at least 2 for {type(self).__name__}; set "
-                "n_samples=2"
-            )
+        require_two_samples(noise, type(self).__name__)
         with tf.GradientTape() as tape:
             hard, derivatives = differentiated_rollout(
                 model, x, samplers.hard(noise), noise.n_samples

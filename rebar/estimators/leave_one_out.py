@@ -19,8 +19,7 @@ samples also Dong, Mnih & Tucker 2020 (arXiv 2006.10680). p follows log p at all
 import tensorflow as tf
 
 from rebar.core import bounds, gradients, logit_gradients
-from rebar.errors import RebarError
-from rebar.estimators.base import Estimator, hard_rollout
+from rebar.estimators.base import Estimator, hard_rollout, require_two_samples
 from rebar.types import Estimate, Model, Noise, Rollout
 
 
@@ -31,10 +30,7 @@ class LeaveOneOut(Estimator):
     generator_at_hard = True
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        if noise.n_samples < 2:
-            raise RebarError(
-                f"n_samples={noise.n_samples}: must be at least 2 for LOO; set n_samples=2"
-            )
+        require_two_samples(noise, "LOO")
         with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         signal = learning_signal(hard.objective, noise.n_samples)

@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from rebar.core import bounds, logit_gradients
 from rebar.errors import RebarError
-from rebar.estimators.base import hard_rollout
+from rebar.estimators.base import hard_rollout, require_two_samples
 from rebar.estimators.multi_sample import MultiSample
 from rebar.types import Estimate, Model, Noise
 
@@ -48,11 +48,7 @@ class PerSample(MultiSample):
         super().__init__(multi_sample=True, n_samples=n_samples, **kwargs)
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        if noise.n_samples < 2:
-            raise RebarError(
-                f"n_samples={noise.n_samples}: must be at least 2 for {type(self).__name__}; set "
-                "n_samples=2"
-            )
+        require_two_samples(noise, type(self).__name__)
         with tf.GradientTape(persistent=True) as tape:
             hard = hard_rollout(model, x, noise)
         f = bounds.split_samples(tf.stop_gradient(hard.objective), noise.n_samples)
