@@ -4,7 +4,7 @@ Six kinds of checks run with -m slow alone, because others of the suite cover wh
 
 - unbiasedness and independent rows at further families of models of the same number of layers. An
   estimator sees models through one interface. Each family is among the problems of the suite, and
-  has tests of its own.
+  has separate tests.
 - unbiasedness at one of two problems in ALTERNATIVES, the other one for the next name.
 - unbiasedness and gradients of control variates at further settings and fewer than the most layers,
   except one number of layers with large and trained control variates.

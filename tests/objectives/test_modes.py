@@ -25,6 +25,8 @@ FIRST = [s for s in SETTINGS if s.first]
 """One setting per estimator."""
 COMPILED = ("LOO", "DynamicREBAR", "ReinMax")
 """Compiled by XLA: one of each kind; `tests.conformance.test_registered` compiles all at models."""
+COMPILED_SLOWLY = ("VIMCO", "RELAX")
+"""Compiled by XLA with -m slow."""
 KINDS = ("LOO", "VIMCO", "DynamicREBAR", "RELAX", "ReinMax")
 
 LOO = Setting("LOO", {}, 2)
@@ -56,13 +58,24 @@ def set_up(setting, estimator):
     rebar.estimate(discrete, X, **options)
 
 
-@pytest.mark.parametrize("setting", FIRST, ids=str)
-def test_eager_graph_and_xla_are_equal(setting):
+@pytest.mark.parametrize(
+    ("setting", "compiled"),
+    [
+        *((s, s.label in COMPILED) for s in FIRST),
+        *(
+            pytest.param(s, True, marks=pytest.mark.slow)
+            for s in FIRST
+            if s.label in COMPILED_SLOWLY
+        ),
+    ],
+    ids=str,
+)
+def test_eager_graph_and_xla_are_equal(setting, compiled):
     """The graph with an unknown batch size; it also sets up those that XLA compiles, too."""
     eager = flat_list(gradients(setting, discrete))
     signature = [tf.TensorSpec([None, 2], tf.float64), tf.TensorSpec([], tf.int32)]
     modes = [{"input_signature": signature}]
-    if setting.label in COMPILED:
+    if compiled:
         modes.append({"autograph": False, "jit_compile": True})
     for options in modes:
         estimator = setting.build()
@@ -151,11 +164,15 @@ def test_low_precision(name, dtype):
     np.testing.assert_allclose(*results, atol=tolerance * np.max(np.abs(results)))
 
 
-@pytest.mark.parametrize("setting", [s for s in FIRST if s.label in KINDS], ids=str)
+@pytest.mark.parametrize(
+    "setting",
+    [s if s.label in KINDS else pytest.param(s, marks=pytest.mark.slow) for s in FIRST],
+    ids=str,
+)
 def test_loss_scaling(setting):
     """An upstream factor multiplies the gradient; a sum of losses has the sum of gradients.
 
-    All estimators share the loss; these are one or two of each kind.
+    All estimators share the loss; one or two of each kind are not slow tests.
     """
     estimator = setting.build()
     options = {"estimator": estimator, "n_samples": setting.n_samples, "seed": 0}
