@@ -32,7 +32,8 @@ def from_arrays(
 
     Args:
       train: images [n, D], [n, h, w] or [n, h, w, 1] in [0, 1]: an array, a sequence, or a finite
-        `tf.data.Dataset` of images or of batches of images, which is read once.
+        `tf.data.Dataset` of images or of batches of images, which is read once. Apply unbatch() to
+        batches of a static size (drop_remainder=True): they are read as images.
       valid, test: like `train`; None: no such images.
       kind: "binary" for pixels of 0 and 1, or "gray" for pixels in [0, 1].
       image_shape: (h, w) of images [n, D]; by default a square, or (1, D) if D is not a square.
