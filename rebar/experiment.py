@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rebar import registry
+from rebar.core import families
 from rebar.data import ensure, load
 from rebar.data.datasets import Dataset
 from rebar.data.sources import task_of
@@ -33,7 +34,7 @@ from rebar.runs.lock import check_run
 from rebar.runs.records import MetricsFile
 from rebar.training.run import Run
 from rebar.training.threads import choose_threads
-from rebar.types import capability
+from rebar.types import Shapes, capability
 
 _RECORDED = (
     *("training_steps", "epochs", "eval_freq", "eval_samples"),
@@ -119,13 +120,12 @@ def run_experiment(hparams: HParams, settings: Settings, data: Dataset | None = 
     conditional, seed = task_of(hparams.task).conditional, (settings.seed, hparams.trial)
     shape = data.image_shape
     learner = make_learner(hparams, estimator, data.mean, conditional, seed, image_shape=shape)
-    n_layer = len(learner.model.n_units)
     about = {
         "label": hparams.entry.label,
         "network": hparams.network if hparams.custom_network else type(learner.model).__name__,
         "objective": capability(learner.model, "objective_name") + _followed(estimator, hparams),
         "unbiased": estimator.unbiased,
-        "estimators": estimator_facts(hparams, estimator, n_layer),
+        "estimators": estimator_facts(hparams, estimator, families.shapes(learner.model)),
         "coupling": hparams.effective_coupling,
         "data": data.description,
         "jit": jit,
@@ -156,7 +156,7 @@ def run_experiment(hparams: HParams, settings: Settings, data: Dataset | None = 
     return trained._replace(step=learner.steps, signal=signal)
 
 
-def estimator_facts(hparams: HParams, estimator: Estimator, n_layer: int) -> dict[str, dict]:
+def estimator_facts(hparams: HParams, estimator: Estimator, shapes: Shapes) -> dict[str, dict]:
     """Return label -> properties of each estimator of a run, for comparisons.
 
     "unbiased": for its objective, at the model that it is set up for; "evaluations": evaluations
@@ -166,7 +166,7 @@ def estimator_facts(hparams: HParams, estimator: Estimator, n_layer: int) -> dic
     return {
         name: {
             "unbiased": bool(e.unbiased),
-            "evaluations": e.evaluations(n_layer, e.own_samples or samples) * batch,
+            "evaluations": e.evaluations(shapes, e.own_samples or samples) * batch,
         }
         for name, e in estimator.members(hparams.entry.label).items()
     }

@@ -10,12 +10,15 @@ Per-example values are [B] and per-row values [N], never [B, 1], which broadcast
 [B, B].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from rebar.noise import Noise
+
+Shapes = Sequence[tuple[int, ...]]
+"""L shapes of a row of each layer: (H,) for Bernoulli units, (V, C) for categorical variables."""
 
 Sampler = Callable[[int, tf.Tensor], tf.Tensor]
 """(layer, logits [N, H] or [N, V, C]) -> samples of that layer, hard or relaxed."""
@@ -134,4 +137,14 @@ def capability(model: Any, name: str) -> Any:
     return getattr(model, name, getattr(Capabilities, name))
 
 
-__all__ = ["Capabilities", "Estimate", "Model", "Noise", "Rollout", "Sampler", "bind", "capability"]
+__all__ = [
+    "Capabilities",
+    "Estimate",
+    "Model",
+    "Noise",
+    "Rollout",
+    "Sampler",
+    "Shapes",
+    "bind",
+    "capability",
+]

@@ -62,7 +62,15 @@ MAY_IMPORT = {
         *("training.evaluate", "training.moments", "types"),
     ],
     "experiment": [
-        *("analysis.pictures", "data", "errors", "estimators.base", "factory", "hparams"),
+        *(
+            "analysis.pictures",
+            "core.families",
+            "data",
+            "errors",
+            "estimators.base",
+            "factory",
+            "hparams",
+        ),
         *("plugins", "registry", "runs", "training.run", "training.threads", "types"),
     ],
     "sweep": [

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise
+from rebar.core import families
 from rebar.errors import RebarError
 from rebar.estimators.base import checked_estimate
 
@@ -156,7 +157,7 @@ class Meter(Sums):
         )
         self._estimate = estimation(model, estimator, n_samples)
         samples = estimator.own_samples or n_samples
-        self._passes = estimator.evaluations(len(model.n_units), samples)
+        self._passes = estimator.evaluations(families.shapes(model), samples)
 
     def __call__(self, x, n_draws: int, seed, position=("variance",), groups=GROUPS) -> Draws:
         """Sum estimates.

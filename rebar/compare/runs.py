@@ -189,7 +189,7 @@ def _facts(hparams: HParams) -> dict[str, dict]:
     estimator = registry.make_estimator(settings.model, settings)
     conditional = task_of(settings.task).conditional
     make_learner(settings, estimator, np.full(4, 0.5, np.float32), conditional)
-    return estimator_facts(settings, estimator, len(settings.layers))
+    return estimator_facts(settings, estimator, hparams.layers)
 
 
 def frame(runs: Sequence[Run]) -> pd.DataFrame:

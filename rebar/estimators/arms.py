@@ -36,6 +36,7 @@ from rebar import noise as noise_module
 from rebar.core import families, samplers
 from rebar.errors import RebarError
 from rebar.estimators.layerwise import Layerwise
+from rebar.types import Shapes
 
 _FURTHER = 16
 """Index of the first layer's further noise key."""
@@ -61,8 +62,8 @@ class ARMS(Layerwise):
             )
         self.n_antithetic = n_antithetic
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        return (1 + (self.n_antithetic - 1) * n_layer) * n_samples
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
+        return (1 + (self.n_antithetic - 1) * len(shapes)) * n_samples
 
     def _cotangent(self, model, x, noise, hard, layer):
         logits = tf.stop_gradient(hard.logits[layer])

@@ -25,7 +25,7 @@ from rebar.core.gradients import (
 from rebar.core.initializers import FanInInitializer
 from rebar.errors import RebarError
 from rebar.noise import Noise
-from rebar.types import Estimate, Model, Rollout, Sampler, bind, capability
+from rebar.types import Estimate, Model, Rollout, Sampler, Shapes, bind, capability
 
 CONTROL_RATE = 10
 """Learning rate of what estimators learn, relative to that of the model (2017)."""
@@ -92,11 +92,11 @@ class Estimator(keras.layers.Layer):
             }
         )
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
         """Return evaluations of f per example and step: complete passes of a row.
 
         Args:
-          n_layer: stochastic layers of the model.
+          shapes: shapes of a row of each layer, (H,) or (V, C); see `rebar.core.families.shapes`.
           n_samples: samples per example of the noise.
         """
         return n_samples

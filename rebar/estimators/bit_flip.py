@@ -22,6 +22,7 @@ import tensorflow as tf
 from rebar import noise as noise_module
 from rebar.core import samplers
 from rebar.estimators.layerwise import Layerwise
+from rebar.types import Shapes
 
 _FURTHER = 32
 """Index of the first layer's further noise key."""
@@ -32,8 +33,8 @@ class BitFlip(Layerwise):
 
     families = ("bernoulli",)
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        return (1 + n_layer) * n_samples
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
+        return (1 + len(shapes)) * n_samples
 
     def _cotangent(self, model, x, noise, hard, layer):
         b, p = hard.samples[layer], tf.sigmoid(tf.stop_gradient(hard.logits[layer]))

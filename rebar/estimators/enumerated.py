@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rebar.core import enumeration
 from rebar.estimators.base import Estimator
-from rebar.types import Estimate, Model, Noise, capability
+from rebar.types import Estimate, Model, Noise, Shapes, capability
 
 
 class Enumerated(Estimator):
@@ -32,7 +32,7 @@ class Enumerated(Estimator):
         del seed
         self._states = enumeration.states_of(model)[0].shape[0]
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
         return self._states
 
     def estimate(self, model: Model, x: Any, noise: Noise) -> Estimate:

@@ -17,7 +17,7 @@ from rebar.core import families, gradients
 from rebar.core.validity import positive
 from rebar.estimators.base import Estimator, hard_rollout
 from rebar.noise import uniforms
-from rebar.types import Estimate, Model, Noise, Rollout
+from rebar.types import Estimate, Model, Noise, Rollout, Shapes
 
 
 class GumbelSoftmax(Estimator):
@@ -33,7 +33,7 @@ class GumbelSoftmax(Estimator):
         self.temperature = temperature
         self.muprop_relaxation = muprop_relaxation
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
         return 2 * n_samples
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:

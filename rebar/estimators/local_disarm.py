@@ -45,7 +45,7 @@ from rebar.estimators.antithetic import chain_noise, continues_independently
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.multi_sample import MultiSample
 from rebar.noise import Noise, SiteUniforms
-from rebar.types import Estimate, Model
+from rebar.types import Estimate, Model, Shapes
 
 
 class LocalDisARM(MultiSample):
@@ -72,8 +72,8 @@ class LocalDisARM(MultiSample):
         self.symmetrized = symmetrized
         self.branches = continues_independently(continuation)
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        return (1 + n_layer) * n_samples / 2
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
+        return (1 + len(shapes)) * n_samples / 2
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         """Estimate the gradient from an even number of samples; its objective is [N / 2]."""

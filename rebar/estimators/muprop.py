@@ -33,7 +33,7 @@ from rebar.estimators.base import (
     make_baseline,
     positive_scale,
 )
-from rebar.types import Estimate, Model, Noise, Rollout
+from rebar.types import Estimate, Model, Noise, Rollout, Shapes
 
 
 class SimpleMuProp(Estimator):
@@ -43,7 +43,7 @@ class SimpleMuProp(Estimator):
     generator_at_hard = True
     control_off: Mapping[str, float] = {"scale_mu": -40.0}
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
         return n_samples + 1
 
     def setup(self, model: Model, seed: int = 0) -> None:
@@ -85,7 +85,7 @@ class MuProp(Estimator):
     generator_at_hard = True
     control_off: Mapping[str, float] = {"scale_mu": -40.0, "scale_linear": -40.0}
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
         return n_samples + 1
 
     def setup(self, model: Model, seed: int = 0) -> None:

@@ -46,7 +46,7 @@ from rebar.estimators.base import (
     make_baseline,
     positive_scale,
 )
-from rebar.types import Estimate, Model, Noise, Rollout
+from rebar.types import Estimate, Model, Noise, Rollout, Shapes
 
 
 class REBAR(Estimator):
@@ -90,8 +90,8 @@ class REBAR(Estimator):
         self.muprop_relaxation = muprop_relaxation
         self.coupling = coupling
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        return (1 + (n_layer if self.quadratic else 1)) * n_samples
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
+        return (1 + (len(shapes) if self.quadratic else 1)) * n_samples
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create the scales and the baseline."""

@@ -47,7 +47,7 @@ from rebar.core.initializers import FanInInitializer
 from rebar.core.validity import positive
 from rebar.estimators import logit_products, relaxed_terms
 from rebar.estimators.base import Estimator, active_layers, flat_rows, hard_rollout
-from rebar.types import Estimate, Model, Noise, Rollout
+from rebar.types import Estimate, Model, Noise, Rollout, Shapes
 
 
 class ControlNetwork(keras.layers.Layer):
@@ -104,8 +104,8 @@ class RELAX(Estimator):
         self.initial_temperature = float(positive(temperature, "temperature"))
         self.hidden = hidden
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
-        return (1 + n_layer) * n_samples
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
+        return (1 + len(shapes)) * n_samples
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create log T, log s and the networks."""

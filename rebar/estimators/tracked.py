@@ -14,7 +14,7 @@ from rebar import registry
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, checked_estimate
 from rebar.noise import with_samples
-from rebar.types import Estimate, Model, Noise, Rollout
+from rebar.types import Estimate, Model, Noise, Rollout, Shapes
 
 
 class Tracked(Estimator):
@@ -63,9 +63,9 @@ class Tracked(Estimator):
     def members(self, label: str = "") -> dict[str, Estimator]:
         return dict(zip(self.labels, self.estimators, strict=True))
 
-    def evaluations(self, n_layer: int, n_samples: int = 1) -> float:
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
         """Return the sum over the estimators, although shared passes are computed once."""
-        return sum(e.evaluations(n_layer, e.own_samples or n_samples) for e in self.estimators)
+        return sum(e.evaluations(shapes, e.own_samples or n_samples) for e in self.estimators)
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Set up every estimator."""

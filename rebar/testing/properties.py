@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import bounds, gradients
+from rebar.core import bounds, families, gradients
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, checked_estimate, hard_rollout
 from rebar.noise import Noise
@@ -137,10 +137,11 @@ def evaluations(subject: Subject, problem: Problem, settings: Mapping[str, Any])
         counting = _Counting(case.model)
         checked_estimate(case.estimator, counting, case.x, case.noise)
         made = counting.rows / BATCH
-        claimed = case.estimator.evaluations(problem.n_layer, case.noise.n_samples)
+        shapes = families.shapes(case.model)
+        claimed = case.estimator.evaluations(shapes, case.noise.n_samples)
         require(
             made == claimed,
-            f"evaluations({problem.n_layer}, {case.noise.n_samples}) = {claimed:g}, but "
+            f"evaluations({shapes}, {case.noise.n_samples}) = {claimed:g}, but "
             f"{made:g} rollouts per example were made",
         )
         seen.append(f"{made:g}")

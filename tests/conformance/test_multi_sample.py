@@ -138,7 +138,7 @@ def test_local_disarm_uses_the_first_half_of_the_noise():
         f = np.reshape(main.objective, [2, 3])
         bound = np.mean(np.log(np.mean(np.exp(f), axis=0)))
         np.testing.assert_allclose(first.metrics["multi_sample_bound"], bound, rtol=1e-12)
-        assert estimator.evaluations(2) == 1.5
+        assert estimator.evaluations([(2,), (2,)]) == 1.5
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,8 @@ def test_the_table_of_evaluations(name):
     for n_layer, n_samples in ((1, 2), (3, 4)):
         settings = {"n_layer": n_layer} if registry.entry(name).latents == "binary" else {}
         hparams = HParams(model=name, n_samples=n_samples, **settings)
-        evaluations = registry.make_estimator(name, hparams).evaluations(n_layer, n_samples)
+        shapes = [(2,)] * n_layer
+        evaluations = registry.make_estimator(name, hparams).evaluations(shapes, n_samples)
         assert eval(formula, {"K": n_samples, "L": n_layer}) == evaluations
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from rebar import noise as noise_module
+from rebar.core import families
 from rebar.errors import RebarError
 from rebar.estimators.antithetic import ARM, DisARM
 from rebar.estimators.base import hard_rollout
@@ -127,7 +128,7 @@ def test_evaluations_count_rollouts(n_layer, cls, monkeypatch):
     rollout, count = type(model).rollout, []
     monkeypatch.setattr(type(model), "rollout", lambda *a, **k: count.append(1) or rollout(*a, **k))
     cls().estimate(model, x, noise)
-    assert len(count) == cls().evaluations(n_layer) == 1 + n_layer
+    assert len(count) == cls().evaluations(families.shapes(model)) == 1 + n_layer
 
 
 def test_independent_continuations_need_branches():

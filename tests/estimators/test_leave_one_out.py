@@ -62,7 +62,7 @@ def test_the_metric_is_the_rms_of_the_signal():
     expected = np.sqrt(np.mean(np.square(f - others)))
     assert list(estimate.metrics) == ["signal_rms"]
     assert float(estimate.metrics["signal_rms"]) == pytest.approx(expected, rel=1e-12)
-    assert LeaveOneOut().evaluations(3, 4) == 4
+    assert LeaveOneOut().evaluations([(2,)] * 3, 4) == 4
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 100, 150])

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rebar import noise, registry
 from rebar.analysis.variance import estimator_variance
-from rebar.core import bernoulli, categorical
+from rebar.core import bernoulli, categorical, families
 from rebar.estimators.base import checked_estimate
 from rebar.hparams import HParams
 from rebar.training.evaluate import Evaluator
@@ -165,7 +165,7 @@ def test_evaluations_are_those_of_real_rollouts(name, n_layer):
 
     model.rollout = counted
     checked_estimate(estimator, model, tf.constant(IMAGES), draw(model, estimator, n_samples))
-    assert sum(rows) / BATCH == estimator.evaluations(n_layer, n_samples)
+    assert sum(rows) / BATCH == estimator.evaluations(families.shapes(model), n_samples)
 
 
 def test_cost_follows_the_samples_of_the_measurement():

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from rebar import noise as noise_module
+from rebar.core import families
 from rebar.estimators.relax import RELAX, ControlNetwork
 from rebar.training.optimizers import FusedAdam
 from tests.conformance.cases import flat, hparams, images, tensor, tiny_model
@@ -18,7 +19,7 @@ def test_settings_and_first_values():
     model = tiny_model(3)
     estimator = RELAX.from_hparams(hparams("SBNRelax", 3, temperature=0.2))
     estimator.setup(model)
-    assert estimator.evaluations(3) == 4
+    assert estimator.evaluations(families.shapes(model)) == 4
     draws = noise_module.latents(noise_module.key(0, "analysis"), 1, 2, model.n_units)
     estimate = estimator.estimate(model, tensor(images(2), tf.float32), draws)
     assert list(estimate.metrics) == ["temperature", "scale"]

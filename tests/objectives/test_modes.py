@@ -130,7 +130,7 @@ def test_calls_of_the_objective(setting):
         result = rebar.estimate(
             objective, X, estimator=estimator, n_samples=setting.n_samples, seed=0, step=0
         )
-    assert result.evaluations == estimator.evaluations(2, setting.n_samples)
+    assert result.evaluations == estimator.evaluations([(2,), (3,)], setting.n_samples)
     assert sum(rows) == result.evaluations * len(X)
     assert set(rows) <= {len(X), setting.n_samples * len(X)}
 
