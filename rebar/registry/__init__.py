@@ -5,144 +5,27 @@ TensorFlow.
 """
 
 import dataclasses
-import functools
 import importlib
 import inspect
-import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rebar import plugins
 from rebar.errors import RebarError, did_you_mean, unknown
+from rebar.registry.builtin import ESTIMATORS
+from rebar.registry.entries import FAMILIES as FAMILIES
+from rebar.registry.entries import LATENTS, Entry, ModelEntry
+from rebar.registry.entries import suitable_samples as suitable_samples
 
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
-
-
-LATENTS = ("binary", "categorical")
-FAMILIES = ("bernoulli", "categorical")
-"""Families of latent variables, those of the layers by default for each of LATENTS."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """Registered estimator.
-
-    Attributes:
-      target: "module:Class" of an `Estimator`, or a callable HParams -> Estimator.
-      label: name in `track=[...]`, `follow=...`, logs and figures.
-      min_rows: minimum of batch_size * n_samples.
-      min_samples: minimum of n_samples.
-      samples: factor of n_samples.
-      multi_sample: supports multi_sample=true.
-      latents: latent variables of its models by default, "binary" or "categorical".
-      families: families of layers that it supports, "bernoulli", "categorical" or both; (): that of
-        `latents`. The same as `Estimator.families` for built-in estimators.
-      tracks: runs the estimators in `track` side by side.
-      hparams: name -> default of additional hyperparameters, arguments of the class.
-      module: module of the plug-in that registered it, or "".
-    """
-
-    target: str | Callable[[Any], Any]
-    label: str
-    min_rows: int = 1
-    min_samples: int = 1
-    samples: int = 1
-    multi_sample: bool = False
-    latents: str = "binary"
-    families: Sequence[str] = ()
-    tracks: bool = False
-    hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    module: str = ""
-
-    def __post_init__(self):
-        for name in ("min_rows", "min_samples", "samples"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise RebarError(f"{name}={value!r}: must be an integer of at least 1; use e.g. 2")
-        if self.latents not in LATENTS:
-            raise RebarError(f"latents={self.latents!r}: choose from {', '.join(LATENTS)}")
-        family = FAMILIES[LATENTS.index(self.latents)]
-        families = tuple(self.families or (family,))
-        if family not in families or not set(families) <= set(FAMILIES):
-            raise RebarError(
-                f"families={self.families!r}: must be {family} and possibly others of "
-                f"{', '.join(FAMILIES)}; use e.g. {FAMILIES}"
-            )
-        object.__setattr__(self, "families", families)
-
-    def n_samples(self, least: int) -> int:
-        """Return the smallest valid n_samples, `least` or more."""
-        return suitable_samples([self], least)
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelEntry:
-    """Registered model, see `register_model`."""
-
-    factory: str | Callable[..., Any]
-    hparams: Mapping[str, Any]
-    module: str
-
 
 AUTO = "auto"
 """Value of `network` for a built-in model."""
 
 _MODELS: dict[str, ModelEntry] = {}
 
-
-def _binary(target: str, label: str, families: Sequence[str] = FAMILIES, **limits: Any) -> Entry:
-    """Return an entry of a built-in estimator."""
-    return Entry(f"rebar.estimators.{target}", label, families=families, **limits)
-
-
-_categorical = functools.partial(_binary, latents="categorical")
-_UNITS = ("bernoulli",)
-
-_ENTRIES: dict[str, Entry] = {
-    "SBN": _binary("reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True),
-    "SBNNVIL": _binary("nvil:NVIL", "NVIL", multi_sample=True),
-    "SBNSimpleMuProp": _binary("muprop:SimpleMuProp", "SimpleMuProp"),
-    "SBNMuProp": _binary("muprop:MuProp", "MuProp"),
-    "SBNRebar": _binary("rebar:REBAR", "REBAR"),
-    "SBNDynamicRebar": _binary("rebar:DynamicREBAR", "DynamicREBAR"),
-    "SBNGumbel": _binary("gumbel:GumbelSoftmax", "Gumbel"),
-    "SBNReinforceLOO": _binary("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
-    "SBNARM": _binary("antithetic:ARM", "ARM", _UNITS),
-    "SBNDisARM": _binary("antithetic:DisARM", "DisARM", _UNITS),
-    "SBNRelax": _binary("relax:RELAX", "RELAX"),
-    "SBNDoubleCV": _binary("double_cv:DoubleCV", "DoubleCV", min_samples=2),
-    "SBNRODEO": _binary("rodeo:RODEO", "RODEO", _UNITS, min_samples=2),
-    "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, hparams={"n_antithetic": 3}),
-    "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
-    "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
-    "SBNOVIS": _binary("vimco:OVIS", "OVIS", min_samples=2, multi_sample=True),
-    "SBNRWS": _binary("rws:RWS", "RWS", min_samples=2, multi_sample=True),
-    "SBNLocalDisARM": _binary(
-        "local_disarm:LocalDisARM", "LocalDisARM", _UNITS, samples=2, multi_sample=True
-    ),
-    "SBNTrackGradVariances": _binary("tracked:Tracked", "Track", tracks=True),
-    "CatST": _categorical("straight_through:StraightThrough", "ST"),
-    "CatGumbelST": _categorical("straight_through:StraightThroughGumbel", "ST-GS"),
-    "CatGumbelRao": _categorical("gumbel_rao:GumbelRao", "GumbelRao"),
-    "CatGST": _categorical("straight_through:GappedStraightThrough", "GST"),
-    "CatReinMax": _categorical("reinmax:ReinMax", "ReinMax"),
-    "CatReinMaxRao": _categorical("reinmax:ReinMaxRao", "ReinMaxRao"),
-    "CatReinMaxCV": _categorical("reinmax:ReinMaxCV", "ReinMaxCV"),
-    "CatReinMaxRK2": _categorical("reinmax:ReinMaxRK2", "ReinMaxRK2"),
-    "CatReinforce": _categorical("reinforce:Reinforce", "REINFORCE", min_rows=2),
-    "CatLOO": _categorical("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
-    "CatNVIL": _categorical("nvil:NVIL", "NVIL"),
-    "CatSimpleMuProp": _categorical("muprop:SimpleMuProp", "SimpleMuProp"),
-    "CatMuProp": _categorical("muprop:MuProp", "MuProp"),
-    "CatREBAR": _categorical("rebar:REBAR", "REBAR"),
-    "CatDynamicREBAR": _categorical("rebar:DynamicREBAR", "DynamicREBAR"),
-    "CatRELAX": _categorical("relax:RELAX", "RELAX"),
-    "CatDoubleCV": _categorical("double_cv:DoubleCV", "DoubleCV", min_samples=2),
-    "CatGumbel": _categorical("gumbel:GumbelSoftmax", "Gumbel"),
-    "CatExact": _categorical("enumerated:Enumerated", "Exact"),
-    "CatTrackGradVariances": _categorical("tracked:Tracked", "Track", tracks=True),
-}
+_ENTRIES: dict[str, Entry] = dict(ESTIMATORS)
 
 
 def names(*latents: str) -> list[str]:
@@ -169,13 +52,6 @@ def entry(name: str) -> Entry:
             f"unknown model {name!r}; choose from {', '.join(_ENTRIES)}, or import the module that "
             f"registers it, e.g. by --plugins=MODULE{did_you_mean(name, _ENTRIES)}"
         ) from None
-
-
-def suitable_samples(entries: Collection[Entry], least: int) -> int:
-    """Return the smallest n_samples, `least` or more, that suits several estimators."""
-    step = math.lcm(*(entry.samples for entry in entries))
-    least = max([least, *(entry.min_samples for entry in entries)])
-    return math.ceil(least / step) * step
 
 
 def register(

@@ -1,0 +1,61 @@
+"""Built-in estimators by name. A new one is added here."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from rebar.registry.entries import FAMILIES, Entry
+
+
+def _binary(target: str, label: str, families: Sequence[str] = FAMILIES, **limits: Any) -> Entry:
+    """Return an entry of a built-in estimator."""
+    return Entry(f"rebar.estimators.{target}", label, families=families, **limits)
+
+
+_categorical = functools.partial(_binary, latents="categorical")
+_UNITS = ("bernoulli",)
+
+ESTIMATORS: dict[str, Entry] = {
+    "SBN": _binary("reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True),
+    "SBNNVIL": _binary("nvil:NVIL", "NVIL", multi_sample=True),
+    "SBNSimpleMuProp": _binary("muprop:SimpleMuProp", "SimpleMuProp"),
+    "SBNMuProp": _binary("muprop:MuProp", "MuProp"),
+    "SBNRebar": _binary("rebar:REBAR", "REBAR"),
+    "SBNDynamicRebar": _binary("rebar:DynamicREBAR", "DynamicREBAR"),
+    "SBNGumbel": _binary("gumbel:GumbelSoftmax", "Gumbel"),
+    "SBNReinforceLOO": _binary("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
+    "SBNARM": _binary("antithetic:ARM", "ARM", _UNITS),
+    "SBNDisARM": _binary("antithetic:DisARM", "DisARM", _UNITS),
+    "SBNRelax": _binary("relax:RELAX", "RELAX"),
+    "SBNDoubleCV": _binary("double_cv:DoubleCV", "DoubleCV", min_samples=2),
+    "SBNRODEO": _binary("rodeo:RODEO", "RODEO", _UNITS, min_samples=2),
+    "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, hparams={"n_antithetic": 3}),
+    "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
+    "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
+    "SBNOVIS": _binary("vimco:OVIS", "OVIS", min_samples=2, multi_sample=True),
+    "SBNRWS": _binary("rws:RWS", "RWS", min_samples=2, multi_sample=True),
+    "SBNLocalDisARM": _binary(
+        "local_disarm:LocalDisARM", "LocalDisARM", _UNITS, samples=2, multi_sample=True
+    ),
+    "SBNTrackGradVariances": _binary("tracked:Tracked", "Track", tracks=True),
+    "CatST": _categorical("straight_through:StraightThrough", "ST"),
+    "CatGumbelST": _categorical("straight_through:StraightThroughGumbel", "ST-GS"),
+    "CatGumbelRao": _categorical("gumbel_rao:GumbelRao", "GumbelRao"),
+    "CatGST": _categorical("straight_through:GappedStraightThrough", "GST"),
+    "CatReinMax": _categorical("reinmax:ReinMax", "ReinMax"),
+    "CatReinMaxRao": _categorical("reinmax:ReinMaxRao", "ReinMaxRao"),
+    "CatReinMaxCV": _categorical("reinmax:ReinMaxCV", "ReinMaxCV"),
+    "CatReinMaxRK2": _categorical("reinmax:ReinMaxRK2", "ReinMaxRK2"),
+    "CatReinforce": _categorical("reinforce:Reinforce", "REINFORCE", min_rows=2),
+    "CatLOO": _categorical("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
+    "CatNVIL": _categorical("nvil:NVIL", "NVIL"),
+    "CatSimpleMuProp": _categorical("muprop:SimpleMuProp", "SimpleMuProp"),
+    "CatMuProp": _categorical("muprop:MuProp", "MuProp"),
+    "CatREBAR": _categorical("rebar:REBAR", "REBAR"),
+    "CatDynamicREBAR": _categorical("rebar:DynamicREBAR", "DynamicREBAR"),
+    "CatRELAX": _categorical("relax:RELAX", "RELAX"),
+    "CatDoubleCV": _categorical("double_cv:DoubleCV", "DoubleCV", min_samples=2),
+    "CatGumbel": _categorical("gumbel:GumbelSoftmax", "Gumbel"),
+    "CatExact": _categorical("enumerated:Enumerated", "Exact"),
+    "CatTrackGradVariances": _categorical("tracked:Tracked", "Track", tracks=True),
+}
