@@ -32,7 +32,7 @@ from rebar.core import families, logit_gradients, samplers
 from rebar.errors import RebarError
 from rebar.estimators.layerwise import Layerwise
 from rebar.noise import Noise
-from rebar.types import Estimate, Model, Rollout, Shapes
+from rebar.types import Estimate, Model, Rollout
 
 
 def antithetic_objective(
@@ -76,9 +76,6 @@ class _Pairs(Layerwise):
     def __init__(self, continuation="shared", **kwargs):
         super().__init__(**kwargs)
         self.branches = continues_independently(continuation)
-
-    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
-        return (1 + len(shapes)) * n_samples
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         return super().estimate(model, x, chain_noise(noise, self.branches))

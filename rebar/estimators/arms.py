@@ -26,17 +26,15 @@ main chain is one of the n samples in every layer; rho is computed without the 1
 to its denominator, which is at least 1/2 in the form above; p follows log p at the main chain.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import families, samplers
+from rebar.core import families
 from rebar.errors import RebarError
-from rebar.estimators.layerwise import Layerwise
-from rebar.types import Shapes
+from rebar.estimators.layerwise import Layerwise, values
 
 _FURTHER = 16
 """Index of the first layer's further noise key."""
@@ -62,28 +60,19 @@ class ARMS(Layerwise):
             )
         self.n_antithetic = n_antithetic
 
-    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
-        return (1 + (self.n_antithetic - 1) * len(shapes)) * n_samples
+    def _chains(self, shape):
+        return self.n_antithetic - 1
 
     def _cotangent(self, model, x, noise, hard, layer):
         logits = tf.stop_gradient(hard.logits[layer])
         u = families.uniforms_at(noise, layer, logits)
-        samples, values = [hard.samples[layer]], [hard.objective]
-        shared = noise._replace(branches=())
         key = noise_module.further_key(noise, _FURTHER + layer)
-        for b in antithetic_samples(u, logits, self.n_antithetic, key):
-            other = functools.partial(_return, b)
-            sampler = samplers.parted(shared, layer, hard.samples[:layer], other)
-            samples.append(b)
-            values.append(model.rollout(x, sampler, noise.n_samples).objective)
-        f, b = tf.stop_gradient(tf.stack(values)), tf.stack(samples)
+        others = antithetic_samples(u, logits, self.n_antithetic, key)
+        f = values(model, x, noise, hard, layer, others)
+        b = tf.stack([hard.samples[layer], *others])
         signal = (f - tf.reduce_mean(f, axis=0))[..., tf.newaxis]
         summed = tf.reduce_sum(signal * (b - tf.sigmoid(logits)), axis=0)
         return correction(logits, self.n_antithetic) / (self.n_antithetic - 1) * summed
-
-
-def _return(samples: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return samples
 
 
 def _rare(logits: tf.Tensor) -> tf.Tensor:

@@ -20,9 +20,7 @@ log p at the main chain.
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import samplers
-from rebar.estimators.layerwise import Layerwise
-from rebar.types import Shapes
+from rebar.estimators.layerwise import Layerwise, values
 
 _FURTHER = 32
 """Index of the first layer's further noise key."""
@@ -33,18 +31,12 @@ class BitFlip(Layerwise):
 
     families = ("bernoulli",)
 
-    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
-        return (1 + len(shapes)) * n_samples
-
     def _cotangent(self, model, x, noise, hard, layer):
         b, p = hard.samples[layer], tf.sigmoid(tf.stop_gradient(hard.logits[layer]))
         chosen = _unit(noise_module.further_key(noise, _FURTHER + layer), b)
         sign = 1 - 2 * b
-        sampler = samplers.parted(
-            noise._replace(branches=()), layer, hard.samples[:layer], lambda _: b + chosen * sign
-        )
-        flipped = model.rollout(x, sampler, noise.n_samples).objective
-        difference = tf.stop_gradient(flipped - hard.objective)[:, tf.newaxis]
+        f, flipped = tf.unstack(values(model, x, noise, hard, layer, [b + chosen * sign]), num=2)
+        difference = (flipped - f)[:, tf.newaxis]
         return b.shape[1] * chosen * p * (1 - p) * sign * difference
 
 

@@ -1,10 +1,13 @@
 """Base class of estimators with one gradient per layer, from chains that leave the main one."""
 
+import functools
+from collections.abc import Sequence
+
 import tensorflow as tf
 
-from rebar.core import gradients
+from rebar.core import gradients, samplers
 from rebar.estimators.base import Estimator, active_layers, hard_rollout
-from rebar.types import Estimate, Model, Noise, Rollout
+from rebar.types import Estimate, Model, Noise, Rollout, Shapes
 
 
 class Layerwise(Estimator):
@@ -12,6 +15,14 @@ class Layerwise(Estimator):
 
     unbiased = True
     generator_at_hard = True
+
+    def evaluations(self, shapes: Shapes, n_samples: int = 1) -> float:
+        return (1 + sum(map(self._chains, shapes))) * n_samples
+
+    def _chains(self, shape: Sequence[int]) -> int:
+        """Return the number of further chains of a layer of shape (H,) or (V, C)."""
+        del shape
+        return 1
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         with tf.GradientTape() as tape:
@@ -31,3 +42,30 @@ class Layerwise(Estimator):
     ) -> tf.Tensor:
         """Return the cotangent of a layer's logits, [N, H], for ascent."""
         raise NotImplementedError
+
+
+def values(
+    model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int, samples: Sequence
+) -> tf.Tensor:
+    """Return f of the main chain, then of the chains that have other samples in a layer.
+
+    Those continue above it with the main chain's noise.
+
+    Args:
+      model, x, noise: arguments of `Estimator.estimate`.
+      hard: the main chain.
+      layer: layer where the chains separate.
+      samples: M further samples of it, [N, ...] each.
+
+    Returns:
+      [1 + M, N], constants for tapes.
+    """
+    shared, f = noise._replace(branches=()), [hard.objective]
+    for b in samples:
+        sampler = samplers.parted(shared, layer, hard.samples[:layer], functools.partial(_value, b))
+        f.append(model.rollout(x, sampler, noise.n_samples).objective)
+    return tf.stop_gradient(tf.stack(f))
+
+
+def _value(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return b
