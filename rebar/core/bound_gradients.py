@@ -88,6 +88,30 @@ def score_gradient(
     )
 
 
+def logit_gradient(
+    tape: tf.GradientTape,
+    rollout: Rollout,
+    cotangents: Sequence[tf.Tensor],
+    n_samples: int,
+    variables: Sequence,
+) -> list:
+    """- mean over examples of [ sum_k sum_l cotangent_kl . d logits_kl  +  d L at fixed samples ].
+
+    Args:
+      tape, rollout, n_samples, variables: see `score_gradient`.
+      cotangents: L x [N, H], estimates of the part of d E L / d logits that is due to q's
+        probabilities, for ascent.
+    """
+    fixed = at_fixed_samples(tape, rollout, n_samples)
+    return mean_over_examples(
+        tape,
+        [*rollout.logits, *rollout.log_q, rollout.log_joint],
+        [*cotangents, *fixed.log_q, fixed.log_joint],
+        n_samples,
+        variables,
+    )
+
+
 def mean_over_examples(
     tape: tf.GradientTape,
     targets: Sequence[tf.Tensor],

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from rebar.core import gradients, samplers
+from rebar.core import bound_gradients, gradients, samplers
 from rebar.estimators.base import Estimator, active_layers, hard_rollout
 from rebar.types import Estimate, Model, Noise, Rollout, Shapes
 
 
 class Layerwise(Estimator):
-    """Base class. Subclasses implement `_cotangent`; p follows log p at the main chain."""
+    """Base class. Subclasses implement `_cotangent`; p follows log p at the main chain.
+
+    Those that follow the multi-sample bound return derivatives of it.
+    """
 
     unbiased = True
     generator_at_hard = True
@@ -25,7 +28,8 @@ class Layerwise(Estimator):
         return 1
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        with tf.GradientTape() as tape:
+        follows_bound = self.objective == "bound"
+        with tf.GradientTape(persistent=follows_bound) as tape:
             hard = hard_rollout(model, x, noise)
         active = active_layers(model, len(hard.logits))
         cotangents = [
@@ -34,8 +38,15 @@ class Layerwise(Estimator):
             else tf.zeros_like(hard.logits[layer])
             for layer in range(len(hard.logits))
         ]
-        gradient = gradients.logit_gradient(tape, hard, cotangents, model.trainable_variables)
-        return Estimate(gradient, [], tf.stop_gradient(hard.objective), {})
+        variables = model.trainable_variables
+        if follows_bound:
+            gradient = bound_gradients.logit_gradient(
+                tape, hard, cotangents, noise.n_samples, variables
+            )
+        else:
+            gradient = gradients.logit_gradient(tape, hard, cotangents, variables)
+        metrics = self.metrics_at(model, x, noise, hard)
+        return Estimate(gradient, [], tf.stop_gradient(hard.objective), metrics)
 
     def _cotangent(
         self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int

@@ -29,7 +29,7 @@ ESTIMATORS: dict[str, Entry] = {
     "SBNRelax": _binary("relax:RELAX", "RELAX"),
     "SBNDoubleCV": _binary("double_cv:DoubleCV", "DoubleCV", min_samples=2),
     "SBNRODEO": _binary("rodeo:RODEO", "RODEO", _UNITS, min_samples=2),
-    "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, hparams={"n_antithetic": 3}),
+    "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, multi_sample=True, hparams={"n_antithetic": 3}),
     "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
     "SBNOVIS": _binary("vimco:OVIS", "OVIS", min_samples=2, multi_sample=True),

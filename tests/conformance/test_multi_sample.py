@@ -7,6 +7,7 @@ import tensorflow as tf
 from rebar import registry
 from rebar.core import enumeration, samplers
 from rebar.errors import RebarError
+from rebar.estimators.arms import ARMS
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.local_disarm import LocalDisARM
 from rebar.noise import Noise
@@ -42,7 +43,7 @@ def estimate(estimator, model, n_samples, batch=5):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", ["SBN", "SBNNVIL"])
+@pytest.mark.parametrize("name", ["SBN", "SBNNVIL", "SBNARMS"])
 def test_the_bound_of_one_sample_is_the_elbo(name, family):
     model = tiny_model(2, family)
     elbo, bound = (follower(name, model, 1, multi_sample=value) for value in (False, True))
@@ -82,6 +83,18 @@ def test_one_pair_is_disarm(family, continuation, symmetrized):
         else:
             of_p.append(np.max(np.abs(a - b)))
     assert not symmetrized or max(of_p) > 1e-2
+
+
+def test_arms_of_two_samples_is_local_disarm():
+    model = tiny_model(3)
+    local, arms = LocalDisARM(symmetrized=False), ARMS(n_antithetic=2, multi_sample=True)
+    x = tensor(images(5))
+    noise = draw(local, model, noise_keys(5, 0), 6, 5, tf.float64)
+    half = noise._replace(uniforms=[u[:15] for u in noise.uniforms], n_samples=3)
+    ours, theirs = arms.estimate(model, x, half), local.estimate(model, x, noise)
+    np.testing.assert_allclose(flat(ours.gradients), flat(theirs.gradients), rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(ours.objective, theirs.objective)
+    assert ours.metrics == theirs.metrics
 
 
 # Variance.
@@ -146,6 +159,7 @@ def test_local_disarm_uses_the_first_half_of_the_noise():
     [
         ("SBN", {"multi_sample": True}, 4),
         ("SBNNVIL", {"multi_sample": True}, 4),
+        ("SBNARMS", {"multi_sample": True}, 4),
         ("SBNVIMCO", {}, 4),
         ("SBNLocalDisARM", {}, 2),
     ],

@@ -6,7 +6,7 @@ from rebar import registry
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 
-ABLE = ["SBN", "SBNNVIL", "SBNVIMCO", "SBNOVIS", "SBNRWS", "SBNLocalDisARM"]
+ABLE = ["SBN", "SBNNVIL", "SBNARMS", "SBNVIMCO", "SBNOVIS", "SBNRWS", "SBNLocalDisARM"]
 TRACK = "model=SBNTrackGradVariances,multi_sample=true,n_samples=2"
 
 
@@ -18,7 +18,7 @@ def test_the_registry_agrees_with_the_estimators():
         estimator = registry.make_estimator(name, hparams)
         assert (estimator.objective, estimator.generator_at_hard) == ("bound", False)
         assert estimator.n_samples == 4
-    for name in ("SBN", "SBNNVIL"):
+    for name in ("SBN", "SBNNVIL", "SBNARMS"):
         estimator = registry.make_estimator(name, HParams(model=name))
         assert (estimator.objective, estimator.generator_at_hard) == ("elbo", True)
     for name in ("SBNVIMCO", "SBNOVIS", "SBNRWS", "SBNLocalDisARM"):
@@ -32,7 +32,7 @@ def test_the_others_are_refused(name):
         HParams(model=name, multi_sample=True, n_samples=2)
     message = str(caught.value)
     assert "multi_sample=True" in message
-    assert message.endswith("choose from SBN, SBNNVIL, SBNVIMCO, SBNOVIS, SBNRWS, SBNLocalDisARM")
+    assert message.endswith(f"choose from {', '.join(ABLE)}")
     assert HParams(model=name, n_samples=2).multi_sample is False
 
 

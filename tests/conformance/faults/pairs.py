@@ -40,6 +40,8 @@ def _gamma_1(true):
     return lambda self, f: true(self, f) - tf.nn.softmax(f, axis=0)
 
 
+OF_BOUND = "unbiased: unconditional, 1 layer, multi_sample=True"
+
 PAIRS = [
     Fault(
         "RWS with the sign of the bound for q",
@@ -64,6 +66,11 @@ PAIRS = [
         "ARMS with samples whose distribution is another",
         replace(arms, "antithetic_samples", lambda true: lambda u, *rest: true(u * u, *rest)),
         biased("SBNARMS"),
+    ),
+    Fault(
+        "ARMS whose sum over the samples of the bound is a mean, as published",
+        replace(arms, "_bounds", lambda true: lambda f, n_samples: true(f, n_samples) / n_samples),
+        biased("SBNARMS", OF_BOUND),
     ),
     Fault(
         "an antithetic chain with other lower layers",
@@ -105,6 +112,7 @@ PAIRS = [
         for name, only in (
             ("SBNVIMCO", "unbiased: unconditional, 1 layer"),
             ("SBNLocalDisARM", "unbiased: unconditional, 1 layer"),
+            ("SBNARMS", OF_BOUND),
             ("SBNNVIL", "unbiased: multilayer, 1 layer, multi_sample=True"),
         )
     ),

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from tests.conformance.literal.common import (
+    bound,
     descend,
     gradients,
     hard,
@@ -21,6 +22,17 @@ def _estimate(c, samples, cotangents):
     def surrogate(r):
         terms = [row_sum(k * a) for k, a in zip(cotangents, r.logits, strict=True)]
         return -tf.reduce_mean(tf.add_n(terms) + r.log_joint)
+
+    return descend(c, samples, surrogate)
+
+
+def _estimate_of_bound(c, samples, cotangents):
+    """- mean_B [ sum_{k,l} cotangent_{k,l} . d logits_{k,l} + d L at fixed samples ]."""
+
+    def surrogate(r):
+        terms = [row_sum(k * a) for k, a in zip(cotangents, r.logits, strict=True)]
+        f = tf.reshape(r.objective, [c.noise.n_samples, -1])
+        return -(tf.reduce_sum(terms) + tf.reduce_sum(tf.reduce_logsumexp(f, axis=0))) / len(c.x)
 
     return descend(c, samples, surrogate)
 
@@ -140,8 +152,9 @@ def _value(c, main, layer, b):
 
 
 def arms(c):
-    main, _ = main_chain(c)
+    main, f_main = main_chain(c)
     n, cotangents = dict(c.settings.custom)["n_antithetic"], []
+    follows_bound = c.settings.multi_sample
     for layer, (b, logits) in enumerate(zip(main.samples, main.logits, strict=True)):
         p, u = mean(logits).numpy(), c.noise.uniforms[layer].numpy()
         key = noise_module.fold_in(c.noise.key, 16 + layer)
@@ -156,10 +169,21 @@ def arms(c):
             return np.maximum(2 * r ** (1 / (n - 1)) - 1, 0) ** (n - 1)
 
         both = np.where(p < 0.5, joint(p), 2 * p - 1 + joint(1 - p))
-        f = [_value(c, main, layer, sample)[:, None] for sample in samples]
+        f = [_value(c, main, layer, sample) for sample in samples]
+        if follows_bound:
+            f = [_bounds(f_main, f_m.reshape(f_main.shape)) for f_m in f]
+        f = [f_m[:, None] for f_m in f]
         terms = [(f_m - sum(f) / n) * (z - p) for f_m, z in zip(f, samples, strict=True)]
         cotangents.append(p * (1 - p) / (p - both) / (n - 1) * sum(terms))
+    if follows_bound:
+        return _estimate_of_bound(c, main.samples, cotangents), []
     return _estimate(c, main.samples, cotangents), []
+
+
+def _bounds(f, others):
+    """The bound with f_k replaced by that of `others`, for each k: [K, B] -> [N]."""
+    replaced = [np.concatenate([f[:k], others[k : k + 1], f[k + 1 :]]) for k in range(len(f))]
+    return np.concatenate([bound(values) for values in replaced])
 
 
 def bit_flip(c):
