@@ -25,6 +25,6 @@ class RWS(PerSample):
 
     unbiased = False
 
-    def _signal(self, f):
+    def _signal(self, f, model, x, noise):
         # The gradient of the bound at fixed samples contains -w_k d log q(b_k).
         return 2 * tf.nn.softmax(f, axis=0)

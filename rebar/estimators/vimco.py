@@ -1,10 +1,9 @@
-"""VIMCO and OVIS: per-sample baselines from the other samples, for the multi-sample bound.
+"""VIMCO: per-sample baselines from the other samples, for the multi-sample bound (SBNVIMCO).
 
 With K samples b_k ~ q(. | x) of an example and f_k = log p(x, b_k) - log q(b_k | x),
 
     L     = log 1/K sum_k exp f_k
-    L^-k  = L with exp f_k replaced by a mean of the other exp f: VIMCO (SBNVIMCO)
-          = log 1/K sum_{j != k} exp f_j: OVIS with gamma = 0 (SBNOVIS)
+    L^-k  = L with exp f_k replaced by a mean of the other exp f
     g     = - mean_B [ sum_k (L - L^-k) d log q(b_k | x)  +  d L at fixed samples ]
     d L at fixed samples = sum_k w_k (d log p(x, b_k) - d log q(b_k | x)),    w = softmax of f
 
@@ -12,16 +11,12 @@ Unbiased for the gradient of -E L: L^-k does not depend on b_k, and E_q[d log q]
 layers, samples are chains and d log q_k is the sum over layers. K evaluations of f per example, one
 per row. Nothing is learned.
 
-VIMCO's mean is the geometric one, whose logarithm is the mean of f, or the arithmetic one. OVIS has
-the learning signal of the latter minus the constant log(1 - 1/K), which minimizes the variance as K
-grows.
+The mean is the geometric one, whose logarithm is the mean of f, or the arithmetic one, with which
+L - L^-k is the learning signal of OVIS with gamma = 0 plus the constant log(1 - 1/K).
 
-Source: Mnih & Rezende 2016 (arXiv 1602.06725), the local learning signals; Lievin et al. 2020
-(Optimal Variance Control of the Score Function Gradient Estimator for Importance Weighted Bounds,
-arXiv 2008.01998), equation 17. Differences from the published code: signals are cotangents instead
-of factors of a loss, as in the DisARM authors' code of the geometric form; OVIS with gamma = 1 is
-not implemented, because it is biased: its mean is VIMCO's gradient plus that of the wake phase of
-q.
+Source: Mnih & Rezende 2016 (arXiv 1602.06725), the local learning signals. Differences from the
+published code: signals are cotangents instead of factors of a loss, as in the DisARM authors' code
+of the geometric form.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +34,7 @@ from rebar.types import Estimate, Model, Noise
 class PerSample(MultiSample):
     """Base class of estimators with a learning signal per sample.
 
-    Subclasses implement `_without`, or `_signal`.
+    Subclasses implement `_signal`.
     """
 
     unbiased = True
@@ -52,18 +47,14 @@ class PerSample(MultiSample):
         with tf.GradientTape(persistent=True) as tape:
             hard = hard_rollout(model, x, noise)
         f = bounds.split_samples(tf.stop_gradient(hard.objective), noise.n_samples)
-        signal = tf.reshape(self._signal(f), [-1])
+        signal = tf.reshape(self._signal(f, model, x, noise), [-1])
         gradient = self.score_gradient(
             tape, hard, signal, noise.n_samples, model.trainable_variables
         )
         return Estimate(gradient, [], hard.objective, self.bound_metrics(f))
 
-    def _signal(self, f: tf.Tensor) -> tf.Tensor:
+    def _signal(self, f: tf.Tensor, model: Model, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """Return the factors of d log q(b_k), [K, B], for f [K, B]."""
-        return bounds.multi_sample(f) - self._without(f)
-
-    def _without(self, f: tf.Tensor) -> tf.Tensor:
-        """Return L^-k, [K, B], for f [K, B]."""
         raise NotImplementedError
 
 
@@ -83,16 +74,9 @@ class VIMCO(PerSample):
             raise RebarError(f"vimco_mean={vimco_mean!r}: choose from geometric, arithmetic")
         self.vimco_mean = vimco_mean
 
-    def _without(self, f):
+    def _signal(self, f, model, x, noise):
         of_others = logit_gradients.mean_of_others
         if self.vimco_mean == "arithmetic":
             of_others = logit_gradients.log_mean_of_others
-        return logit_gradients.bound_with_one_replaced(f, of_others(f))
-
-
-class OVIS(PerSample):
-    """See the module's docstring; n_samples is K in training, see `MultiSample`."""
-
-    def _without(self, f):
-        nothing = tf.fill(tf.shape(f), tf.constant(-float("inf"), f.dtype))
-        return logit_gradients.bound_with_one_replaced(f, nothing)
+        replaced = logit_gradients.bound_with_one_replaced(f, of_others(f))
+        return bounds.multi_sample(f) - replaced

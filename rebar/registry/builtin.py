@@ -32,7 +32,13 @@ ESTIMATORS: dict[str, Entry] = {
     "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, multi_sample=True, hparams={"n_antithetic": 3}),
     "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
-    "SBNOVIS": _binary("vimco:OVIS", "OVIS", min_samples=2, multi_sample=True),
+    "SBNOVIS": _binary(
+        "ovis:OVIS",
+        "OVIS",
+        min_samples=2,
+        multi_sample=True,
+        hparams={"ovis_gamma": 0.0, "ovis_samples": 0},
+    ),
     "SBNRWS": _binary("rws:RWS", "RWS", min_samples=2, multi_sample=True),
     "SBNLocalDisARM": _binary(
         "local_disarm:LocalDisARM", "LocalDisARM", _UNITS, samples=2, multi_sample=True

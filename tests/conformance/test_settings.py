@@ -208,14 +208,22 @@ def test_each_setting_has_the_stated_effect_and_no_other(name):
     assert_equal(of_estimator(changed, model), gradients, control)
 
 
-def test_the_number_of_antithetic_samples():
-    settings = settings_of("SBNARMS", custom=(("n_antithetic", 5),))
+@pytest.mark.parametrize(
+    ("name", "parameter", "value"),
+    [
+        ("SBNARMS", "n_antithetic", 5),
+        ("SBNOVIS", "ovis_gamma", 0.7),
+        ("SBNOVIS", "ovis_samples", 3),
+    ],
+)
+def test_a_declared_setting(name, parameter, value):
+    settings = settings_of(name, custom=((parameter, value),))
     model = model_of(settings)
     gradients, control, read = of_formula(settings, model)
     assert "custom" in read
     estimate = of_estimator(settings, model)
     assert_equal(estimate, gradients, control)
-    assert difference(estimate, of_estimator(settings_of("SBNARMS"), model)) > 1e-6
+    assert difference(estimate, of_estimator(settings_of(name), model)) > 1e-6
 
 
 def values_of(settings) -> dict:

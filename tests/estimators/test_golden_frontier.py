@@ -13,9 +13,10 @@ from rebar.core import families
 from rebar.estimators.arms import ARMS, correction
 from rebar.estimators.bit_flip import BitFlip
 from rebar.estimators.double_cv import DoubleCV
+from rebar.estimators.ovis import OVIS
 from rebar.estimators.rodeo import RODEO
 from rebar.estimators.rws import RWS
-from rebar.estimators.vimco import OVIS, VIMCO
+from rebar.estimators.vimco import VIMCO
 
 GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "frontier" / "frontier_quad_h4.npz")
 PHI = GOLDENS["quad_h4/phi"]
@@ -163,6 +164,7 @@ def test_two_antithetic_samples_are_disarm():
         (VIMCO(dtype="float64"), "vimco_geometric"),
         (VIMCO(vimco_mean="arithmetic", dtype="float64"), "vimco_arithmetic"),
         (OVIS(dtype="float64"), "ovis_gamma0"),
+        (OVIS(ovis_gamma=1.0, dtype="float64"), "ovis_gamma1"),
         (RWS(dtype="float64"), "rws_wake_phi"),
     ],
     ids=str,
@@ -173,3 +175,14 @@ def test_bound(estimator, name, n_samples):
     bias = np.max(np.abs(mean - BOUND[f"h2/K{n_samples}/exact_gradient"]))
     assert bias < 1e-9 if estimator.unbiased else bias > 0.01
     np.testing.assert_allclose(variance, BOUND[f"h2/K{n_samples}/{name}/variance"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("n_samples", "relative_bias"), [(2, 0.94), (3, 1.94), (5, 3.90)])
+def test_the_bias_of_ovis_is_the_wake_phase_of_q(n_samples, relative_bias):
+    estimators = (VIMCO(dtype="float64"), RWS(dtype="float64"))
+    vimco, wake = (moments(estimator, n_samples, Ratio)[0] for estimator in estimators)
+    size = np.linalg.norm(BOUND[f"h2/K{n_samples}/exact_gradient"])
+    assert np.linalg.norm(wake) / size == pytest.approx(relative_bias, abs=0.005)
+    for gamma in (0.3, 1.0):
+        mean, _ = moments(OVIS(ovis_gamma=gamma, dtype="float64"), n_samples, Ratio)
+        np.testing.assert_allclose(mean, vimco + gamma * wake, rtol=0, atol=1e-12)

@@ -4,8 +4,9 @@ import tensorflow as tf
 
 from rebar.core import bernoulli, bound_gradients, bounds, logit_gradients, samplers
 from rebar.estimators import antithetic, arms
+from rebar.estimators.base import hard_rollout
+from rebar.estimators.ovis import OVIS
 from rebar.estimators.rws import RWS
-from rebar.estimators.vimco import OVIS
 from tests.conformance import test_exact
 from tests.conformance.faults.planting import TWO_LAYERS, Fault, Float64, biased, replace, times
 from tests.estimators import test_golden_frontier
@@ -37,7 +38,25 @@ def _without_log_q(true):
 
 def _gamma_1(true):
     """OVIS with gamma = 1: log q at fixed samples is left out."""
-    return lambda self, f: true(self, f) - tf.nn.softmax(f, axis=0)
+    return lambda self, f, *rest: true(self, f, *rest) + tf.nn.softmax(f, axis=0)
+
+
+def _says_unbiased(true):
+    def init(self, *arguments, **keywords):
+        true(self, *arguments, **keywords)
+        self.unbiased = True
+
+    return init
+
+
+def _main_chains(true):
+    """The fresh samples are those of the estimate."""
+
+    def fresh(self, model, x, noise):
+        objective = hard_rollout(model, x, noise).objective
+        return bounds.split_samples(tf.stop_gradient(objective), noise.n_samples)
+
+    return fresh
 
 
 OF_BOUND = "unbiased: unconditional, 1 layer, multi_sample=True"
@@ -45,10 +64,20 @@ OF_BOUND = "unbiased: unconditional, 1 layer, multi_sample=True"
 PAIRS = [
     Fault(
         "RWS with the sign of the bound for q",
-        replace(RWS, "_signal", lambda true: lambda self, f: 0 * f),
+        replace(RWS, "_signal", lambda true: lambda self, f, *rest: 0 * f),
         lambda: test_golden_frontier.test_bound(RWS(dtype="float64"), "rws_wake_phi", 2),
     ),
-    Fault("OVIS with gamma = 1", replace(OVIS, "_without", _gamma_1), biased("SBNOVIS")),
+    Fault("OVIS with gamma = 1", replace(OVIS, "_signal", _gamma_1), biased("SBNOVIS")),
+    Fault(
+        "Monte Carlo OVIS whose fresh samples are the main ones",
+        replace(OVIS, "_fresh", _main_chains),
+        biased("SBNOVIS", "unbiased: multilayer, 1 layer, ovis_samples=2"),
+    ),
+    Fault(
+        "OVIS with gamma = 1 that is said to be unbiased",
+        replace(OVIS, "__init__", _says_unbiased),
+        biased("SBNOVIS", "unbiased: 2017, 1 layer, ovis_gamma=1.0"),
+    ),
     *(
         Fault(
             f"the wrong sign of {name}",

@@ -214,10 +214,28 @@ def vimco(c):
 
 
 def ovis(c):
-    """The learning signal -log(1 - v_k) with v = softmax f."""
     main, f = main_chain(c)
+    custom, k = dict(c.settings.custom), len(f)
+    gamma, n_fresh = custom["ovis_gamma"], custom["ovis_samples"]
+
+    def total(f, i):
+        """L - v_i."""
+        return bound(f) - np.exp(f[i]) / np.exp(f).sum(0)
+
     v = np.exp(f) / np.exp(f).sum(0)
-    return score_of_bound(c, main.samples, -np.log(1 - v)), []
+    if not n_fresh:
+        signal = -np.log(1 - v) + gamma * (v + np.log(1 - 1 / k))
+        return score_of_bound(c, main.samples, signal), []
+    uniforms = noise_module.SiteUniforms(noise_module.fold_in(c.noise.key, 512))
+    rows = n_fresh * len(c.x)
+    layers = [uniforms.at(i, [rows, *shape], f.dtype) for i, shape in enumerate(shapes(c))]
+    rollout = c.model.rollout(c.x, hard(noise_module.Noise(layers)), n_fresh)
+    fresh = np.reshape(rollout.objective, [n_fresh, 1, -1])
+    signal = np.zeros(f.shape)
+    for i in range(k):
+        replaced = [np.concatenate([f[:i], value, f[i + 1 :]]) for value in fresh]
+        signal[i] = bound(f) - sum(total(g, i) for g in replaced) / n_fresh
+    return score_of_bound(c, main.samples, signal), []
 
 
 def rws(c):
