@@ -25,7 +25,7 @@ from rebar.data.sources import task_of
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.factory import make_learner
-from rebar.hparams import HParams, Settings, defaults, run_folder
+from rebar.hparams import HParams, Settings, completed, defaults, run_folder
 from rebar.hparams.presets import preset
 from rebar.plugins import with_plugins
 from rebar.runs import checkpoint, environment
@@ -232,7 +232,7 @@ def load_model(folder: str | os.PathLike) -> Trained:
 
     def saved_hparams():
         registry.entry(metadata["hparams"]["model"])  # raises for an estimator of a plug-in
-        return HParams.from_dict(metadata["hparams"])
+        return HParams.from_dict(completed(metadata["hparams"]))
 
     hparams = with_plugins(saved_hparams, metadata.get("plugins"), str(folder))
     estimator = registry.make_estimator(hparams.model, hparams)

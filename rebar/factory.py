@@ -87,7 +87,14 @@ def make_model(
     require_memory(hparams, len(mean))
     if not hparams.belief_network:
         ((n_latents, n_categories),) = hparams.layers
-        return CategoricalVAE(n_categories, n_latents, mean, hparams.prior, model_seed)
+        return CategoricalVAE(
+            n_categories,
+            n_latents,
+            mean,
+            hparams.effective_prior,
+            model_seed,
+            likelihood=hparams.likelihood,
+        )
     family = SigmoidBeliefNetwork
     if conditional:
         single = hparams.effective_conditional == "2017"
@@ -99,6 +106,8 @@ def make_model(
         activation=hparams.activation,
         initializer=hparams.initializer,
         seed=model_seed,
+        likelihood=hparams.likelihood,
+        prior=hparams.effective_prior,
     )
 
 

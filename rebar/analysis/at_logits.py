@@ -9,7 +9,7 @@ estimator works on it unchanged.
 
 import tensorflow as tf
 
-from rebar.core import bernoulli, categorical, enumeration
+from rebar.core import categorical, enumeration
 from rebar.errors import RebarError
 from rebar.types import Rollout
 
@@ -41,6 +41,7 @@ class AtLogits:
             )
         self._batch = len(x)
         self.decode = model.decode
+        self.likelihood = model.likelihood
         self.latent_shape = model.latent_shape
         self.n_units = model.n_units
         self.n_input = model.n_input
@@ -58,7 +59,7 @@ class AtLogits:
         """One pass; x [B, D] is the batch, rows are sample-major."""
         (logits,) = self.posterior_logits(x, (), n_samples)
         z = sampler(0, logits)
-        f = bernoulli.log_prob(tf.tile(x, [n_samples, 1]), self.decode(z))
+        f = self.likelihood.log_prob(tf.tile(x, [n_samples, 1]), self.decode(z))
         log_q = tf.reduce_sum(categorical.log_prob(z, logits), axis=-1)
         return Rollout(f, f, (log_q,), (logits,), (z,))
 
@@ -83,8 +84,7 @@ def exact_gradient(model, x) -> tf.Tensor:
     x = tf.cast(x, tf.float64)
     parts = [codes[i : i + _CODES] for i in range(0, codes.shape[0], _CODES)]
     pixels = [tf.cast(model.decode(part), tf.float64) for part in parts]
-    f = [x @ tf.transpose(a) - tf.reduce_sum(bernoulli.softplus(a), axis=-1) for a in pixels]
-    f = tf.concat(f, axis=1)  # [B, codes]
+    f = tf.concat([model.likelihood.of_pairs(x, a) for a in pixels], axis=1)  # [B, codes]
     codes = tf.cast(codes, tf.float64)
     weighted = tf.exp(tf.einsum("blc,mlc->bm", log_pi, codes)) * f
     mean = tf.reduce_sum(weighted, axis=1)[:, tf.newaxis, tf.newaxis]

@@ -19,7 +19,7 @@ from rebar.data.sources import task_slug, task_title
 
 _ARCHITECTURE = (
     *("task", "network", "n_layer", "n_hidden", "n_categories", "n_latents", "latents"),
-    *("prior", "nonlinear", "activation", "conditional", "dynamic_b"),
+    *("prior", "likelihood", "nonlinear", "activation", "conditional", "dynamic_b"),
 )
 """Settings that make another model or other images, and so another figure."""
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from rebar import registry
 from rebar.data.sources import task_of
-from rebar.hparams import HParams, defaults
+from rebar.hparams import HParams, completed, defaults
 from rebar.plugins import with_plugins
 
 _NO_LIMIT = 2_000_000
@@ -141,7 +141,8 @@ def make_run(
 
     def known_hparams():
         names = defaults()
-        return HParams.from_dict({n: value for n, value in hparams.items() if n in names})
+        values = completed(hparams)
+        return HParams.from_dict({n: value for n, value in values.items() if n in names})
 
     checked = with_plugins(known_hparams, about.get("plugins"), path) if hparams else None
     tracked = any(isinstance(record.get("log_variance"), Mapping) for record in records)

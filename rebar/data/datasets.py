@@ -128,11 +128,11 @@ def load(task: str, data_dir: str | os.PathLike = "data", dynamic: bool = False)
     else:
         images, test = _gray_images(data_set.name, arrays)
         # The ReinMax papers train on all images of MNIST and Fashion-MNIST.
-        n_valid = 0 if gray and data_set.files else data_set.n_valid
+        n_valid = 0 if gray and "train_images" in data_set.files else data_set.n_valid
         n_train = len(images) - n_valid
         if gray:
-            train, valid = images[:n_train], images[n_train:]
-            description = f"grayscale {data_set.title}, {n_train} training images"
+            train, valid = _split(images, n_train, data_set)
+            description = f"grayscale {data_set.title}, {n_train} training images{note}"
         else:
             train, valid, test = _binarized(images, test, n_train, data_set, dynamic)
             description = f"{data_set.title}, binarized once with seed {BINARIZE_SEED}{note}"
@@ -158,19 +158,25 @@ def binarize(gray: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
 
 
 def _binarized(gray, gray_test, n_train: int, data_set: DataSet, dynamic: bool):
-    """Training, validation and test images, binarized in this order from one stream.
+    """Training, validation and test images, binarized in this order from one stream, then split.
 
-    Omniglot is permuted after that, as in 2017. Unlike 2017, validation and test images are
-    binarized in dynamic mode, too.
+    Unlike 2017, validation and test images are binarized in dynamic mode, too.
     """
     from rebar import noise
 
     stream = noise.numpy_stream(BINARIZE_SEED)
     binary, test = binarize(gray, stream), binarize(gray_test, stream)
-    order = np.arange(len(gray))
+    train, valid = _split(binary, n_train, data_set)
+    return _split(gray, n_train, data_set)[0] if dynamic else train, valid, test
+
+
+def _split(images, n_train: int, data_set: DataSet) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation images; those of Omniglot are permuted, as in 2017."""
     if data_set.name == "omniglot":
-        order = noise.numpy_stream(_PERMUTE_SEED).permutation(len(gray))
-    return (gray if dynamic else binary)[order[:n_train]], binary[order[n_train:]], test
+        from rebar import noise
+
+        images = images[noise.numpy_stream(_PERMUTE_SEED).permutation(len(images))]
+    return images[:n_train], images[n_train:]
 
 
 def _gray_images(name: str, arrays: dict) -> tuple[np.ndarray, np.ndarray]:

@@ -103,6 +103,7 @@ TASKS: dict[str, Task] = {
     "sp_digits": Task("digits", True),
     "mnist": Task("mnist", False, gray=True),
     "fashion_grey": Task("fashion_mnist", False, gray=True),
+    "omni_grey": Task("omniglot", False, gray=True),
     "digits_grey": Task("digits", False, gray=True),
 }
 

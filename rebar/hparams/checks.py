@@ -128,7 +128,7 @@ def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
 
 def conflicts(h: Fields) -> list[str]:
     """Return a message for every invalid combination of values that are valid by themselves."""
-    rules = (_track, _inapplicable, _layers, _images, _noise, _rows, _samples, _bound)
+    rules = (_track, _inapplicable, _layers, _images, _pixels, _noise, _rows, _samples, _bound)
     problems = [problem for rule in rules for problem in rule(h)]
     return problems or [problem for text in tracked(h) for problem in _of_member(h, text)]
 
@@ -208,12 +208,13 @@ def _images(h):
     if not h.belief_network and task.conditional:
         able = [name for name, other in TASKS.items() if not other.conditional]
         yield f"task={h.task}: unsupported by {_model(h)}; choose from {', '.join(able)}"
-    if h.belief_network and task.gray:
+    if h.belief_network and task.gray and h.likelihood == "bernoulli":
         subject = _model(h) if h.latents else h.model
         binary = {"mnist": "sbn", "fashion_mnist": "fashion"}.get(task.data_set, task.data_set)
         yield (
             f"task={h.task}: has grayscale images, but {subject} models binary ones; choose "
-            f"task={binary} (with dynamic_b=true to binarize images anew at each use)"
+            f"task={binary} (with dynamic_b=true to binarize images anew at each use), or "
+            "likelihood=gaussian"
         )
     if task.gray and h.dynamic_b:
         yield f"dynamic_b=True: unsupported by task={h.task}, which keeps grayscale; remove one"
@@ -222,6 +223,23 @@ def _images(h):
             f"n_input={h.n_input}: must be even for task={h.task}, which splits images into two "
             "halves; use 0 to follow the data set"
         )
+    if task.conditional and h.prior == "uniform" and h.belief_network:
+        yield f"prior=uniform: unsupported by task={h.task}, whose prior is a network; remove it"
+
+
+def _pixels(h):
+    if h.likelihood != "gaussian" or h.custom_network:
+        return
+    task = task_of(h.task)
+    if not (task.gray or task.is_custom):
+        able = [name for name, other in TASKS.items() if other.gray]
+        yield (
+            f"likelihood=gaussian: models grayscale images, but task={h.task} has binary ones; "
+            f"choose from {', '.join(able)}, or PATH.npz"
+        )
+    for name in ("dynamic_b", "legacy2017"):
+        if getattr(h, name):
+            yield f"{name}=True: unsupported by likelihood=gaussian; remove one of them"
 
 
 def _noise(h):

@@ -183,10 +183,17 @@ class Fields:
         "sizes above: [200,8x4] is 200 units, and above them 4 variables of 8 categories.",
         _LAYERS,
     )
-    prior: str = _categorical(
-        "uniform",
-        "Prior of the categorical variables.",
-        choices=("uniform", "learned"),
+    prior: str = field(
+        "auto",
+        "Prior of the last stochastic layer; auto: learned in sigmoid belief networks, uniform in "
+        "categorical VAEs.",
+        choices=("auto", "uniform", "learned"),
+    )
+    likelihood: str = field(
+        "bernoulli",
+        "Distribution of a pixel given the latent variables: Bernoulli, or for grayscale images "
+        "Gaussian with one trained variance per pixel.",
+        choices=("bernoulli", "gaussian"),
     )
     mc_samples: int = _categorical(
         100,

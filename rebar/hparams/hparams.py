@@ -194,16 +194,24 @@ class HParams(Fields):
         return "2017" if len(self.layers) == 1 or self.legacy2017 else "multilayer"
 
     @property
+    def effective_prior(self) -> str:
+        """Prior, "learned" or "uniform"; resolves "auto"."""
+        if self.prior != "auto":
+            return self.prior
+        return "learned" if self.belief_network else "uniform"
+
+    @property
     def architecture(self) -> str:
         """Description of the stochastic layers and of the networks between them, for titles."""
         if self.custom_network:
             return f"network {self.network}"
         text = layers.describe(self.layers)
+        pixels = ", Gaussian pixels" * (self.likelihood == "gaussian")
         if not self.belief_network:
-            return text
+            return text + pixels
         count = len(self.layers)
         kind = f"nonlinear ({self.activation})" if self.nonlinear else "linear"
-        return f"{count} stochastic layer{'s' * (count != 1)} of {text}, {kind}"
+        return f"{count} stochastic layer{'s' * (count != 1)} of {text}, {kind}{pixels}"
 
     @property
     def sizes(self) -> str:
@@ -233,8 +241,14 @@ def defaults() -> dict[str, Any]:
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return saved hyperparameters, with the defaults of those that an older version lacks."""
-    return HParams().to_dict() | dict(values)
+    """Return saved hyperparameters, with the defaults of those that an older version lacks.
+
+    The default of `prior` was "uniform", for categorical VAEs only, before `likelihood` existed.
+    """
+    values = dict(values)
+    if "likelihood" not in values and values.get("prior") == "uniform":
+        del values["prior"]
+    return HParams().to_dict() | values
 
 
 def run_name(hparams: HParams, seed: int) -> str:

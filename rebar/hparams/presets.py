@@ -9,6 +9,9 @@ disarm_*: Dong, Mnih & Tucker 2020 (arXiv 2006.10680), for sbn, fashion and omni
 beta2 and the learning rate of RELAX's control variate, which the text omits, are those of their
 code. Limits of the reproduction: docs/reproduce.md.
 
+doublecv_gaussian: non-binarized images as in Titsias & Shi 2021 (arXiv 2111.05300) and Shi et al.
+2022 (arXiv 2202.09497), for mnist, fashion_grey and omni_grey; see docs/grayscale.md.
+
 cat_*: the categorical VAEs of Wang & Bui 2026 (arXiv 2603.08257), tables of their appendix; 8x4 is
 8 categories and 4 variables. A name ends in the estimator, which determines learning rate,
 temperature and optimizer. Tasks: mnist (default), fashion_grey.
@@ -27,6 +30,11 @@ PRESETS = {
     "disarm_linear2": f"{_DISARM},n_layer=2,nonlinear=false",
     "disarm_linear3": f"{_DISARM},n_layer=3,nonlinear=false",
     "disarm_linear4": f"{_DISARM},n_layer=4,nonlinear=false",
+    "doublecv_gaussian": (
+        "model=SBNDoubleCV,n_samples=2,task=mnist,likelihood=gaussian,prior=uniform,batch_size=100,"
+        "n_hidden=200,n_layer=1,nonlinear=true,activation=leaky_relu,initializer=glorot,"
+        "learning_rate=0.0001,beta2=0.999,learning_rate_control=0.001"
+    ),
 }
 """Name -> --hparams string."""
 

@@ -5,7 +5,7 @@
 
 The divergence is in closed form, so f has the same mean as log p(x, z) - log q(z | x), which the
 multi-sample bound averages. Encoder D-512-256-(L C), decoder (L C)-256-512-D, ReLU; pixels x in
-[0, 1], binarized or grayscale, are the targets of the cross-entropy.
+[0, 1], binarized or grayscale, are the targets of one of `likelihoods`, by default cross-entropy.
 
 Source of the architecture: Liu et al. 2023 (arXiv 2304.08612) and Wang & Bui 2026 (arXiv
 2603.08257), with a uniform prior.
@@ -20,16 +20,16 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import bernoulli, bounds, categorical, samplers
+from rebar.core import bounds, categorical, samplers
 from rebar.core.initializers import FanInUniform
 from rebar.errors import RebarError
+from rebar.models import likelihoods
+from rebar.models.networks import PRIORS
 from rebar.noise import Noise
 from rebar.types import Rollout, Sampler
 
 HIDDEN = (512, 256)
 """The papers' widths of the hidden layers."""
-
-PRIORS = ("uniform", "learned")
 
 
 @keras.saving.register_keras_serializable("rebar")
@@ -44,6 +44,7 @@ class CategoricalVAE(keras.Model):
       prior: prior of z, "uniform" or "learned" (logits [L, C], initially 0).
       seed: seed of the initial weights.
       hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
+      likelihood: p(x | z), "bernoulli" or "gaussian", see `likelihoods`.
 
     Raises:
       RebarError: an invalid argument.
@@ -59,6 +60,7 @@ class CategoricalVAE(keras.Model):
         prior="uniform",
         seed=0,
         hidden=HIDDEN,
+        likelihood="bernoulli",
         name="categorical_vae",
         **kwargs,
     ):
@@ -82,6 +84,7 @@ class CategoricalVAE(keras.Model):
             "prior": prior,
             "seed": seed,
             "hidden": list(hidden),
+            "likelihood": likelihood,
         }
         self.latent_shape = (int(n_latents), int(n_categories))
         self.latent_shapes = (self.latent_shape,)
@@ -90,6 +93,7 @@ class CategoricalVAE(keras.Model):
         self.input_mean = tf.constant(mean, self.compute_dtype)
         self.encoder = self._network("encoder", (self.n_input, *hidden, *self.n_units), seed)
         self.decoder = self._network("decoder", (*self.n_units, *hidden[::-1], self.n_input), seed)
+        self.likelihood = likelihoods.by_name(likelihood, self.n_input, self.dtype_policy)
         self._prior_logits = None
         if prior == "learned":
             self._prior_logits = self.add_weight(
@@ -136,7 +140,7 @@ class CategoricalVAE(keras.Model):
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Logits [B, L C] of q(z | x)."""
-        return _through(self.encoder, x)
+        return _through(self.encoder, self.likelihood.modeled(x))
 
     def rollout(
         self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: tf.Tensor | None = None
@@ -161,12 +165,12 @@ class CategoricalVAE(keras.Model):
         z = sampler(0, logits)
         log_q = tf.reduce_sum(categorical.log_prob(z, logits), axis=-1)
         log_p = tf.reduce_sum(categorical.log_prob(z, prior), axis=-1)
-        log_likelihood = bernoulli.log_prob(x, self.decode(z))
+        log_likelihood = self.likelihood.log_prob(x, self.decode(z))
         f = log_likelihood - divergence
         return Rollout(f, f, (log_q,), (logits,), (z,), log_likelihood + log_p - log_q)
 
     def decode(self, z):
-        """Logits [N, D] of the pixels for z [N, L, C]."""
+        """Outputs [N, D] for the pixels, logits or means, for z [N, L, C]."""
         return _through(self.decoder, tf.reshape(z, [-1, *self.n_units]))
 
     def posterior_logits(
@@ -177,22 +181,22 @@ class CategoricalVAE(keras.Model):
         return (tf.tile(logits, [n_samples, 1, 1]),)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Mean-field reconstruction: pixel probabilities [B, D] of x [B, D]."""
+        """Mean-field reconstruction: means of the pixels [B, D] for x [B, D]."""
         (logits,) = self.posterior_logits(tf.cast(x, self.compute_dtype), ())
-        return tf.sigmoid(self.decode(tf.nn.softmax(logits)))
+        return self.likelihood.mean(self.decode(tf.nn.softmax(logits)))
 
     def reconstruct(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
-        """Pixel probabilities [N, D] at posterior samples of x [B, D]."""
+        """Means of the pixels [N, D] at posterior samples of x [B, D]."""
         x = tf.cast(x, self.compute_dtype)
         rollout = self.rollout(x, samplers.hard(noise), noise.n_samples)
-        return tf.sigmoid(self.decode(rollout.samples[0]))
+        return self.likelihood.mean(self.decode(rollout.samples[0]))
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
-        """Pixel probabilities [N, D] of samples from the prior; x is for conditional models."""
+        """Means of the pixels [N, D] of samples from the prior; x is for conditional models."""
         del x
         rows = noise.uniforms[0].shape[0]
         logits = tf.tile(self.prior_logits()[tf.newaxis], [rows, 1, 1])
-        return tf.sigmoid(self.decode(samplers.hard(noise)(0, logits)))
+        return self.likelihood.mean(self.decode(samplers.hard(noise)(0, logits)))
 
     def score(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The S-sample bound on log p(x) in nats: x [B, D] -> [B], S = noise.n_samples."""

@@ -24,19 +24,10 @@ import tensorflow as tf
 
 from rebar.core import families
 from rebar.errors import RebarError
-from rebar.models.networks import GeneratorNetwork, RecognitionNetwork, Transformation
-from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
+from rebar.models.networks import RecognitionNetwork, Transformation
+from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import Noise
 from rebar.types import Sampler
-
-
-def _half(n_input: int) -> int:
-    if n_input % 2:
-        raise RebarError(
-            f"n_input={n_input}: must be even for conditional models (task sp), which split images "
-            "into two halves"
-        )
-    return n_input // 2
 
 
 def _require_images(x):
@@ -49,9 +40,23 @@ def _require_images(x):
 class _HalvedImages(SigmoidBeliefNetwork):
     """Base class of conditional models: the upper half is the input, the lower the target."""
 
+    def _split_images(self) -> None:
+        """Set `half`. Raises RebarError for an odd number of pixels, or a fixed prior."""
+        if self.n_input % 2:
+            raise RebarError(
+                f"n_input={self.n_input}: must be even for conditional models (task sp), which "
+                "split images into two halves"
+            )
+        if self._config["prior"] == "uniform":
+            raise RebarError(
+                "prior=uniform: unsupported by conditional models, whose prior is a network of the "
+                "upper half; remove it"
+            )
+        self.half = self.n_input // 2
+
     def upper_half(self, x: tf.Tensor) -> tf.Tensor:
-        """Upper half [B, D / 2] minus its mean."""
-        return (x - self.input_mean)[:, : self.half]
+        """Upper half [B, D / 2] as an input of networks."""
+        return self.network_input(x)[:, : self.half]
 
     def targets(self, x: tf.Tensor) -> tf.Tensor:
         """Lower half [B, D / 2]."""
@@ -71,7 +76,7 @@ class ConditionalSBN(_HalvedImages):
     objective_name = "conditional=multilayer: log p(lower half, b | upper half) - log q(b | image)"
 
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
-        self.half = _half(self.n_input)
+        self._split_images()
         n_units = self._config["n_units"]
         self.prior = Transformation(
             self.half,
@@ -81,16 +86,14 @@ class ConditionalSBN(_HalvedImages):
             **{name: value for name, value in shared.items() if name != "nonlinear"},
         )
         self.recognition = RecognitionNetwork(self.n_input, n_units, **shared)
-        self.generator = GeneratorNetwork(
-            self.half, n_units, output_bias(mean)[self.half :], **shared
-        )
+        self._create_generator(n_units, mean[self.half :], shared)
 
     def prior_logits(self, x: tf.Tensor) -> tf.Tensor:
         """Logits [B, ...] of p(b_L | upper half of x)."""
         return families.shaped(self.prior(self.upper_half(x)), self.latent_shapes[-1])
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
-        """Pixel probabilities [N, D / 2] of the lower half for images x [B, D] (required)."""
+        """Means of the pixels [N, D / 2] of the lower half for images x [B, D] (required)."""
         _require_images(x)
         return super().sample(noise, x)
 
@@ -109,12 +112,10 @@ class SingleLayerConditional(_HalvedImages):
     objective_name = "conditional=2017: log p(lower half | b_L), b drawn given the upper half"
 
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
-        self.half = _half(self.n_input)
+        self._split_images()
         n_units = self._config["n_units"]
         self.recognition = RecognitionNetwork(self.half, n_units, **shared)
-        self.generator = GeneratorNetwork(
-            self.half, n_units[-1:], output_bias(mean)[self.half :], **shared
-        )
+        self._create_generator(n_units[-1:], mean[self.half :], shared)
 
     @property
     def prior_variables(self) -> list:
@@ -122,25 +123,25 @@ class SingleLayerConditional(_HalvedImages):
         return []
 
     def condition(self, x: tf.Tensor) -> tf.Tensor:
-        """Upper half [B, D / 2] minus its mean."""
+        """Upper half [B, D / 2] as an input of networks."""
         return self.upper_half(x)
 
     def log_joint(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
     ) -> tf.Tensor:
         """log p(y | b_L) [N] in nats."""
-        return self.generator.log_likelihood(self.targets(x), samples[-1:], n_samples)
+        return self.log_likelihood(x, samples[-1], n_samples)
 
     def objective(self, log_joint: tf.Tensor, log_q: Sequence[tf.Tensor]) -> tf.Tensor:
         """f = log p(y | b_L), without log_q, because samples are from the model."""
         return log_joint
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
-        """Pixel probabilities [N, D / 2] of the lower half for images x [B, D] (required)."""
+        """Means of the pixels [N, D / 2] of the lower half for images x [B, D] (required)."""
         _require_images(x)
         return self.reconstruct(x, noise)
 
     def _decode(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> tf.Tensor:
         x = tf.cast(x, self.compute_dtype)
         samples, _ = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
-        return tf.sigmoid(self.generator(samples[-1], layer=0))
+        return self.likelihood.mean(self.generator(samples[-1], layer=0))

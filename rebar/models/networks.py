@@ -15,9 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise
-from rebar.core import bernoulli, families, initializers
+from rebar.core import families, initializers
 from rebar.errors import RebarError
 from rebar.types import Sampler
+
+PRIORS = ("uniform", "learned")
 
 LEAK = 0.3
 """Slope of leaky_relu below 0, as in the DisARM paper's networks."""
@@ -115,7 +117,7 @@ class Transformation(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("rebar")
 class LearnedPrior(keras.layers.Layer):
-    """Prior p(b_L) of independent variables with learned logits, initially 0.
+    """Prior p(b_L) of independent variables with logits that are initially 0: uniform.
 
     Args:
       n_units: H for logits [H] of Bernoulli units, or (V, C) for logits [V, C].
@@ -225,7 +227,7 @@ class GeneratorNetwork(keras.layers.Layer):
     Args:
       n_output: number of predicted pixels.
       n_units: sizes of the latent layers, starting next to the data; see `SigmoidBeliefNetwork`.
-      output_bias: [n_output] constant added to the output's logits (see `sbn.output_bias`).
+      output_bias: [n_output] constant added to the outputs (see `likelihoods.output_bias`).
       nonlinear: use two hidden layers per transformation.
       activation, initializer, seed: see `Transformation`.
     """
@@ -271,17 +273,11 @@ class GeneratorNetwork(keras.layers.Layer):
         self.built = True
 
     def call(self, sample: tf.Tensor, layer: int) -> tf.Tensor:
-        """Logits of the layer below `layer`, or of the pixels [N, n_output] for layer 0."""
+        """Logits of the layer below `layer`; outputs for the pixels [N, n_output] for layer 0."""
         logits = self.transformations[-1 - layer](families.inputs(sample))
         if layer == 0:
             return logits + self.output_bias
         return families.shaped(logits, self._shapes[layer - 1])
-
-    def log_likelihood(
-        self, targets: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1
-    ) -> tf.Tensor:
-        """log p(y | b_1) [N] in nats for targets y [B, n_output] and samples [N, ...]."""
-        return bernoulli.log_prob(tf.tile(targets, [n_samples, 1]), self(samples[0], layer=0))
 
     def log_hidden(self, samples: Sequence[tf.Tensor]) -> tf.Tensor:
         """sum_l log p(b_l | b_{l+1}) [N] below the top layer; 0 for one layer."""

@@ -1,12 +1,14 @@
-"""Sigmoid belief networks: discrete latent layers b_1 ... b_L over a binary image x.
+"""Sigmoid belief networks: discrete latent layers b_1 ... b_L over an image x.
 
     p(x, b) = p(b_L) p(b_{L-1} | b_L) ... p(x | b_1)
     q(b | x) = q(b_1 | x) q(b_2 | b_1) ... q(b_L | b_{L-1})
     f(x, b) = log p(x, b) - log q(b | x),    E_q f = ELBO <= log p(x)
 
 All conditionals are products of Bernoulli variables, or of categorical ones where a layer is
-categorical. Network inputs are images minus the training mean, and 2 b - 1 for latent layers, as in
-the 2017 code; the same for one-hot samples, flattened, which are then +-1 like those of units.
+categorical; p(x | b_1) is one of `likelihoods`. Network inputs are images minus the training mean,
+and 2 b - 1 for latent layers, as in the 2017 code; the same for one-hot samples, flattened, which
+are then +-1 like those of units. With a Gaussian likelihood the input is 2 x - 1, the pixels that
+it models.
 """
 
 import math
@@ -19,14 +21,16 @@ import tensorflow as tf
 
 from rebar.core import bounds, families, samplers
 from rebar.errors import RebarError
-from rebar.models.networks import GeneratorNetwork, LearnedPrior, RecognitionNetwork, layer_shape
+from rebar.models import likelihoods
+from rebar.models.networks import (
+    PRIORS,
+    GeneratorNetwork,
+    LearnedPrior,
+    RecognitionNetwork,
+    layer_shape,
+)
 from rebar.noise import Noise
 from rebar.types import Rollout, Sampler
-
-
-def output_bias(mean: np.ndarray) -> np.ndarray:
-    """Logit of the training mean [D], clipped to [.001, .999] (2017's train_bias)."""
-    return -np.log(1 / np.clip(mean, 0.001, 0.999) - 1)
 
 
 def _valid(shape: tuple[int, ...]) -> bool:
@@ -36,7 +40,7 @@ def _valid(shape: tuple[int, ...]) -> bool:
 
 @keras.saving.register_keras_serializable("rebar")
 class SigmoidBeliefNetwork(keras.Model):
-    """Generative model of binary images with L stochastic layers and its recognition network.
+    """Generative model of images with L stochastic layers and its recognition network.
 
     Args:
       n_units: sizes of the latent layers, starting next to the data, e.g. (200, 200): H for H
@@ -46,6 +50,8 @@ class SigmoidBeliefNetwork(keras.Model):
       activation: activation of hidden layers, "tanh" (2017) or "leaky_relu" (slope .3 below 0).
       initializer: kernel initializer, "2017" or "glorot", see `rebar.core.initializers`.
       seed: seed of the initial weights.
+      likelihood: p(x | b_1), "bernoulli" or "gaussian", see `likelihoods`.
+      prior: p(b_L), "learned" or "uniform".
 
     Raises:
       RebarError: an invalid argument.
@@ -59,6 +65,8 @@ class SigmoidBeliefNetwork(keras.Model):
         activation="tanh",
         initializer="2017",
         seed=0,
+        likelihood="bernoulli",
+        prior="learned",
         name="sbn",
         **kwargs,
     ):
@@ -76,6 +84,8 @@ class SigmoidBeliefNetwork(keras.Model):
                 f"n_units={n_units}: must be the positive widths of at least one layer, or pairs "
                 "(V, C) of V variables with C >= 2 categories"
             )
+        if prior not in PRIORS:
+            raise RebarError(f"prior={prior!r}: choose from {', '.join(PRIORS)}")
         self._config = {
             "n_units": [shape[0] if len(shape) == 1 else list(shape) for shape in shapes],
             "input_mean": mean.tolist(),
@@ -83,6 +93,8 @@ class SigmoidBeliefNetwork(keras.Model):
             "activation": activation,
             "initializer": initializer,
             "seed": seed,
+            "likelihood": likelihood,
+            "prior": prior,
         }
         self.latent_shapes = shapes
         self.n_units = tuple(map(math.prod, shapes))
@@ -100,17 +112,34 @@ class SigmoidBeliefNetwork(keras.Model):
 
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
         """Create prior, q and p; `shared` are arguments of all networks."""
-        n_units = self._config["n_units"]
-        self.prior = LearnedPrior(n_units[-1], dtype=self.dtype_policy)
+        n_units, learned = self._config["n_units"], self._config["prior"] == "learned"
+        self.prior = LearnedPrior(n_units[-1], trainable=learned, dtype=self.dtype_policy)
         self.recognition = RecognitionNetwork(self.n_input, n_units, **shared)
-        self.generator = GeneratorNetwork(self.n_input, n_units, output_bias(mean), **shared)
+        self._create_generator(n_units, mean, shared)
+
+    def _create_generator(
+        self, n_units: Sequence, mean: np.ndarray, shared: dict[str, Any]
+    ) -> None:
+        """Create p(y | b) of the pixels y whose mean is [n_output]."""
+        name = self._config["likelihood"]
+        self.likelihood = likelihoods.by_name(name, len(mean), self.dtype_policy)
+        bias = self.likelihood.output_bias(mean)
+        self.generator = GeneratorNetwork(len(mean), n_units, bias, **shared)
 
     objective_name = "ELBO: log p(x, b) - log q(b | x)"
-    grayscale = False  # pixels are Bernoulli variables
+
+    @property
+    def grayscale(self) -> bool:
+        """Whether the likelihood is one of images in [0, 1], not only in {0, 1}."""
+        return self._config["likelihood"] == "gaussian"
+
+    def network_input(self, x: tf.Tensor) -> tf.Tensor:
+        """Return images as an input of networks: x - mean, or 2 x - 1 if Gaussian; [B, D]."""
+        return self.likelihood.modeled(x) if self.grayscale else x - self.input_mean
 
     def condition(self, x: tf.Tensor) -> tf.Tensor:
         """Return the input of q's first layer for x [B, D]."""
-        return x - self.input_mean
+        return self.network_input(x)
 
     def prior_logits(self, x: tf.Tensor) -> tf.Tensor:
         """Logits of p(b_L): [1, ...], or [B, ...] if the prior depends on x [B, D]."""
@@ -140,8 +169,13 @@ class SigmoidBeliefNetwork(keras.Model):
         return (
             families.of(prior).log_prob(samples[-1], prior)
             + self.generator.log_hidden(samples)
-            + self.generator.log_likelihood(self.targets(x), samples, n_samples)
+            + self.log_likelihood(x, samples[0], n_samples)
         )
+
+    def log_likelihood(self, x: tf.Tensor, sample: tf.Tensor, n_samples: int = 1) -> tf.Tensor:
+        """log p(y | b) [N] in nats for x [B, D] and the sample [N, ...] that generates y."""
+        targets = tf.tile(self.targets(x), [n_samples, 1])
+        return self.likelihood.log_prob(targets, self.generator(sample, layer=0))
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Logits [B, H] of q(b_1 | x), the part of q that depends on x directly."""
@@ -153,7 +187,7 @@ class SigmoidBeliefNetwork(keras.Model):
         """Sample q layer after layer and evaluate f.
 
         Args:
-          x: [B, D] in {0, 1}.
+          x: [B, D] in {0, 1}, or in [0, 1] if `grayscale`.
           sampler: see `rebar.core.samplers`.
           n_samples: S, samples per example; rows are sample-major.
           encoded: [B, H] from `encode`, to save its computation.
@@ -190,20 +224,20 @@ class SigmoidBeliefNetwork(keras.Model):
         return [first, *map(families.inputs, samples[:-1])]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Mean-field reconstruction: pixel probabilities [B, n_output] of x [B, D]."""
+        """Mean-field reconstruction: means of the pixels [B, n_output] for x [B, D]."""
         return self._decode(x, samplers.mean())
 
     def reconstruct(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
-        """Pixel probabilities [N, n_output] at posterior samples of x [B, D]."""
+        """Means of the pixels [N, n_output] at posterior samples of x [B, D]."""
         return self._decode(x, samplers.hard(noise), noise.n_samples)
 
     def _decode(self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1) -> tf.Tensor:
         x = tf.cast(x, self.compute_dtype)
         samples, _ = self.recognition(self.condition(x), sampler=sampler, n_samples=n_samples)
-        return tf.sigmoid(self.generator(samples[0], layer=0))
+        return self.likelihood.mean(self.generator(samples[0], layer=0))
 
     def sample(self, noise: Noise, x: tf.Tensor | None = None) -> tf.Tensor:
-        """Pixel probabilities [N, n_output] of ancestral samples.
+        """Means of the pixels [N, n_output] of ancestral samples.
 
         Args:
           noise: uniforms L x [N, width], starting next to the data.
@@ -217,7 +251,7 @@ class SigmoidBeliefNetwork(keras.Model):
         for layer in reversed(range(len(self.n_units))):
             below = sampler(layer, logits)
             logits = self.generator(below, layer=layer)
-        return tf.sigmoid(logits)
+        return self.likelihood.mean(logits)
 
     def score(self, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """The S-sample bound on log p(x) in nats: x [B, D] -> [B], S = noise.n_samples."""

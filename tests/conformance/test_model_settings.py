@@ -37,7 +37,12 @@ CASES = {
     "latents": "model=CatST,n_latents=2",
     "prior": "model=CatST,prior=learned",
     "gray": "model=CatST,task=digits_grey",
+    "fixed prior": "prior=uniform",
+    "gaussian": "task=digits_grey,likelihood=gaussian,prior=uniform",
+    "gaussian, learned prior": "task=digits_grey,likelihood=gaussian,prior=learned",
+    "gaussian categorical": "model=CatST,task=digits_grey,likelihood=gaussian",
     "mixed": "latents=[3,3x2]",
+    "gaussian mixed": "latents=[3,3x2],task=digits_grey,likelihood=gaussian,nonlinear=true",
     "three layers": "model=CatReinMax,latents=[3x2,4,2],nonlinear=true",
     "conditional mixed": "latents=[2,3x2,2x3],task=sp_digits",
     "conditional mixed 2017": "latents=[2,3x2],task=sp_digits,conditional=2017",
@@ -88,12 +93,13 @@ def from_train(settings, monkeypatch, tmp_path):
 def shapes(settings) -> list:
     """Shapes of the kernels and biases of p, then q, by the settings; the prior first."""
     kind, pixels = kind_of(settings), len(MEAN)
+    variances = [(pixels,)] * (settings.likelihood == "gaussian")
     if kind == "categorical":
         units = settings.n_latents * settings.n_categories
         layers = [pixels, *models.NARROW, units]
         prior = [(settings.n_latents, settings.n_categories)] * (settings.prior == "learned")
         pairs = [*itertools.pairwise(layers), *itertools.pairwise(layers[::-1])]
-        return sorted(prior + [shape for a, b in pairs for shape in ((a, b), (b,))])
+        return sorted(variances + prior + [shape for a, b in pairs for shape in ((a, b), (b,))])
     layers = [[int(n) for n in text.split("x")[::-1]] for text in settings.latents]
     layers = layers or [[settings.n_hidden]] * settings.n_layer
     widths, half = [math.prod(layer) for layer in layers], pixels // 2
@@ -106,8 +112,8 @@ def shapes(settings) -> list:
         maps += [(half, widths[-1], widths[-1])]
     if settings.nonlinear:
         maps = [pair for a, b, h in maps for pair in ((a, h), (h, h), (h, b))]
-    prior = [tuple(layers[-1])] * (kind == "unconditional")
-    return sorted(prior + [shape for a, b, *_ in maps for shape in ((a, b), (b,))])
+    prior = [tuple(layers[-1])] * (kind == "unconditional" and settings.prior != "uniform")
+    return sorted(variances + prior + [shape for a, b, *_ in maps for shape in ((a, b), (b,))])
 
 
 DOORS = [
@@ -120,6 +126,7 @@ DOORS = [
             "conditional legacy",
             "gray",
             "prior",
+            "gaussian",
             "mixed",
         )
         for door in (from_class, from_train)
@@ -144,7 +151,9 @@ def test_a_model_has_the_sizes_and_the_objective_of_its_settings(
     draws = noise.latents(noise.key(0, "latents", 0), n_samples, 3, model.n_units, "float64")
     uniforms = [u.numpy() for u in draws.uniforms]
     sample = models.of_uniforms(uniforms)
-    f, log_weight, samples = models.evaluate(model, x, sample, n_samples, kind, settings.activation)
+    f, log_weight, samples = models.evaluate(
+        model, x, sample, n_samples, kind, settings.activation, settings.likelihood
+    )
     rollout = model.rollout(tf.constant(x), lambda layer, a: tf.constant(samples[layer]), n_samples)
     np.testing.assert_allclose(rollout.objective, f.reshape(-1), rtol=1e-10)
     weights = rollout.objective if rollout.log_weight is None else rollout.log_weight

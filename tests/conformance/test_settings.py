@@ -47,7 +47,8 @@ OF_ESTIMATORS = {
 
 OF_MODELS = {
     *("n_hidden", "n_input", "n_layer", "nonlinear", "conditional", "activation", "initializer"),
-    *("n_categories", "n_latents", "latents", "prior", "task"),
+    *("n_categories", "n_latents", "latents", "prior", "likelihood"),
+    "task",
 }
 """Settings of models: tests/conformance/test_model_settings.py."""
 

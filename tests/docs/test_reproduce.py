@@ -29,6 +29,7 @@ def test_the_table_of_categorical_presets(size, estimator):
 def test_every_preset_is_in_a_table():
     described = {f"cat_{size}_{estimator}" for size in ROWS for estimator in ESTIMATORS}
     described |= set(re.findall(r"`(disarm_\w+)`", TEXT))
+    described |= set(re.findall(r"--preset=(doublecv_\w+)", TEXT))
     assert set(PRESETS) == described
 
 

@@ -15,7 +15,8 @@ from rebar.core import bernoulli, logit_gradients
 from rebar.estimators.antithetic import ARM, DisARM, antithetic_objective
 from rebar.estimators.base import hard_rollout
 from rebar.estimators.leave_one_out import LeaveOneOut
-from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
+from rebar.models.likelihoods import output_bias
+from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import Noise
 from tests.quadrature import moments, states, uniforms
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 from rebar.core import enumeration
 from rebar.estimators.local_disarm import LocalDisARM
 from rebar.estimators.vimco import VIMCO
-from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
+from rebar.models.likelihoods import output_bias
+from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import Noise
 from tests.conformance.cases import float64, tensor
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
-from rebar.hparams import HParams, run_name
+from rebar.hparams import HParams, completed, run_name
 from rebar.hparams.fields import Fields
 from rebar.hparams.grammar import write
 
@@ -49,6 +49,7 @@ def hparams(draw):
         beta2=draw(st.floats(0, 1, exclude_max=True)),
         optimizer=draw(st.sampled_from(["adam", "radam"])),
         task=draw(st.sampled_from(sorted(n for n, task in TASKS.items() if not task.gray))),
+        prior=draw(st.sampled_from(["auto", "learned"])),
         conditional=draw(st.sampled_from(["auto", "multilayer", "2017"])),
         activation=draw(st.sampled_from(["tanh", "leaky_relu"])),
         initializer=draw(st.sampled_from(["2017", "glorot"])),
@@ -65,6 +66,16 @@ def hparams(draw):
         track=track,
         follow=draw(st.sampled_from(track)),
     )
+
+
+@pytest.mark.parametrize("model", ["SBNDisARM", "CatST"])
+def test_the_prior_of_a_run_from_before_likelihoods_is_its_default(model):
+    """Its records have prior="uniform", also those of belief networks, whose prior is learned."""
+    saved = HParams(model=model).to_dict()
+    del saved["likelihood"]
+    assert HParams.from_dict(completed(saved | {"prior": "uniform"})) == HParams(model=model)
+    current = HParams(model=model, prior="uniform")
+    assert HParams.from_dict(completed(current.to_dict())) == current
 
 
 def test_defaults_are_those_of_the_original():
@@ -110,10 +121,11 @@ def categorical_hparams(draw):
         batch_size=draw(st.integers(2, 120)),
         temperature=draw(st.floats(0, exclude_min=True, allow_infinity=False)),
         optimizer=draw(st.sampled_from(["adam", "radam"])),
-        task=draw(st.sampled_from(sorted(n for n, t in TASKS.items() if not t.conditional))),
+        task=(task := draw(st.sampled_from([n for n, t in TASKS.items() if not t.conditional]))),
+        likelihood=draw(st.sampled_from(["bernoulli", "gaussian"][: 1 + TASKS[task].gray])),
         n_categories=draw(st.integers(2, 16)),
         n_latents=draw(st.integers(1, 16)),
-        prior=draw(st.sampled_from(["uniform", "learned"])),
+        prior=draw(st.sampled_from(["auto", "uniform", "learned"])),
         mc_samples=draw(st.integers(1, 72)),  # at most 2**28 numbers of noise
         gst_gap=draw(st.floats(0, exclude_min=True, allow_infinity=False)),
         cv_scale=draw(number),

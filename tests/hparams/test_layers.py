@@ -52,8 +52,6 @@ def test_sizes_by_default_are_no_conflict(string):
             r"latents=\[200,8x4\]: replaces n_hidden=9, n_layer=2, n_latents=3; remove one or the "
             r"other$",
         ),
-        ("latents=[8x4],prior=learned", "prior=learned: applies only to categorical VAEs"),
-        ("model=CatST,latents=[8x4],prior=learned", "prior=learned: .* not to model=CatST,latents"),
         ("model=CatST,latents=[8x4],task=mnist", r"model=CatST,latents=\[8x4\] models binary ones"),
         (
             "latents=[4000000,900000x9]",

@@ -47,6 +47,14 @@ def test_what_a_preset_sets(name):
     assert changed <= said <= {*PROTOCOL, "model", "n_layer", "nonlinear", "activation"}
 
 
+def test_the_protocol_of_non_binarized_images():
+    h = HParams.parse(preset("doublecv_gaussian"), "task=omni_grey")
+    assert (h.likelihood, h.prior, h.layers, h.n_samples) == ("gaussian", "uniform", ((200,),), 2)
+    assert (h.nonlinear, h.activation, h.initializer) == (True, "leaky_relu", "glorot")
+    assert (h.learning_rate, h.learning_rate_control, h.beta2) == (1e-4, 1e-3, 0.999)
+    assert (h.batch_size, h.dynamic_b, h.learning_rate_generator) == (100, False, 0)
+
+
 CATEGORICAL = [name for name in PRESETS if name.startswith("cat_")]
 SIZES = ["8x4", "4x24", "8x16", "16x12", "64x8", "10x30"]
 
@@ -83,7 +91,8 @@ def test_cells_of_the_published_table(name, rate, temperature, optimizer):
 
 
 def test_names():
-    assert [name for name in PRESETS if name not in CATEGORICAL] == list(NETWORKS)
+    others = [*NETWORKS, "doublecv_gaussian"]
+    assert [name for name in PRESETS if name not in CATEGORICAL] == others
     assert len(CATEGORICAL) == 7 * len(SIZES)
     assert {name.split("_")[1] for name in CATEGORICAL} == set(SIZES)
     assert rebar.preset("disarm_linear") == PRESETS["disarm_linear"]

@@ -13,8 +13,9 @@ from rebar.core import enumeration, samplers
 from rebar.core.initializers import FanInInitializer
 from rebar.errors import RebarError
 from rebar.models.conditional import ConditionalSBN, SingleLayerConditional
+from rebar.models.likelihoods import output_bias
 from rebar.models.networks import GeneratorNetwork, LearnedPrior, Transformation
-from rebar.models.sbn import SigmoidBeliefNetwork, output_bias
+from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import Noise
 from rebar.testing.problems import HIERARCHIES
 from tests.conformance.cases import FAMILIES, float64, images, randomize, tensor, tiny_model

@@ -33,12 +33,19 @@ def of_uniforms(uniforms):
     return sample
 
 
-def evaluate(model, x, sample, n_samples, kind, activation="tanh"):
+def evaluate(model, x, sample, n_samples, kind, activation="tanh", likelihood="bernoulli"):
     """Kinds: "unconditional", "multilayer", "2017" and "categorical"."""
     x = np.tile(np.asarray(x, np.float64), [n_samples, 1])
     mean = np.asarray(model.input_mean, np.float64)
+    log_p = _log_bernoulli
+    if likelihood == "gaussian":  # of pixels in [-1, 1], also the input of q
+        x, mean = 2 * x - 1, 0 * mean + 0.5
+        log_p = functools.partial(_log_gaussian, rho=model.likelihood.rho.numpy())
     of_kind = _categorical if kind == "categorical" else _sbn
-    f, log_weight, samples = of_kind(model, x, mean, sample, kind, ACTIVATIONS[activation])
+    centered = x if likelihood == "gaussian" else x - mean
+    f, log_weight, samples = of_kind(
+        model, x, centered, mean, sample, kind, ACTIVATIONS[activation], log_p
+    )
     return f.reshape(n_samples, -1), log_weight.reshape(n_samples, -1), samples
 
 
@@ -64,6 +71,12 @@ def _log_bernoulli(b, a):
     return -np.sum(b * np.logaddexp(0, -a) + (1 - b) * np.logaddexp(0, a), axis=1)
 
 
+def _log_gaussian(x, a, rho):
+    """sum of log N(x; a, v), v = max(log(1 + exp(rho)), .001), [N]."""
+    v = np.maximum(np.logaddexp(0, rho), 0.001)
+    return np.sum(-0.5 * np.log(2 * np.pi * v) - (x - a) ** 2 / (2 * v), axis=1)
+
+
 def _log_categorical(z, a):
     """sum of z log softmax(a), [N]."""
     return np.sum(z * (a - np.log(np.sum(np.exp(a), axis=-1, keepdims=True))), axis=(1, 2))
@@ -74,14 +87,14 @@ def _log_prob(b, a):
     return (_log_bernoulli if b.ndim == 2 else _log_categorical)(b, a.reshape(b.shape))
 
 
-def _sbn(model, x, mean, sample, kind, activation):
+def _sbn(model, x, centered, mean, sample, kind, activation, log_p):
     half = len(mean) // 2 if kind != "unconditional" else 0
     y = x[:, half:]
     clipped = np.clip(mean, 0.001, 0.999)[half:]
     output_bias = np.log(clipped / (1 - clipped))
     # The generator's networks start at the last layer, q's at the first.
     p_networks = [t.dense for t in reversed(model.generator.transformations)]
-    values = (x - mean)[:, :half] if kind == "2017" else x - mean
+    values = centered[:, :half] if kind == "2017" else centered
     samples, log_q = [], 0
     for layer, network in enumerate(model.recognition.transformations):
         a = _dense(network.dense, values, activation)
@@ -90,20 +103,20 @@ def _sbn(model, x, mean, sample, kind, activation):
         values = 2 * samples[-1].reshape(len(x), -1) - 1
     inputs = [2 * b.reshape(len(x), -1) - 1 for b in samples]
     if kind == "2017":
-        f = _log_bernoulli(y, _dense(p_networks[0], inputs[-1], activation) + output_bias)
+        f = log_p(y, _dense(p_networks[0], inputs[-1], activation) + output_bias)
         return f, f, samples
     if kind == "multilayer":
-        prior = _dense(model.prior.dense, (x - mean)[:, :half], activation)
+        prior = _dense(model.prior.dense, centered[:, :half], activation)
     else:
         prior = np.zeros(samples[-1].shape) + model.prior.logits.numpy()
     f = _log_prob(samples[-1], prior) - log_q
-    f += _log_bernoulli(y, _dense(p_networks[0], inputs[0], activation) + output_bias)
+    f += log_p(y, _dense(p_networks[0], inputs[0], activation) + output_bias)
     for layer in range(1, len(samples)):
         f += _log_prob(samples[layer - 1], _dense(p_networks[layer], inputs[layer], activation))
     return f, f, samples
 
 
-def _categorical(model, x, mean, sample, kind, activation):
+def _categorical(model, x, centered, mean, sample, kind, activation, log_likelihood):
     def relu(a):
         return np.maximum(a, 0)
 
@@ -116,6 +129,6 @@ def _categorical(model, x, mean, sample, kind, activation):
     divergence = np.sum(np.exp(log_q) * (log_q - log_p), axis=(1, 2))
     z = sample(0, a)
     pixels = _dense(model.decoder, z.reshape(len(x), -1), relu)
-    log_likelihood = _log_bernoulli(x, pixels)
+    log_likelihood = log_likelihood(x, pixels)
     log_weight = log_likelihood + np.sum(z * (log_p - log_q), axis=(1, 2))
     return log_likelihood - divergence, log_weight, [z]
