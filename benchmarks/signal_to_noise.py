@@ -27,10 +27,14 @@ ESTIMATORS = {
     "VIMCO": "SBNVIMCO",
     "VIMCO, arithmetic": "SBNVIMCO,vimco_mean=arithmetic",
     "OVIS": "SBNOVIS",
+    "OVIS, 4 fresh samples": "SBNOVIS,ovis_samples=4",
+    "OVIS, gamma = 1": "SBNOVIS,ovis_gamma=1",
     "LocalDisARM": "SBNLocalDisARM",
+    "ARMS": "SBNARMS,multi_sample=true",
     "NVIL": "SBNNVIL,multi_sample=true",
     "RWS": "SBNRWS",
 }
+NOTES = {"OVIS, gamma = 1": "biased", "RWS": "another objective"}
 SAMPLES = (2, 4, 8, 16, 32, 64)
 
 
@@ -91,8 +95,9 @@ def figure(table, samples):
         labels = list(table)
         for label, (color, marker) in zip(labels, styles.styles(labels), strict=True):
             values, errors = np.transpose(table[label])
-            name = f"{label} (another objective)" if label == "RWS" else label
-            axis.errorbar(samples, values, errors, color=color, marker=marker, label=name)
+            name = f"{label} ({NOTES[label]})" if label in NOTES else label
+            dash = "--" if label in NOTES else "-"
+            axis.errorbar(samples, values, errors, color=color, marker=marker, ls=dash, label=name)
         axis.set(xscale="log", yscale="log", xlabel="samples K", ylabel="signal-to-noise ratio")
         axis.set_title("Gradient of q's weights at a frozen model, digits")
         axis.set_xticks(samples, map(str, samples))

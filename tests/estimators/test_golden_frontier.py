@@ -71,14 +71,20 @@ def estimates(estimator, uniforms, key=None, toy=Quadratic):
     return -rows * gradient.numpy()
 
 
-def moments(estimator, n_samples, toy=Quadratic):
-    """Exact mean and variance: all states of K samples."""
+def enumerated(toy, n_samples):
+    """Uniforms [K, rows, H] of all states of K samples, and their probabilities [rows]."""
     states = np.array(list(itertools.product((0.0, 1.0), repeat=len(toy.phi))))
     p = 1 / (1 + np.exp(-toy.phi))
     q = np.prod(np.where(states == 1, p, 1 - p), axis=1)
     of_state = np.where(states == 1, 1 - p / 2, (1 - p) / 2)
     index = np.array(list(itertools.product(range(len(q)), repeat=n_samples))).T
-    g, weights = estimates(estimator, of_state[index], toy=toy), np.prod(q[index], axis=0)
+    return of_state[index], np.prod(q[index], axis=0)
+
+
+def moments(estimator, n_samples, toy=Quadratic):
+    """Exact mean and variance."""
+    uniforms, weights = enumerated(toy, n_samples)
+    g = estimates(estimator, uniforms, toy=toy)
     mean = weights @ g
     return mean, weights @ g**2 - mean**2
 
