@@ -31,6 +31,11 @@ def log_prob(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(b * logits - softplus(logits), axis=-1)
 
 
+def rare(logits: tf.Tensor) -> tf.Tensor:
+    """min(p, 1 - p) for p = sigmoid(logits), exact for saturated units; same shape."""
+    return tf.sigmoid(-tf.abs(logits))
+
+
 def logistic(u: tf.Tensor) -> tf.Tensor:
     """Logistic noise z = log u - log(1 - u) from uniforms; same shape."""
     return tf.math.log(u) - tf.math.log1p(-u)

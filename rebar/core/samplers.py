@@ -24,8 +24,9 @@ def parted(
     layer: int,
     below: Sequence[tf.Tensor],
     other: Callable[[tf.Tensor], tf.Tensor],
+    copies: int = 1,
 ) -> Sampler:
-    """Return a sampler of a chain that separates from the main one at a layer.
+    """Return a sampler of chains that separate from the main one at a layer.
 
     It uses the samples `below` under the layer, another sample in it, and above it hard samples
     with noise.branches[layer], or the main chain's noise if there are no branches.
@@ -36,20 +37,21 @@ def parted(
       below: main chain's samples of the layers under it, [N, H] each.
       other: function of the layer's logits [N, H] that returns its samples, e.g. antithetic ones,
         or those of the main chain with one unit flipped.
+      copies: number of chains per row of the main one; their logits and samples are
+        [copies * N, H], chain by chain.
     """
-
-    main = hard(noise)
 
     def sample(i: int, logits: tf.Tensor) -> tf.Tensor:
         if i < layer:
-            return below[i]
+            return families.repeated(below[i], copies)
         if i == layer:
             return other(logits)
-        if not noise.branches:
-            return main(i, logits)
-        u = families.like_logits(noise.branches[layer][i - layer - 1], logits)
+        if noise.branches:
+            u = families.like_logits(noise.branches[layer][i - layer - 1], logits)
+        else:
+            u = families.uniforms_at(noise, i, logits)
         family = families.of(logits)
-        return family.hard_sample(logits, family.noise(u))
+        return family.hard_sample(logits, family.noise(families.repeated(u, copies)))
 
     return sample
 

@@ -23,16 +23,12 @@ chain is the first member of every layer's pair instead of being redrawn above i
 log p at the main chain.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import tensorflow as tf
 
 from rebar.core import families, logit_gradients, samplers
-from rebar.errors import RebarError
-from rebar.estimators.layerwise import Layerwise
+from rebar.estimators.layerwise import Continued
 from rebar.noise import Noise
-from rebar.types import Estimate, Model, Rollout
+from rebar.types import Model, Rollout
 
 
 def antithetic_objective(
@@ -44,41 +40,10 @@ def antithetic_objective(
     return tf.stop_gradient(rollout.objective), rollout.samples[layer]
 
 
-def continues_independently(continuation: str) -> bool:
-    """Return True for "independent", False for "shared"; RebarError for other values."""
-    if continuation not in ("shared", "independent"):
-        raise RebarError(f"continuation={continuation!r}: choose from shared, independent")
-    return continuation == "independent"
-
-
-def chain_noise(noise: Noise, branches: bool) -> Noise:
-    """Return the noise with its branches, which must exist, or without them."""
-    if not branches:
-        return noise._replace(branches=())
-    if len(noise.uniforms) > 1 and not noise.branches:
-        raise RebarError(
-            "noise.branches: must not be empty with continuation='independent'; add them with "
-            "rebar.noise.with_branches"
-        )
-    return noise
-
-
-class _Pairs(Layerwise):
-    """Base class of ARM and DisARM.
-
-    Args:
-      continuation: noise above the layer where a pair separates, "shared" or "independent".
-    """
+class _Pairs(Continued):
+    """Base class of ARM and DisARM; arguments are those of `Continued`."""
 
     families = ("bernoulli",)
-    verified: Sequence[Mapping[str, Any]] = ({}, {"continuation": "independent"})
-
-    def __init__(self, continuation="shared", **kwargs):
-        super().__init__(**kwargs)
-        self.branches = continues_independently(continuation)
-
-    def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
-        return super().estimate(model, x, chain_noise(noise, self.branches))
 
     def _cotangent(self, model, x, noise, hard, layer):
         f_antithetic, b_antithetic = antithetic_objective(model, x, noise, hard, layer)

@@ -47,7 +47,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import bounds, families, logit_gradients
+from rebar.core import bernoulli, bounds, families, logit_gradients
 from rebar.errors import RebarError
 from rebar.estimators.layerwise import Layerwise, values
 from rebar.estimators.multi_sample import MultiSample
@@ -91,7 +91,7 @@ class ARMS(MultiSample, Layerwise):
         f = values(model, x, noise, hard, layer, others)
         if self.follows_bound:
             f = _bounds(f, noise.n_samples)
-        b = tf.stack([hard.samples[layer], *others])
+        b = tf.concat([hard.samples[layer][tf.newaxis], others], axis=0)
         signal = (f - tf.reduce_mean(f, axis=0))[..., tf.newaxis]
         summed = tf.reduce_sum(signal * (b - tf.sigmoid(logits)), axis=0)
         return correction(logits, self.n_antithetic) / (self.n_antithetic - 1) * summed
@@ -104,19 +104,14 @@ def _bounds(f: tf.Tensor, n_samples: int) -> tf.Tensor:
     return tf.reshape(tf.stack(replaced), [len(f), -1])
 
 
-def _rare(logits: tf.Tensor) -> tf.Tensor:
-    """Return q = min(p, 1 - p), exact for saturated units."""
-    return tf.sigmoid(-tf.abs(logits))
-
-
 def correction(logits: tf.Tensor, n: int) -> tf.Tensor:
     """Return rho, with the shape of the logits."""
-    q = _rare(logits)
+    q = bernoulli.rare(logits)
     return (1 - q) / (1 - tf.maximum(2 - q ** (-1 / (n - 1)), 0) ** (n - 1))
 
 
-def antithetic_samples(u: tf.Tensor, logits: tf.Tensor, n: int, key: tf.Tensor) -> list:
-    """Return b^2 ... b^n, antithetic to the samples 1[u > 1 - p], [N, H] each.
+def antithetic_samples(u: tf.Tensor, logits: tf.Tensor, n: int, key: tf.Tensor) -> tf.Tensor:
+    """Return b^2 ... b^n, antithetic to the samples 1[u > 1 - p]: [n - 1, N, H].
 
     Args:
       u: [N, H] uniforms of the main chain.
@@ -129,4 +124,4 @@ def antithetic_samples(u: tf.Tensor, logits: tf.Tensor, n: int, key: tf.Tensor) 
     shape = tf.concat([[n - 1], tf.shape(u)], axis=0)
     e = -tf.math.log(noise_module.uniforms(key, shape, u.dtype))
     v = (1 - first * e / tf.reduce_sum(e, axis=0)) ** (n - 1)
-    return tf.unstack(tf.cast(tf.equal(v < _rare(logits), one_is_rare), u.dtype), num=n - 1)
+    return tf.cast(tf.equal(v < bernoulli.rare(logits), one_is_rare), u.dtype)

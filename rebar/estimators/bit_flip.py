@@ -35,7 +35,8 @@ class BitFlip(Layerwise):
         b, p = hard.samples[layer], tf.sigmoid(tf.stop_gradient(hard.logits[layer]))
         chosen = _unit(noise_module.further_key(noise, _FURTHER + layer), b)
         sign = 1 - 2 * b
-        f, flipped = tf.unstack(values(model, x, noise, hard, layer, [b + chosen * sign]), num=2)
+        flipped = (b + chosen * sign)[tf.newaxis]
+        f, flipped = tf.unstack(values(model, x, noise, hard, layer, flipped))
         difference = (flipped - f)[:, tf.newaxis]
         return b.shape[1] * chosen * p * (1 - p) * sign * difference
 

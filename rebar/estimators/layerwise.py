@@ -1,11 +1,12 @@
 """Base class of estimators with one gradient per layer, from chains that leave the main one."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from rebar.core import bound_gradients, gradients, samplers
+from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, active_layers, hard_rollout
 from rebar.types import Estimate, Model, Noise, Rollout, Shapes
 
@@ -28,6 +29,7 @@ class Layerwise(Estimator):
         return 1
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
+        noise = chain_noise(noise, self.branches)
         follows_bound = self.objective == "bound"
         with tf.GradientTape(persistent=follows_bound) as tape:
             hard = hard_rollout(model, x, noise)
@@ -55,28 +57,62 @@ class Layerwise(Estimator):
         raise NotImplementedError
 
 
+class Continued(Layerwise):
+    """Base class of estimators with a choice of the noise above the layer where chains separate.
+
+    Args:
+      continuation: "shared" with the main chain, or "independent" of it.
+    """
+
+    verified: Sequence[Mapping[str, Any]] = ({}, {"continuation": "independent"})
+
+    def __init__(self, continuation="shared", **kwargs):
+        super().__init__(**kwargs)
+        self.branches = continues_independently(continuation)
+
+
+def continues_independently(continuation: str) -> bool:
+    """Return True for "independent", False for "shared"; RebarError for other values."""
+    if continuation not in ("shared", "independent"):
+        raise RebarError(f"continuation={continuation!r}: choose from shared, independent")
+    return continuation == "independent"
+
+
+def chain_noise(noise: Noise, branches: bool) -> Noise:
+    """Return the noise with its branches, which must exist, or without them."""
+    if not branches:
+        return noise._replace(branches=())
+    if len(noise.uniforms) > 1 and not noise.branches:
+        raise RebarError(
+            "noise.branches: must not be empty with continuation='independent'; add them with "
+            "rebar.noise.with_branches"
+        )
+    return noise
+
+
 def values(
-    model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int, samples: Sequence
+    model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int, samples: tf.Tensor
 ) -> tf.Tensor:
     """Return f of the main chain, then of the chains that have other samples in a layer.
 
-    Those continue above it with the main chain's noise.
+    These are one rollout. Above the layer they continue with noise.branches[layer], or with the
+    main chain's noise if there are no branches.
 
     Args:
       model, x, noise: arguments of `Estimator.estimate`.
       hard: the main chain.
       layer: layer where the chains separate.
-      samples: M further samples of it, [N, ...] each.
+      samples: [M, N, ...], M other samples of it per row.
 
     Returns:
       [1 + M, N], constants for tapes.
     """
-    shared, f = noise._replace(branches=()), [hard.objective]
-    for b in samples:
-        sampler = samplers.parted(shared, layer, hard.samples[:layer], functools.partial(_value, b))
-        f.append(model.rollout(x, sampler, noise.n_samples).objective)
-    return tf.stop_gradient(tf.stack(f))
 
+    def other(logits):
+        return tf.ensure_shape(tf.reshape(samples, tf.shape(logits)), logits.shape)
 
-def _value(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return b
+    copies = samples.shape[0]
+    sampler = samplers.parted(noise, layer, hard.samples[:layer], other, copies)
+    f = model.rollout(x, sampler, copies * noise.n_samples).objective
+    f = tf.concat([hard.objective, f], axis=0)
+    return tf.stop_gradient(tf.reshape(f, [1 + copies, -1]))

@@ -41,8 +41,8 @@ import tensorflow as tf
 
 from rebar.core import bound_gradients, bounds, logit_gradients, samplers
 from rebar.errors import RebarError
-from rebar.estimators.antithetic import chain_noise, continues_independently
 from rebar.estimators.base import hard_rollout
+from rebar.estimators.layerwise import chain_noise, continues_independently
 from rebar.estimators.multi_sample import MultiSample
 from rebar.noise import Noise, SiteUniforms
 from rebar.types import Estimate, Model, Shapes

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from rebar.core import straight_through as kernels
-from rebar.estimators import antithetic, vimco
+from rebar.estimators import layerwise, vimco
 from rebar.estimators.gumbel import GumbelSoftmax
 from rebar.estimators.gumbel_rao import Averaged, GumbelRao
 from rebar.estimators.local_disarm import LocalDisARM
@@ -121,7 +121,7 @@ SETTINGS = [
     Fault(
         "a shared continuation instead of an independent one",
         replace(
-            antithetic,
+            layerwise,
             "chain_noise",
             lambda true: lambda noise, branches: noise._replace(branches=()),
         ),
