@@ -52,7 +52,8 @@ _BINARY = (
 )
 _CATEGORICAL = (
     *("ReinMax", "LOO", "ReinMaxRao", "ReinMaxCV", "ST-GS", "ST", "REINFORCE"),
-    *("GumbelRao", "ReinMaxRK2", "", "Exact", "", "GST"),
+    *("GumbelRao", "ReinMaxRK2", "ARSM", "Exact", "", "GST", "", "CARMS", "UNORD"),
+    *("DisARM-SB", "DisARM-Tree", "DisARM-IW"),
 )
 STYLES = {
     label: style

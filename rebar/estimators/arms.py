@@ -74,11 +74,7 @@ class ARMS(MultiSample, Layerwise):
 
     def __init__(self, n_antithetic=3, multi_sample=False, n_samples=None, **kwargs):
         super().__init__(multi_sample=multi_sample, n_samples=n_samples, **kwargs)
-        if not isinstance(n_antithetic, int) or n_antithetic < 2:
-            raise RebarError(
-                f"n_antithetic={n_antithetic!r}: must be an integer of at least 2; use e.g. 3"
-            )
-        self.n_antithetic = n_antithetic
+        self.n_antithetic = at_least_two(n_antithetic)
 
     def _chains(self, shape):
         return self.n_antithetic - 1
@@ -95,6 +91,15 @@ class ARMS(MultiSample, Layerwise):
         signal = (f - tf.reduce_mean(f, axis=0))[..., tf.newaxis]
         summed = tf.reduce_sum(signal * (b - tf.sigmoid(logits)), axis=0)
         return correction(logits, self.n_antithetic) / (self.n_antithetic - 1) * summed
+
+
+def at_least_two(n_antithetic: int) -> int:
+    """Return a number of samples; RebarError unless it is an integer of at least 2."""
+    if not isinstance(n_antithetic, int) or n_antithetic < 2:
+        raise RebarError(
+            f"n_antithetic={n_antithetic!r}: must be an integer of at least 2; use e.g. 3"
+        )
+    return n_antithetic
 
 
 def _bounds(f: tf.Tensor, n_samples: int) -> tf.Tensor:

@@ -14,6 +14,7 @@ def _binary(target: str, label: str, families: Sequence[str] = FAMILIES, **limit
 
 _categorical = functools.partial(_binary, latents="categorical")
 _UNITS = ("bernoulli",)
+_CATEGORIES = ("categorical",)
 
 ESTIMATORS: dict[str, Entry] = {
     "SBN": _binary("reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True),
@@ -61,6 +62,12 @@ ESTIMATORS: dict[str, Entry] = {
     "CatDynamicREBAR": _categorical("rebar:DynamicREBAR", "DynamicREBAR"),
     "CatRELAX": _categorical("relax:RELAX", "RELAX"),
     "CatDoubleCV": _categorical("double_cv:DoubleCV", "DoubleCV", min_samples=2),
+    "CatCARMS": _categorical("carms:CARMS", "CARMS", _CATEGORIES, hparams={"n_antithetic": 3}),
+    "CatDisARMSB": _categorical("categorical_disarm:DisARMSB", "DisARM-SB", _CATEGORIES),
+    "CatDisARMTree": _categorical("categorical_disarm:DisARMTree", "DisARM-Tree", _CATEGORIES),
+    "CatDisARMIW": _categorical("categorical_disarm:DisARMIW", "DisARM-IW", _CATEGORIES),
+    "CatARSM": _categorical("arsm:ARSM", "ARSM", _CATEGORIES),
+    "CatUNORD": _categorical("unord:UNORD", "UNORD", _CATEGORIES, hparams={"n_codes": 3}),
     "CatGumbel": _categorical("gumbel:GumbelSoftmax", "Gumbel"),
     "CatExact": _categorical("enumerated:Enumerated", "Exact"),
     "CatTrackGradVariances": _categorical("tracked:Tracked", "Track", tracks=True),

@@ -35,6 +35,7 @@ FAMILIES: dict[str, type] = {
 HIERARCHIES: dict[str, tuple] = {
     "mixed": (N_HIDDEN, (N_LATENTS, N_CATEGORIES)),
     "mixed, reversed": ((N_LATENTS, N_CATEGORIES), N_HIDDEN),
+    "categorical layers": ((N_LATENTS, N_CATEGORIES), (1, 4)),
 }
 """Name -> layers of units and of categories, starting next to the data."""
 
@@ -53,6 +54,7 @@ _WEIGHTS = {
     ("categorical", 1, False): (6, 1.0),
     ("mixed", 2, False): (19, 1.0),
     ("mixed, reversed", 2, False): (90, 1.0),
+    ("categorical layers", 2, False): (78, 1.0),
 }
 """(family, n_layer, nonlinear) -> seed and scale of the weights."""
 
@@ -102,7 +104,9 @@ BINARY = (
     Problem("unconditional", 2, nonlinear=True),
 )
 CATEGORICAL = (Problem("categorical"),)
-MIXED = tuple(Problem(family, len(layers)) for family, layers in HIERARCHIES.items())
+*MIXED, CATEGORICAL_LAYERS = (
+    Problem(family, len(layers)) for family, layers in HIERARCHIES.items()
+)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,15 @@ from rebar import registry
 from rebar.errors import RebarError, did_you_mean
 from rebar.estimators.base import Estimator
 from rebar.hparams import HParams
-from rebar.testing.problems import BINARY, CATEGORICAL, MIXED, SMALL, Problem, perturb
+from rebar.testing.problems import (
+    BINARY,
+    CATEGORICAL,
+    CATEGORICAL_LAYERS,
+    MIXED,
+    SMALL,
+    Problem,
+    perturb,
+)
 from rebar.types import Model
 
 
@@ -35,12 +43,14 @@ class Subject(NamedTuple):
 
     @property
     def mixed(self) -> tuple[Problem, ...]:
-        """Problems with layers of both families, if the estimator supports them.
+        """Hierarchies with categorical layers, of both families if the estimator supports them.
 
         Cat... names train the same belief networks, so SBN... names represent them.
         """
+        if self.entry.latents == "categorical":
+            return (CATEGORICAL_LAYERS,) if len(self.entry.families) == 1 else ()
         both = set(registry.FAMILIES).issubset(self.entry.families)
-        return MIXED if both and self.entry.latents == "binary" else ()
+        return tuple(MIXED) if both else ()
 
     def couples_rows(self, settings: Mapping[str, Any]) -> bool:
         """Return `Estimator.couples_rows` with some settings."""

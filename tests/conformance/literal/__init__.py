@@ -11,7 +11,7 @@ of the papers, with coupled rollouts.
 from types import SimpleNamespace
 
 from rebar import registry
-from tests.conformance.literal import binary, categorical, controls
+from tests.conformance.literal import binary, categorical, controls, coupled
 
 
 def estimate(name, model, x, noise, settings, estimator) -> tuple:
@@ -72,6 +72,12 @@ FORMULAS = {
     "CatDynamicREBAR": binary.dynamic_rebar,
     "CatRELAX": binary.relax,
     "CatDoubleCV": controls.double_cv,
+    "CatCARMS": coupled.carms,
+    "CatDisARMSB": coupled.disarm_sb,
+    "CatDisARMTree": coupled.disarm_tree,
+    "CatDisARMIW": coupled.disarm_iw,
+    "CatARSM": coupled.arsm,
+    "CatUNORD": coupled.unord,
     "CatGumbel": binary.gumbel,
     "CatExact": categorical.exact,
     "CatTrackGradVariances": _tracked,

@@ -1,0 +1,96 @@
+"""Unordered set estimator: codes without replacement (CatUNORD).
+
+Along the main chain b_1 ... b_L, let S be a set of k different codes of layer l, states of all its
+variables: b_l and k - 1 further ones, drawn without replacement given the layer under it, with
+probabilities p(s) = q(b_l = s | b_{l-1}), and f(s) the value of the chain that has s in layer l and
+continues above with the main chain's noise. With N rows,
+
+    g = - mean_N [ sum_l sum_{s in S} p(s) R(S, s) ( f(s) - sum_{s' in S} p(s') R_s(S, s') f(s') )
+                         d log p(s)  +  d log p ]
+    R(S, s) = P(S | s is drawn first) / P(S),    R_s(S, s') the same, without s in S and all codes;
+    R_s(S, s) = 1
+
+Unbiased for the ELBO: given the layers under l and the noise above it, f is a function of b_l, and
+p(s) R(S, s) is the probability that s was drawn first, given S: the estimator is the mean of
+REINFORCE with an independent baseline over all orders of the set. Exact for a layer of at most k
+codes. With many equally probable codes it tends to leave-one-out.
+
+1 + sum_l (k_l - 1) evaluations of f per row; k_l is the smaller of k and the number of codes of
+layer l. Nothing is learned.
+
+Source: Kool, van Hoof & Welling 2020 (Estimating Gradients for Discrete Random Variables by
+Sampling without Replacement, arXiv 2002.06043). Differences from the published code: the main chain
+is one of the codes in every layer; P(S) is a sum over subsets instead of permutations
+(`rebar.core.without_replacement`); p follows log p at the main chain.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rebar import noise as noise_module
+from rebar.core import categorical, families, without_replacement
+from rebar.errors import RebarError
+from rebar.estimators.layerwise import Layerwise, values
+
+_FURTHER = 80
+"""Index of the first layer's further noise key."""
+
+MOST_CODES = 7
+
+
+class UNORD(Layerwise):
+    """See the module's docstring.
+
+    Args:
+      n_codes: the number k of codes, from 2 to 7.
+
+    Metrics: none.
+    """
+
+    families = ("categorical",)
+    verified: Sequence[Mapping[str, Any]] = ({}, {"n_codes": 7})
+
+    def __init__(self, n_codes=3, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(n_codes, int) or not 2 <= n_codes <= MOST_CODES:
+            raise RebarError(
+                f"n_codes={n_codes!r}: must be an integer from 2 to {MOST_CODES}; use e.g. 3"
+            )
+        self.n_codes = n_codes
+
+    def _chains(self, shape):
+        return min(self.n_codes, families.n_states(shape)) - 1
+
+    def _cotangent(self, model, x, noise, hard, layer):
+        z, logits = hard.samples[layer], tf.stop_gradient(hard.logits[layer])
+        n_variables, n_categories = z.shape[1:]
+        double = tf.cast(logits, tf.float64)
+        key = noise_module.further_key(noise, _FURTHER + layer)
+        shape = [n_variables, tf.shape(z)[0], self.n_codes, n_categories]
+        u = noise_module.uniforms(key, shape, tf.float64)
+        code = tf.argmax(z, axis=-1, output_type=tf.int32)
+        further = without_replacement.further_codes(code, tf.nn.softmax(double), u)
+        further = tf.one_hot(tf.transpose(further, [1, 0, 2]), n_categories, dtype=z.dtype)
+        codes = tf.concat([z[tf.newaxis], further], axis=0)
+        log_p = categorical.log_prob(tf.cast(codes, tf.float64), double)
+        log_p = tf.reduce_sum(log_p, axis=-1)
+        f = values(model, x, noise, hard, layer, tf.unstack(further, num=self._chains(z.shape[1:])))
+        weight, signal = unordered(tf.cast(f, tf.float64), log_p)
+        cotangent = tf.einsum("kn,knvc->nvc", tf.cast(weight * signal, z.dtype), codes)
+        total = tf.reduce_sum(weight * signal, axis=0)[:, tf.newaxis, tf.newaxis]
+        return cotangent - tf.cast(total, z.dtype) * tf.nn.softmax(logits)
+
+
+def unordered(f: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return p(s) R(S, s), and f(s) minus its baseline: [k, N] each.
+
+    Args:
+      f: [k, N] values of the codes.
+      log_p: [k, N] their log probabilities.
+    """
+    of_set, of_one, of_pair = without_replacement.log_set_probabilities(log_p)
+    weight = tf.exp(log_p + of_one - of_set)
+    others = tf.exp(log_p + of_pair - of_one[:, tf.newaxis])
+    return weight, f - tf.einsum("sjn,jn->sn", others, f)
