@@ -39,19 +39,18 @@ class ARSM(Layerwise):
         logits = tf.stop_gradient(hard.logits[layer])
         e = categorical.exponentials(families.uniforms_at(noise, layer, logits))
         swapped, index = swaps(logits.shape[-1])
-        samples = [
-            categorical.hard_sample(logits, -tf.math.log(tf.gather(e, swap, axis=-1)))
-            for swap in swapped
-        ]
+        noises = tf.gather(e, tf.constant(swapped), axis=-1)  # [N, V, M, C]
+        noises = -tf.math.log(tf.transpose(noises, [2, 0, 1, 3]))
+        samples = categorical.hard_sample(logits, noises)
         f = tf.gather(values(model, x, noise, hard, layer, samples), index)  # [C, C, N]
         w = e / tf.reduce_sum(e, axis=-1, keepdims=True)
         return swap_gradient(f, w)
 
 
-def swaps(n_categories: int) -> tuple[list, np.ndarray]:
-    """Return the permutations that swap two categories, and the number of each pair [C, C].
+def swaps(n_categories: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the M swaps of two categories as permutations [M, C], and their numbers [C, C].
 
-    Numbers start at 1; 0 is no swap.
+    Numbers of pairs start at 1; that of a category with itself is 0.
     """
     permutations, index = [], np.zeros([n_categories] * 2, np.int32)
     for number, (i, j) in enumerate(itertools.combinations(range(n_categories), 2), 1):
@@ -59,7 +58,7 @@ def swaps(n_categories: int) -> tuple[list, np.ndarray]:
         permutation[[i, j]] = j, i
         permutations.append(permutation)
         index[i, j] = index[j, i] = number
-    return permutations, index
+    return np.array(permutations), index
 
 
 def swap_gradient(f: tf.Tensor, w: tf.Tensor) -> tf.Tensor:

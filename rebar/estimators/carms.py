@@ -80,9 +80,9 @@ class CARMS(Layerwise):
         below = probability_before(pi, ranks)
         shape = tf.concat([[n, 2], tf.shape(z)[:2]], axis=0)
         u = noise_module.uniforms(noise_module.fold_in(key, 1), shape, tf.float64)
-        others = [tf.cast(b, z.dtype) for b in coupled(double, pi, below, ranks, independent, u)]
+        others = tf.cast(coupled(double, pi, below, ranks, independent, u), z.dtype)
         f = values(model, x, noise, hard, layer, others)
-        samples = tf.stack([z, *others])
+        samples = tf.concat([z[tf.newaxis], others], axis=0)
         classes = tf.cast(samples, tf.float64)
         p = tf.einsum("mnvc,nvc->mnv", classes, pi)
         low = tf.einsum("mnvc,nvrc->mnvr", classes, below)
@@ -118,8 +118,8 @@ def coupled(
     ranks: tf.Tensor,
     independent: bool,
     u: tf.Tensor,
-) -> list:
-    """Return n - 1 samples coupled with samples z, [N, V, C] each.
+) -> tf.Tensor:
+    """Return n - 1 samples coupled with samples z: [n - 1, N, V, C].
 
     Args:
       z: [N, V, C] main chain's samples.
@@ -140,7 +140,7 @@ def coupled(
     v = tf.where(case < n_orders, v, u[1:, 1])
     passed = v[..., tf.newaxis] >= start + pi
     position = tf.reduce_sum(tf.cast(passed, tf.int32), axis=-1, keepdims=True)
-    return tf.unstack(tf.cast(rank == tf.minimum(position, z.shape[-1] - 1), z.dtype), num=n - 1)
+    return tf.cast(rank == tf.minimum(position, z.shape[-1] - 1), z.dtype)
 
 
 def pair_probability(

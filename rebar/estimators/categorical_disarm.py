@@ -91,7 +91,7 @@ class _Pairs(Layerwise):
         factor = self._factor(tape, a, b, other, phi, nodes)
         back = tf.argsort(order, axis=-1)
         other, factor = (tf.gather(v, back, batch_dims=2) for v in (other, factor))
-        f, f_other = tf.unstack(values(model, x, noise, hard, layer, [other]), num=2)
+        f, f_other = tf.unstack(values(model, x, noise, hard, layer, other[tf.newaxis]), num=2)
         return (f - f_other)[:, tf.newaxis, tf.newaxis] * factor
 
     def _factor(self, tape, a, b, other, phi, nodes):

@@ -76,7 +76,7 @@ class UNORD(Layerwise):
         codes = tf.concat([z[tf.newaxis], further], axis=0)
         log_p = categorical.log_prob(tf.cast(codes, tf.float64), double)
         log_p = tf.reduce_sum(log_p, axis=-1)
-        f = values(model, x, noise, hard, layer, tf.unstack(further, num=self._chains(z.shape[1:])))
+        f = values(model, x, noise, hard, layer, further)
         weight, signal = unordered(tf.cast(f, tf.float64), log_p)
         cotangent = tf.einsum("kn,knvc->nvc", tf.cast(weight * signal, z.dtype), codes)
         total = tf.reduce_sum(weight * signal, axis=0)[:, tf.newaxis, tf.newaxis]
