@@ -112,6 +112,8 @@ class Capabilities:
     """`log_joint` omits terms of f whose mean is zero over samples, but not over all states."""
     with_noise: Callable[..., Any] | None = None
     """noise -> the model with the noise of an estimate, for continuous latents that it draws."""
+    expected_objective: Callable[..., tf.Tensor] | None = None
+    """x [B, D] -> E_q f(x, b) [B] in closed form, for any number of states."""
     continuous: bool = False
     """Rollouts draw continuous latents, too, so that enumeration is not exact."""
     sites: tuple = ()

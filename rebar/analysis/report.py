@@ -55,7 +55,8 @@ def _cell(values, name) -> str:
 
 def _reference_line(reference) -> str:
     if reference["kind"] == "exact":
-        line = f"e is exact: {reference['states']} states of the latents"
+        states = reference["states"]
+        line = f"e is exact: {f'{states} states of the latents' if states else 'in closed form'}"
         if images := reference.get("effective_images"):
             line += f"; it comes from effectively {images:.3g} images"
         return line

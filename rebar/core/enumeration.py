@@ -117,6 +117,17 @@ def elbo_and_gradient(model: Model, x: Any) -> Exact:
     return Exact(elbo, gradient)
 
 
+def exact_elbo_and_gradient(model: Model, x: tf.Tensor) -> Exact:
+    """`elbo_and_gradient`, in closed form if the model has one: see `expected_objective`."""
+    expected = capability(model, "expected_objective")
+    if expected is None:
+        return elbo_and_gradient(model, x)
+    with tf.GradientTape() as tape:
+        value = expected(tf.cast(x, model.compute_dtype))
+        loss = -tf.reduce_mean(value)
+    return Exact(value, gradients.gradient_or_zero(tape, loss, model.trainable_variables))
+
+
 def bound_and_gradient(model: Model, x: tf.Tensor, n_samples: int) -> Exact:
     """Exact K-sample bound per image x [B, D] and its gradient; K = n_samples.
 

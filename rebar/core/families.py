@@ -157,6 +157,21 @@ def row_sum(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
 
 
+def linear_variance(mean: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Sum over outputs d of Var[(b W)_d], for independent units or variables b: [N].
+
+    Args:
+      mean: mean of b, [N, H] or [N, V, C].
+      kernel: W [width, D].
+    """
+    if mean.shape.rank == 2:
+        return tf.linalg.matvec(mean * (1 - mean), tf.reduce_sum(tf.square(kernel), axis=1))
+    w = tf.reshape(kernel, [*mean.shape[1:], kernel.shape[-1]])
+    gram = tf.matmul(w, w, transpose_b=True)  # [V, C, C]
+    of_squares = tf.einsum("nvc,vc->n", mean, tf.linalg.diag_part(gram))
+    return of_squares - tf.einsum("nvc,vce,nve->n", mean, gram, mean)
+
+
 def log_probs(samples: Sequence[tf.Tensor], logits: Sequence[tf.Tensor]) -> tuple:
     """Return log q of each layer: L x [N] in nats."""
     return tuple(of(a).log_prob(b, a) for b, a in zip(samples, logits, strict=True))

@@ -12,7 +12,7 @@ Source of the architecture: Liu et al. 2023 (arXiv 2304.08612) and Wang & Bui 20
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -168,6 +168,18 @@ class CategoricalVAE(keras.Model):
         log_likelihood = self.likelihood.log_prob(x, self.decode(z))
         f = log_likelihood - divergence
         return Rollout(f, f, (log_q,), (logits,), (z,), log_likelihood + log_p - log_q)
+
+    @property
+    def expected_objective(self) -> Callable[[tf.Tensor], tf.Tensor] | None:
+        """x [B, D] -> E_q f [B] for Gaussian pixels and a linear decoder, hidden=(); else None."""
+        gaussian = self._config["likelihood"] == "gaussian"
+        return self._expected_objective if gaussian and not self._config["hidden"] else None
+
+    def _expected_objective(self, x):
+        rollout = self.rollout(x, samplers.mean())
+        return rollout.objective - self.likelihood.spread(
+            rollout.samples[0], self.decoder[0].kernel
+        )
 
     def decode(self, z):
         """Outputs [N, D] for the pixels, logits or means, for z [N, L, C]."""

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar.core import bernoulli
+from rebar.core import bernoulli, families
 from rebar.errors import RebarError
 
 FLOOR = 0.001
@@ -92,6 +92,13 @@ class Gaussian(keras.layers.Layer):
         of_x = tf.reduce_sum(tf.square(self.modeled(x)) / v + tf.math.log(2 * math.pi * v), axis=-1)
         return products - 0.5 * (of_outputs + of_x[:, tf.newaxis])
 
+    def spread(self, mean: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """`log_prob` at the mean of linear outputs b W, minus its mean over b: [N].
+
+        It is 1/2 sum_d Var[(b W)_d] / v_d, see `families.linear_variance`.
+        """
+        return 0.5 * families.linear_variance(mean, kernel / tf.sqrt(self.variance()))
+
     def mean(self, outputs: tf.Tensor) -> tf.Tensor:
         """Mean of the pixels on the scale of x, clipped to [0, 1]; [..., D]."""
         return tf.clip_by_value((outputs + 1) / 2, 0, 1)
@@ -103,7 +110,7 @@ class Gaussian(keras.layers.Layer):
 LIKELIHOODS = ("bernoulli", "gaussian")
 
 
-def by_name(name: str, n_pixels: int, dtype: Any) -> Bernoulli | Gaussian:
+def by_name(name: str, n_pixels: int, dtype: Any) -> Any:
     """Return the likelihood of a name for n_pixels pixels; RebarError for an unknown one."""
     if name not in LIKELIHOODS:
         raise RebarError(f"likelihood={name!r}: choose from {', '.join(LIKELIHOODS)}")

@@ -12,7 +12,7 @@ it models.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -202,6 +202,18 @@ class SigmoidBeliefNetwork(keras.Model):
     def objective(self, log_joint: tf.Tensor, log_q: Sequence[tf.Tensor]) -> tf.Tensor:
         """f [N] in nats from log_joint [N] and log_q L x [N]."""
         return log_joint - tf.add_n(log_q)
+
+    @property
+    def expected_objective(self) -> Callable[[tf.Tensor], tf.Tensor] | None:
+        """x [B, D] -> E_q f [B] for one layer, Gaussian pixels and linear networks; else None."""
+        single = len(self.latent_shapes) == 1 and not self._config["nonlinear"]
+        return self._expected_objective if single and self.grayscale else None
+
+    def _expected_objective(self, x):
+        # f at the mean of b: all its terms but one are linear in b.
+        rollout = self.rollout(x, samplers.mean())
+        kernel = 2 * self.generator.transformations[0].dense[0].kernel  # of the input 2 b - 1
+        return rollout.objective - self.likelihood.spread(rollout.samples[0], kernel)
 
     def posterior_logits(
         self, x: tf.Tensor, samples: Sequence[tf.Tensor], n_samples: int = 1

@@ -46,6 +46,12 @@ def test_a_categorical_model(tmp_path):
     assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_model_with_gaussian_pixels(tmp_path):
+    folder = train(tmp_path, "digits_grey", steps=1, likelihood="gaussian", prior="uniform")[2]
+    assert run(folder) == 0
+    assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,6 +10,7 @@ from tests.conformance.faults.declarations import DECLARATIONS
 from tests.conformance.faults.functional import FUNCTIONAL
 from tests.conformance.faults.measures import MEASURES
 from tests.conformance.faults.pairs import PAIRS
+from tests.conformance.faults.pixels import PIXELS
 from tests.conformance.faults.planting import Fault
 from tests.conformance.faults.relaxations import RELAXATIONS
 from tests.conformance.faults.runs import RUNS
@@ -28,4 +29,5 @@ FAULTS = [
     *MEASURES,
     *SETTINGS,
     *RUNS,
+    *PIXELS,
 ]
