@@ -115,7 +115,8 @@ class Capabilities:
     expected_objective: Callable[..., tf.Tensor] | None = None
     """x [B, D] -> E_q f(x, b) [B] in closed form, for any number of states."""
     continuous: bool = False
-    """Rollouts draw continuous latents, too, so that enumeration is not exact."""
+    """Rollouts draw continuous latents, too, so that enumeration is not exact. Their noise is that
+    of the main chain in rollouts of as many rows."""
     sites: tuple = ()
     """Names of the sites of an objective, whose logits are the parameters instead of weights."""
     active_layers: list | None = None

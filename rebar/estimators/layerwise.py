@@ -8,7 +8,7 @@ import tensorflow as tf
 from rebar.core import bound_gradients, gradients, samplers
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, active_layers, hard_rollout
-from rebar.types import Estimate, Model, Noise, Rollout, Shapes
+from rebar.types import Estimate, Model, Noise, Rollout, Shapes, capability
 
 
 class Layerwise(Estimator):
@@ -95,8 +95,8 @@ def values(
 ) -> tf.Tensor:
     """Return f of the main chain, then of the chains that have other samples in a layer.
 
-    These are one rollout. Above the layer they continue with noise.branches[layer], or with the
-    main chain's noise if there are no branches.
+    These are one rollout, or one each if the model draws continuous latents. Above the layer they
+    continue with noise.branches[layer], or with the main chain's noise if there are no branches.
 
     Args:
       model, x, noise: arguments of `Estimator.estimate`.
@@ -108,11 +108,16 @@ def values(
       [1 + M, N], constants for tapes.
     """
 
-    def other(logits):
-        return tf.ensure_shape(tf.reshape(samples, tf.shape(logits)), logits.shape)
+    def rollout(part):
+        def other(logits):
+            return tf.ensure_shape(tf.reshape(part, tf.shape(logits)), logits.shape)
 
-    copies = samples.shape[0]
-    sampler = samplers.parted(noise, layer, hard.samples[:layer], other, copies)
-    f = model.rollout(x, sampler, copies * noise.n_samples).objective
-    f = tf.concat([hard.objective, f], axis=0)
-    return tf.stop_gradient(tf.reshape(f, [1 + copies, -1]))
+        copies = part.shape[0]
+        sampler = samplers.parted(noise, layer, hard.samples[:layer], other, copies)
+        return model.rollout(x, sampler, copies * noise.n_samples).objective
+
+    chains = samples.shape[0]
+    each = capability(model, "continuous")
+    parts = tf.split(samples, chains) if each and chains > 1 else [samples]
+    f = tf.concat([hard.objective, *map(rollout, parts)], axis=0)
+    return tf.stop_gradient(tf.reshape(f, [1 + chains, -1]))

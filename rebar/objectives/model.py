@@ -67,6 +67,11 @@ class ObjectiveModel:
         """Numbers of logits per row of each discrete site."""
         return tuple(map(math.prod, self.latent_shapes))
 
+    @property
+    def continuous(self) -> bool:
+        """Whether there are sites besides the discrete ones; False before the first rollout."""
+        return len(self.samples) > len(self.layers or ())
+
     def encode(self, x: tuple) -> None:
         """Return None: nothing is known to depend on the arguments alone."""
 

@@ -56,7 +56,6 @@ class ObjectiveNetwork(ObjectiveModel):
         draws = noise.of_sites(0, 0)
         with tf.GradientTape(persistent=True) as tape:
             logits = self.rollout(mean[tf.newaxis], samplers.hard(draws)).logits
-        self.continuous = len(self.samples) > len(self.layers or ())
         if not self.layers:
             raise RebarError("the objective has no sample site; draw latents by sample.bernoulli")
         self.input_mean = tf.cast(mean, self.compute_dtype)
