@@ -39,9 +39,10 @@ _PALETTE = tuple(
         (
             *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
             *("#8800FF", "#663311", "#112288", "#99BB66", "#BB55FF", "#DD0044", "#554455"),
-            *("#00B3B3", "#7A6F00", "#AA8888", "#3355FF", "#FF9999"),
+            *("#00B3B3", "#7A6F00", "#AA8888", "#3355FF", "#FF9999", "#990088", "#FF00BB"),
+            *("#005500", "#00DD00", "#FF88FF"),
         ),
-        "os^DvPXd<*>ph8H.123",
+        "os^DvPXd<*>ph8H.1234+x|_",
     )
 )
 # Estimators for binary and for categorical latents rarely share a figure, so both use all of it.
@@ -54,6 +55,7 @@ _CATEGORICAL = (
     *("ReinMax", "LOO", "ReinMaxRao", "ReinMaxCV", "ST-GS", "ST", "REINFORCE"),
     *("GumbelRao", "ReinMaxRK2", "ARSM", "Exact", "", "GST", "", "CARMS", "UNORD"),
     *("DisARM-SB", "DisARM-Tree", "DisARM-IW"),
+    *("IndeCateR", "SumAndSample"),
 )
 STYLES = {
     label: style

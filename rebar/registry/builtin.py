@@ -69,6 +69,10 @@ ESTIMATORS: dict[str, Entry] = {
     "CatARSM": _categorical("arsm:ARSM", "ARSM", _CATEGORIES),
     "CatUNORD": _categorical("unord:UNORD", "UNORD", _CATEGORIES, hparams={"n_codes": 3}),
     "CatGumbel": _categorical("gumbel:GumbelSoftmax", "Gumbel"),
+    "CatIndeCateR": _categorical("sum_and_sample:IndeCateR", "IndeCateR", _CATEGORIES),
+    "CatSumAndSample": _categorical(
+        "sum_and_sample:SumAndSample", "SumAndSample", _CATEGORIES, hparams={"n_exact": 1}
+    ),
     "CatExact": _categorical("enumerated:Enumerated", "Exact"),
     "CatTrackGradVariances": _categorical("tracked:Tracked", "Track", tracks=True),
 }

@@ -209,14 +209,23 @@ def test_each_setting_has_the_stated_effect_and_no_other(name):
     assert_equal(of_estimator(changed, model), gradients, control)
 
 
-@pytest.mark.parametrize(
-    ("name", "parameter", "value"),
-    [
-        ("SBNARMS", "n_antithetic", 5),
-        ("SBNOVIS", "ovis_gamma", 0.7),
-        ("SBNOVIS", "ovis_samples", 3),
-    ],
-)
+DECLARED = [
+    ("SBNARMS", "n_antithetic", 5),
+    ("SBNOVIS", "ovis_gamma", 0.7),
+    ("SBNOVIS", "ovis_samples", 3),
+    ("CatCARMS", "n_antithetic", 4),
+    ("CatUNORD", "n_codes", 4),
+    ("CatSumAndSample", "n_exact", 2),
+]
+"""Name, hyperparameter that it declares, and an unusual value."""
+
+
+def test_every_declared_setting_has_a_test():
+    declared = {(name, parameter) for name in ALONE for parameter in registry.entry(name).hparams}
+    assert declared == {(name, parameter) for name, parameter, _ in DECLARED}
+
+
+@pytest.mark.parametrize(("name", "parameter", "value"), DECLARED)
 def test_a_declared_setting(name, parameter, value):
     settings = settings_of(name, custom=((parameter, value),))
     model = model_of(settings)

@@ -53,29 +53,31 @@ def test_the_table_of_estimators():
     for name, (unbiased, sites) in named.items():
         estimator = rebar.estimator(name)
         assert estimator.unbiased == unbiased, name
-        supported = "all" if len(estimator.families) == 2 else "Bernoulli"
-        assert sites == supported, name
+        only = "categorical" if "categorical" in estimator.families else "Bernoulli"
+        assert sites == ("all" if len(estimator.families) == 2 else only), name
 
 
 def test_evaluations_of_the_table():
-    """K = 2 samples, L = 2 sites."""
+    """K = 2 samples, L = 2 sites of V = 2 variables of C = 3 categories, k = 1."""
     rows = re.findall(
-        r"^\| (`.*?) \| .*? \| .*? \| (.*?) \|", SECTIONS["Choose an estimator"], re.M
+        r"^\| (`.*?) \| .*? \| (.*?) \| (.*?) \|", SECTIONS["Choose an estimator"], re.M
     )
 
-    def objective(sample, x):
+    def of_units(sample, x):
         a = sample.bernoulli("a", x)
         b = sample.bernoulli("b", x + a)
         return tf.reduce_sum(a * b, axis=1) - sample.log_q
 
-    for names, stated in rows:
-        formula = (
-            stated.partition(">=")[0]
-            .replace("K (", "K * (")
-            .replace("2 ", "2 * ")
-            .replace("/ 2 *", "/ 2")
-        )
-        expected = eval(formula, {"K": 2, "L": 2})
+    def of_categories(sample, x):
+        a = sample.categorical("a", tf.stack([x] * 3, axis=-1))
+        b = sample.categorical("b", a)
+        return tf.reduce_sum(a * b, axis=[1, 2]) - sample.log_q
+
+    for names, sites, stated in rows:
+        stated = stated.partition(" >=")[0].replace("`", "")
+        formula = re.sub(r"(?<=[\w)]) (?=[\w(])", " * ", stated)
+        expected = eval(formula, {"K": 2, "L": 2, "V": 2, "C": 3, "k": 1, "ovis_samples": 0})
+        objective = of_categories if sites == "categorical" else of_units
         for name in re.findall(r"`([\w-]+)`", names):
             estimator = rebar.estimator(name)
             x = tf.zeros([3, 2])

@@ -120,17 +120,17 @@ def test_the_training_examples(tmp_path, monkeypatch, capsys):
 )
 def test_the_table_of_evaluations(name):
     label = registry.entry(name).label
-    rows = dict(re.findall(r"^\| ([^|`]+) \| ([K(LC /1+2)-]+) \|$", FAQ, re.MULTILINE))
+    rows = dict(re.findall(r"^\| ([^|`]+) \| ([^|]+) \|$", FAQ, re.MULTILINE))
     (formula,) = {f for labels, f in rows.items() if label in labels.split(", ")} or {
         rows["REINFORCE, NVIL, LOO, VIMCO, OVIS, RWS, DoubleCV, RODEO, straight-through family"]
     }
-    formula = re.sub(r"(?<=[2KLC]) (?=[KLC(])", " * ", formula)
+    formula = re.sub(r"(?<=[\w)]) (?=[\w(])", " * ", formula)
+    sizes = {"H": 5} if registry.entry(name).latents == "binary" else {"V": 3, "C": 4}
     for n_layer, n_samples in ((1, 2), (3, 4)):
-        settings = {"n_layer": n_layer} if registry.entry(name).latents == "binary" else {}
-        hparams = HParams(model=name, n_samples=n_samples, **settings)
-        shapes = [(2,) if registry.entry(name).latents == "binary" else (2, 3)] * n_layer
+        hparams = HParams(model=name, n_samples=n_samples)
+        shapes = [tuple(sizes.values())] * n_layer
         evaluations = registry.make_estimator(name, hparams).evaluations(shapes, n_samples)
-        assert eval(formula, {"K": n_samples, "L": n_layer, "C": 3}) == evaluations
+        assert eval(formula, {"K": n_samples, "L": n_layer, **sizes}) == evaluations
 
 
 def test_no_placeholder_is_left():

@@ -142,6 +142,34 @@ def mixture(seed=26, scale=1.5) -> Problem:
     return Problem("mixture", frozenset(["categorical"]), v, (x,), objective, terms)
 
 
+def two_categorical_sites(seed=1, scale=1.0) -> Problem:
+    """Two variables of 3 categories, and one of 4 given them."""
+    v = _variables(seed, scale, w=(2, 6), u=(6, 4), p=(10, 2))
+    x = _data(3, 2)
+
+    def log_joint(x, b, c):
+        flat = tf.reshape(b, tf.concat([tf.shape(b)[:-2], [6]], axis=0))
+        prediction = tf.tanh(flat @ v["p"][:6] + c @ v["p"][6:])
+        return tf.reduce_sum(normal(x, prediction, 1.0), axis=-1)
+
+    def objective(sample, x):
+        b = sample.categorical("b", tf.reshape(x @ v["w"], [-1, 2, 3]))
+        c = sample.categorical("c", tf.reshape(b, [-1, 6]) @ v["u"])
+        return log_joint(x, b, c) - sample.log_q
+
+    def terms(x):
+        index = np.array([*itertools.product(range(3), range(3), range(4))])
+        b = tf.constant(np.eye(3)[index[:, :2]][:, np.newaxis])
+        c = tf.constant(np.eye(4)[index[:, 2]][:, np.newaxis])
+        of_b = tf.nn.log_softmax(tf.reshape(x @ v["w"], [-1, 2, 3]))
+        of_c = tf.nn.log_softmax(tf.reshape(b, [-1, 1, 6]) @ v["u"])
+        log_q = tf.reduce_sum(b * of_b, axis=[-2, -1]) + tf.reduce_sum(c * of_c, axis=-1)
+        return 1.0, log_q, log_joint(x, b, c) - log_q
+
+    families = frozenset(["categorical"])
+    return Problem("categories", families, v, (x,), objective, terms, small_baseline)
+
+
 def mixed(seed=95, scale=1.0) -> Problem:
     """Two Bernoulli units, a Gaussian given them, and a categorical variable given that."""
     v = _variables(seed, scale, w=(2, 2), loc=(2, 1), width=(), u=(1, 3), p=(2 + 1 + 3, 2))

@@ -3,10 +3,10 @@
 Every registered unbiased estimator at every objective that it supports: with random control
 variates, and at one objective also with initial and trained ones, at one in further settings.
 Cases that differ from others of the suite in one part alone run with -m slow: further settings,
-which `tests.conformance.test_registered` verifies at models, and at the two objectives of one site
-all but some of each kind and those that support no other objective; `mixed` and `two_binary_sites`
-have sites of the same kinds. The bound of estimators that follow either objective is among
-REINFORCE's further settings.
+which `tests.conformance.test_registered` verifies at models; at the two objectives of one site all
+but some of each kind, and at two categorical sites all that support others: `mixed` and
+`two_binary_sites` have sites of the same kinds. The bound of estimators that follow either
+objective is among REINFORCE's further settings.
 With about 65 comparisons of 20 to 30 components each, and the critical value of
 `rebar.testing.comparison`, an unbiased estimator fails in less than one of 1e7 runs of this file.
 The bias that is detected is at most 2 % of the norm of the gradient, and 5 % in each tensor.
@@ -23,7 +23,10 @@ from tests.objectives.sampling import CONTROLS, DETECTABLE, Sampling, settings
 
 PROBLEMS = {
     make.__name__: functools.cache(make)
-    for make in (problems.mixed, problems.two_binary_sites, problems.mixture, problems.gates)
+    for make in (
+        *(problems.mixed, problems.two_binary_sites, problems.two_categorical_sites),
+        *(problems.mixture, problems.gates),
+    )
 }
 SETTINGS = list(settings(lambda estimator: estimator.unbiased))
 SINGLE = {"mixture": ("LOO", "MuProp", "RELAX"), "gates": ("LOO", "DisARM", "REBAR")}
@@ -47,7 +50,7 @@ def cases(objective, *names):
         for name in supported if first else supported[:1]:
             controls = CONTROLS if first and name == "two_binary_sites" else ("random",)
             single = objective == "elbo" and setting.label not in SINGLE.get(name, setting.label)
-            single = single and len(supported) > 1
+            single = single or (name == "two_categorical_sites" and name != supported[0])
             further = not setting.first and setting.label != "REINFORCE"
             marks = [pytest.mark.slow] * (single or further)
             yield pytest.param(name, setting, controls, id=f"{name}-{setting}", marks=marks)

@@ -6,6 +6,7 @@ classes that only exist here, the class without the fault is checked by `test_fa
 """
 
 from tests.conformance.faults.baselines import BASELINES
+from tests.conformance.faults.categories import CATEGORIES
 from tests.conformance.faults.declarations import DECLARATIONS
 from tests.conformance.faults.functional import FUNCTIONAL
 from tests.conformance.faults.measures import MEASURES
@@ -23,6 +24,7 @@ FAULTS = [
     *BASELINES,
     *RELAXATIONS,
     *PAIRS,
+    *CATEGORIES,
     *DECLARATIONS,
     *FUNCTIONAL,
     *TRAINING,

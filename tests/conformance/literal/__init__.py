@@ -79,6 +79,8 @@ FORMULAS = {
     "CatARSM": coupled.arsm,
     "CatUNORD": coupled.unord,
     "CatGumbel": binary.gumbel,
+    "CatIndeCateR": categorical.sum_and_sample,
+    "CatSumAndSample": categorical.sum_and_sample,
     "CatExact": categorical.exact,
     "CatTrackGradVariances": _tracked,
 }

@@ -5,7 +5,14 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from tests.conformance.literal import kernels
-from tests.conformance.literal.common import descend, gradients, gumbels, main_chain, rollout
+from tests.conformance.literal.common import (
+    descend,
+    estimate,
+    gradients,
+    gumbels,
+    main_chain,
+    rollout,
+)
 
 
 def exponentials(noise, count, shape):
@@ -52,6 +59,31 @@ def through(kernel, *settings, **options):
         return descend(c, [z], surrogate), []
 
     return formula
+
+
+def sum_and_sample(c):
+    main, _ = main_chain(c)
+    z, logits = main.samples[0].numpy(), main.logits[0].numpy()
+    noisy = logits + gumbels(c.noise.uniforms[0], logits.shape[1:])
+    n_categories = logits.shape[-1]
+    k = n_categories - 1
+    if c.name == "CatSumAndSample":
+        k = dict(c.settings.custom)["n_exact"]
+    f = np.zeros(logits.shape)
+    for v, category in np.ndindex(logits.shape[1:]):
+        other = z.copy()
+        other[:, v] = np.eye(n_categories)[category]
+        f[:, v, category] = rollout(c, [tf.constant(other)]).objective
+    g = np.zeros(logits.shape)
+    for i in np.ndindex(logits.shape[:-1]):
+        pi = kernels.softmax(logits[i])
+        order = np.argsort(-pi)
+        top, rest = order[:k], order[k:]
+        r = rest[np.argmax(noisy[i][rest])]
+        b = np.sum(pi[top] * f[i][top]) / np.sum(pi[top])
+        for category, w in [*zip(top, pi[top], strict=True), (r, np.sum(pi[rest]))]:
+            g[i] += w * (f[i][category] - b) * (np.eye(n_categories)[category] - pi)
+    return estimate(c, main.samples, [g]), []
 
 
 def exact(c):

@@ -65,6 +65,16 @@ def score(c, samples, signal):
     return descend(c, samples, surrogate)
 
 
+def estimate(c, samples, cotangents):
+    """- mean_n [ sum_l cotangent_l . d logits_l + d log p ], cotangents [N, ...]."""
+
+    def surrogate(r):
+        terms = [row_sum(k * a) for k, a in zip(cotangents, r.logits, strict=True)]
+        return -tf.reduce_mean(tf.add_n(terms) + r.log_joint)
+
+    return descend(c, samples, surrogate)
+
+
 def score_of_bound(c, samples, signal):
     """- mean_B [ sum_k signal_k d log q_k + d L at fixed samples ], signal [K, B]."""
 

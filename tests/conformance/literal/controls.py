@@ -7,6 +7,7 @@ from rebar import noise as noise_module
 from tests.conformance.literal.common import (
     bound,
     descend,
+    estimate,
     gradients,
     hard,
     main_chain,
@@ -14,16 +15,6 @@ from tests.conformance.literal.common import (
     row_sum,
     shapes,
 )
-
-
-def _estimate(c, samples, cotangents):
-    """- mean_n [ sum_l cotangent_l . d logits_l + d log p ], cotangents [N, ...]."""
-
-    def surrogate(r):
-        terms = [row_sum(k * a) for k, a in zip(cotangents, r.logits, strict=True)]
-        return -tf.reduce_mean(tf.add_n(terms) + r.log_joint)
-
-    return descend(c, samples, surrogate)
 
 
 def _estimate_of_bound(c, samples, cotangents):
@@ -71,7 +62,7 @@ def _learned(c, main, cotangents_of, variables):
         ]
         square = tf.add_n([tf.reduce_mean(k**2) for k in cotangents])
     control = gradients(tape, square, variables)
-    return _estimate(c, main.samples, cotangents), control
+    return estimate(c, main.samples, cotangents), control
 
 
 def double_cv(c):
@@ -177,7 +168,7 @@ def arms(c):
         cotangents.append(p * (1 - p) / (p - both) / (n - 1) * sum(terms))
     if follows_bound:
         return _estimate_of_bound(c, main.samples, cotangents), []
-    return _estimate(c, main.samples, cotangents), []
+    return estimate(c, main.samples, cotangents), []
 
 
 def _bounds(f, others):
@@ -202,4 +193,4 @@ def bit_flip(c):
         chosen = p[rows, unit]
         g[rows, unit] = b.shape[1] * chosen * (1 - chosen) * (values[1.0] - values[0.0])
         cotangents.append(g)
-    return _estimate(c, main.samples, cotangents), []
+    return estimate(c, main.samples, cotangents), []

@@ -1,0 +1,122 @@
+"""Local expectations of categorical variables, exact or in part (CatIndeCateR, CatSumAndSample).
+
+Along the main chain z_1 ... z_L, let F_vc be f of the chain that has variable v of layer l in
+category c, agrees with the main chain elsewhere up to layer l, and continues above with its noise.
+With pi = softmax(logits_l), the gradient with respect to the logits of v is
+
+    CatIndeCateR      g_vc = pi_vc (F_vc - sum_c' pi_vc' F_vc')
+    CatSumAndSample   g_vc = w_vc (F_vc - b_v) - pi_vc sum_c' w_vc' (F_vc' - b_v)
+
+In the latter, w_vc = pi_vc at the k most probable categories, w_vr = the probability of all others
+at one of them, r, drawn in proportion to pi, and w_vc = 0 elsewhere; b_v is the mean of F_vc over
+the k categories, weighted by pi. With k = C - 1, w = pi, and both are equal. f follows d log p at
+the main chain.
+
+Unbiased for the ELBO: given the other variables of layers 1 to l and the noise above, F_vc is a
+function of the category of v, whose mean has the gradient of the first line. w is an unbiased
+estimate of pi, and b_v is independent of r. r is the category outside the k whose logit plus noise
+is largest: that of the main chain, if it is outside. So no other noise is needed, and no value is
+computed twice.
+
+1 + sum_l V_l (C_l - 1) evaluations of f per row, or 1 + sum_l V_l min(k, C_l - 1): the main chain's
+value is that of its own category for all variables. The evaluations of a layer are one rollout.
+Nothing is learned.
+
+Source: IndeCateR, De Smet, Sansone & Zuidberg Dos Martires 2023 (arXiv 2311.12569); sum-and-sample,
+Liu, Regier, Tripuraneni, Jordan & McAuliffe 2019 (arXiv 1810.04777). Differences from the papers:
+any number of layers; the values share the samples of the other variables, and the main chain's
+value is reused; sums of k categories are per variable, with the other variables sampled, where the
+paper has one variable or sums over joint states, and b_v is subtracted.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rebar.core import categorical, families
+from rebar.errors import RebarError
+from rebar.estimators.layerwise import Layerwise, values
+
+
+class SumAndSample(Layerwise):
+    """See the module's docstring.
+
+    Args:
+      n_exact: the number k of categories of each variable that are summed, at least 1; C - 1 or
+        more sum over all.
+
+    Metrics: none.
+    """
+
+    families = ("categorical",)
+    verified: Sequence[Mapping[str, Any]] = ({}, {"n_exact": 2})
+
+    def __init__(self, n_exact=1, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(n_exact, int) or n_exact < 1:
+            raise RebarError(f"n_exact={n_exact!r}: must be an integer of at least 1; use e.g. 1")
+        self.n_exact = n_exact
+
+    def _chains(self, shape):
+        n_variables, n_categories = shape
+        return n_variables * self._count(n_categories)
+
+    def _count(self, n_categories):
+        """Return k for variables of C categories."""
+        return min(self.n_exact, n_categories - 1)
+
+    def _cotangent(self, model, x, noise, hard, layer):
+        z, logits = hard.samples[layer], tf.stop_gradient(hard.logits[layer])
+        n_variables, n_categories = z.shape[1:]
+        count = self._count(n_categories)
+        pi = tf.nn.softmax(logits)
+        summed = tf.math.top_k(logits, count).indices  # [N, V, k]
+        top = tf.reduce_sum(tf.one_hot(summed, n_categories, dtype=z.dtype), axis=2)
+        rest = _best_of_rest(logits, families.noise_at(noise, layer, logits), top)
+        # The summed categories, with r instead of that of the main chain.
+        own = tf.argmax(z, axis=-1, output_type=tf.int32)[..., tf.newaxis]
+        others = tf.where(summed == own, rest[..., tf.newaxis], summed)
+        others = tf.one_hot(others, n_categories, dtype=z.dtype)  # [N, V, k, C]
+        f = values(model, x, noise, hard, layer, _with_others(z, others))
+        of_others = tf.reshape(f[1:], [n_variables, count, -1])
+        f = z * families.column(f[0], z) + tf.einsum("vkn,nvkc->nvc", of_others, others)
+        weights = top * pi
+        b = _dot(weights, f) / tf.reduce_sum(weights, axis=-1, keepdims=True)
+        of_rest = tf.reduce_sum((1 - top) * pi, axis=-1, keepdims=True)
+        weights += of_rest * tf.one_hot(rest, n_categories, dtype=z.dtype)
+        return weights * (f - b) - pi * _dot(weights, f - b)
+
+
+class IndeCateR(SumAndSample):
+    """See the module's docstring. Metrics: none."""
+
+    verified: Sequence[Mapping[str, Any]] = ({},)
+
+    def __init__(self, **kwargs):
+        super().__init__(sys.maxsize, **kwargs)
+
+
+def _best_of_rest(logits, gumbels, top):
+    """Category [N, V] of the largest logit plus noise among those where `top` is 0."""
+    perturbed = categorical.perturbed(logits, gumbels)
+    lowest = tf.constant(perturbed.dtype.min, perturbed.dtype)
+    return tf.argmax(tf.where(top > 0, lowest, perturbed), axis=-1, output_type=tf.int32)
+
+
+def _with_others(z, others):
+    """Return z [N, V, C] with one variable at a time in each of k others [N, V, k, C].
+
+    Returns:
+      [V k, N, V, C], the variable that differs slowest.
+    """
+    change = tf.transpose(others - z[:, :, tf.newaxis], [1, 2, 0, 3])  # [V, k, N, C]
+    which = tf.eye(z.shape[1], dtype=z.dtype)[:, tf.newaxis, tf.newaxis, :, tf.newaxis]
+    states = z + which * change[:, :, :, tf.newaxis]
+    return tf.reshape(states, [z.shape[1] * others.shape[2], -1, *z.shape[1:]])
+
+
+def _dot(a, b):
+    """<a, b> per variable, [N, V, 1]."""
+    return tf.reduce_sum(a * b, axis=-1, keepdims=True)
