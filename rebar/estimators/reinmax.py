@@ -1,10 +1,11 @@
-"""ReinMax and its variants: CatReinMax, CatReinMaxRao, CatReinMaxCV, CatReinMaxRK2.
+"""ReinMax and its variants: CatReinMax, CatZGR, CatReinMaxRao, CatReinMaxCV, CatReinMaxRK2.
 
 With z the hard sample, pi = softmax(logits), u = d log p(x | z) / dz, J(p) u = p (u - <p, u>),
 d E log p(x | z) / d logits is replaced by
 
     CatReinMax      2 J((softmax(logits / T) + z) / 2) u - 1/2 J(pi) u
-                    at T = 1:  1/2 J(pi) u + 1/2 (z - pi) <z - pi, u>,  exact for quadratic f
+    CatZGR          CatReinMax at T = 1: 1/2 J(pi) u + 1/2 (z - pi) <z - pi, u>,  exact for
+                    quadratic f; its mean is the limit of that of CatGumbelRao as T tends to 0
     CatReinMaxRao   2 R - 1/2 J(pi) u,  R = Gumbel-Rao at the logits log((pi + z) / 2) given z
     CatReinMaxCV    ReinMax at T = 1, + cv_scale (R - S)
                       cv_form="released"  S = J(softmax(log((pi + z) / 2) + y)) u / T,
@@ -20,9 +21,11 @@ exponentials. Nothing is learned.
 Given z, ReinMax has no noise, so a term with mean zero given z can only add variance: CatReinMaxCV
 with cv_form="stgs" has a higher variance than ReinMax, with "released" a lower one and more bias.
 
-Source: Liu et al. 2023 (arXiv 2304.08612); Wang & Bui 2026 (arXiv 2603.08257). Differences from the
-latter's code: no C x C Jacobians; RK2 in a form that is exact for linear f at every b, where the
-mean of the released form is 2 b times the gradient (see `rebar.core.straight_through`).
+Source: Liu et al. 2023 (arXiv 2304.08612); Shekhovtsov 2023 (Cold Analysis of Rao-Blackwellized
+Straight-Through Gumbel-Softmax Gradient Estimator, ICML), who derives ZGR as that limit; Wang & Bui
+2026 (arXiv 2603.08257). Differences from the code of the last: no C x C Jacobians; RK2 in a form
+that is exact for linear f at every b, where the mean of the released form is 2 b times the gradient
+(see `rebar.core.straight_through`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,6 +47,15 @@ class ReinMax(Tempered):
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         kernel = straight_through.reinmax
         return differentiable_sample(kernel, logits, gumbels, self.temperature)
+
+
+class ZGR(ReinMax):
+    """CatZGR: `ReinMax` whose temperature is 1, whatever that of the run is."""
+
+    verified: Sequence[Mapping[str, Any]] = ({},)
+
+    def __init__(self, **kwargs):
+        super().__init__(1.0, **kwargs)
 
 
 class ReinMaxRao(Averaged):

@@ -291,7 +291,7 @@ def _letters(name):
     return name.lower().replace("_", "").replace("-", "")
 
 
-_BY_LETTERS = {_letters(name): name for name in METHODS} | {"stgs": "st_gumbel"}
+_BY_LETTERS = {_letters(name): name for name in METHODS} | {"stgs": "st_gumbel", "zgr": "reinmax"}
 
 
 def name_of(method: Any) -> Any:

@@ -50,6 +50,7 @@ ESTIMATORS: dict[str, Entry] = {
     "CatGumbelRao": _categorical("gumbel_rao:GumbelRao", "GumbelRao"),
     "CatGST": _categorical("straight_through:GappedStraightThrough", "GST"),
     "CatReinMax": _categorical("reinmax:ReinMax", "ReinMax"),
+    "CatZGR": _categorical("reinmax:ZGR", "ZGR"),
     "CatReinMaxRao": _categorical("reinmax:ReinMaxRao", "ReinMaxRao"),
     "CatReinMaxCV": _categorical("reinmax:ReinMaxCV", "ReinMaxCV"),
     "CatReinMaxRK2": _categorical("reinmax:ReinMaxRK2", "ReinMaxRK2"),

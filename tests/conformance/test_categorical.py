@@ -42,6 +42,7 @@ def test_exact_is_exact(model):
         ("CatReinMax", False, {"temperature": 1.0}, True),
         ("CatReinMax", True, {"temperature": 1.0}, True),
         ("CatReinMax", True, {"temperature": 0.8}, False),
+        ("CatZGR", True, {}, True),
         ("CatReinMaxRK2", False, {"rk2_beta": 0.8}, True),
         ("CatReinMaxRK2", True, {"rk2_beta": 0.5}, True),
         ("CatReinMaxRK2", True, {"rk2_beta": 0.8}, False),

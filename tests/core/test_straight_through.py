@@ -16,6 +16,8 @@ from tests.core.straight_through_cases import (
     exponentials,
     gradient,
     gumbels,
+    probabilities,
+    samples,
 )
 
 SHAPE = (2, 4)
@@ -149,6 +151,30 @@ def test_variance_of_rao():
         np.testing.assert_allclose(result, between + within / k, rtol=0.03)
     shared = tf.repeat(exponentials(1, N, 1, 4, position=5), 4, axis=0)
     assert total_variance(shared) > 1.1 * (between + within / 4)
+
+
+def test_rao_tends_to_reinmax_as_the_temperature_tends_to_0():
+    """Distances of means, integrated over a grid of the noise given each sample."""
+    f, logits, n = Polynomial((1, 3)), np.array([[0.5, -0.4, 0.1]]), 300
+    codes = samples(f.shape)
+    u, v = (np.reshape(w, -1) for w in np.meshgrid(*[(np.arange(n) + 0.5) / n] * 2))
+    s = np.sqrt(u)  # (1 - s, s (1 - v), s v) is uniform on the simplex, as E / sum E
+    e = np.stack([1 - s, s * (1 - v), s * v], axis=1)[:, None, None]
+    arguments = [np.broadcast_to(logits, codes.shape), codes, f.gradient(codes)]
+    draws = np.broadcast_to(e, [len(e), *codes.shape])
+    tensors = [tf.constant(a) for a in (*arguments, draws)]
+
+    def mean(values):
+        return np.einsum("r,rlc->lc", probabilities(logits, codes), values)
+
+    limit = mean(straight_through.reinmax(*tensors[:3]))
+    distances = [
+        np.linalg.norm(mean(straight_through.gumbel_rao(*tensors, temperature)) - limit)
+        for temperature in (1, 0.3, 0.1, 0.03)
+    ]
+    np.testing.assert_allclose(distances, [0.102, 0.041, 0.013, 0.004], atol=6e-4)
+    other = mean(straight_through.reinmax(*tensors[:3], 1.3))
+    assert np.linalg.norm(other - limit) > 2 * distances[-1]
 
 
 @pytest.mark.parametrize("latent", [0, 1])

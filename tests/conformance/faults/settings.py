@@ -10,7 +10,7 @@ from rebar.estimators.gumbel_rao import Averaged, GumbelRao
 from rebar.estimators.local_disarm import LocalDisARM
 from rebar.estimators.muprop import MuProp
 from rebar.estimators.rebar import REBAR
-from rebar.estimators.reinmax import ReinMaxCV, ReinMaxRao, ReinMaxRK2
+from rebar.estimators.reinmax import ReinMax, ReinMaxCV, ReinMaxRao, ReinMaxRK2
 from rebar.estimators.straight_through import GappedStraightThrough, StraightThroughGumbel
 from rebar.functional import straight_through as layers
 from rebar.hparams import HParams
@@ -98,6 +98,7 @@ IGNORED = (
     ("CatGumbelRao", GumbelRao, "sample", {"temperature": 1.0}),
     ("CatGumbelST", StraightThroughGumbel, "sample", {"temperature": 1.0}),
     ("CatGST", GappedStraightThrough, "sample", {"gst_gap": 1.0}),
+    ("CatZGR", ReinMax, "sample", {"temperature": 0.8}),
     ("CatReinMaxRao", ReinMaxRao, "sample", {"temperature": 1.0}),
     ("CatReinMaxCV", ReinMaxCV, "sample", {"cv_scale": 1.0}),
     ("CatReinMaxCV", ReinMaxCV, "sample", {"cv_form": "released"}),
@@ -135,6 +136,11 @@ SETTINGS = [
             lambda true: lambda self, text: true(self, text.partition("(")[0]),
         ),
         members_by_settings,
+    ),
+    Fault(
+        "ZGR with its first term alone",
+        replace(kernels, "reinmax", lambda true: kernels.straight_through),
+        another_formula("CatZGR"),
     ),
     Fault(
         "CatReinMaxRao that is Gumbel-Rao",

@@ -58,6 +58,7 @@ FORMULAS = {
     "CatGumbelRao": categorical.through("gumbel_rao", "mc_samples", **TEMPERATURE),
     "CatGST": categorical.through("gst", **TEMPERATURE, gap="gst_gap"),
     "CatReinMax": categorical.through("reinmax", **TEMPERATURE),
+    "CatZGR": categorical.through("zgr"),
     "CatReinMaxRao": categorical.through("reinmax_rao", "mc_samples", **TEMPERATURE),
     "CatReinMaxCV": categorical.through(
         "reinmax_cv", "mc_samples", **TEMPERATURE, scale="cv_scale", form="cv_form"

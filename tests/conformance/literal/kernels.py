@@ -54,6 +54,11 @@ def reinmax(a, d, g, temperature, **_):
     return 2 * jacobian((softmax(a / temperature) + d) / 2) @ g - 1 / 2 * jacobian(pi) @ g
 
 
+def zgr(a, d, g, **_):
+    pi = softmax(a)
+    return 1 / 2 * jacobian(pi) @ g + 1 / 2 * (d - pi) * ((d - pi) @ g)
+
+
 def reinmax_rao(a, d, g, temperature, exponentials, **_):
     rao = gumbel_rao(middle(a, d), d, g, temperature, exponentials)
     return 2 * rao - 1 / 2 * jacobian(softmax(a)) @ g
@@ -80,9 +85,12 @@ def reinmax_rk2(a, d, g, beta, form, **_):
 
 KERNELS = {
     kernel.__name__: kernel
-    for kernel in (st, st_gumbel, gumbel_rao, gst, reinmax, reinmax_rao, reinmax_cv, reinmax_rk2)
+    for kernel in (
+        *(st, st_gumbel, gumbel_rao, gst, reinmax, reinmax_rao, reinmax_cv, reinmax_rk2),
+        zgr,
+    )
 }
-"""Name of the layer -> kernel."""
+"""Name of the layer -> kernel; and that of ZGR, which has none."""
 
 
 def every(kernel, logits, one_hot, g, exponentials=None, gumbels=None, fresh=None, **options):
