@@ -47,14 +47,20 @@ def at_fixed_samples(tape: tf.GradientTape, rollout: Rollout, n_samples: int) ->
     weights = tf.reshape(tf.nn.softmax(f, axis=0), [-1])
     if n_samples == 1:
         return AtFixedSamples(weights, [tf.zeros_like(weights) for _ in rollout.log_q])
-    return AtFixedSamples(
-        weights,
-        tape.gradient(
-            [rollout.objective, rollout.log_joint],
-            list(rollout.log_q),
-            [weights, -weights],
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        ),
+    return AtFixedSamples(weights, [weights * d for d in log_q_derivatives(tape, rollout)])
+
+
+def log_q_derivatives(tape: tf.GradientTape, rollout: Rollout) -> list:
+    """L x [N], derivatives of the part of f that is not in log_joint with respect to log q.
+
+    They are -1 for f = log p - log q, and 0 where samples come from the model itself.
+    """
+    ones = tf.ones_like(rollout.objective)
+    return tape.gradient(
+        [rollout.objective, rollout.log_joint],
+        list(rollout.log_q),
+        [ones, -ones],
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
 
 
@@ -83,30 +89,6 @@ def score_gradient(
         tape,
         [*rollout.log_q, rollout.log_joint],
         [*(signal + cotangent for cotangent in fixed.log_q), fixed.log_joint],
-        n_samples,
-        variables,
-    )
-
-
-def logit_gradient(
-    tape: tf.GradientTape,
-    rollout: Rollout,
-    cotangents: Sequence[tf.Tensor],
-    n_samples: int,
-    variables: Sequence,
-) -> list:
-    """- mean over examples of [ sum_k sum_l cotangent_kl . d logits_kl  +  d L at fixed samples ].
-
-    Args:
-      tape, rollout, n_samples, variables: see `score_gradient`.
-      cotangents: L x [N, H], estimates of the part of d E L / d logits that is due to q's
-        probabilities, for ascent.
-    """
-    fixed = at_fixed_samples(tape, rollout, n_samples)
-    return mean_over_examples(
-        tape,
-        [*rollout.logits, *rollout.log_q, rollout.log_joint],
-        [*cotangents, *fixed.log_q, fixed.log_joint],
         n_samples,
         variables,
     )

@@ -5,17 +5,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import bound_gradients, gradients, samplers
+from rebar.core import gradients, samplers
 from rebar.errors import RebarError
 from rebar.estimators.base import Estimator, active_layers, hard_rollout
 from rebar.types import Estimate, Model, Noise, Rollout, Shapes, capability
 
 
 class Layerwise(Estimator):
-    """Base class. Subclasses implement `_cotangent`; p follows log p at the main chain.
-
-    Those that follow the multi-sample bound return derivatives of it.
-    """
+    """Base class. Subclasses implement `_cotangent`; p follows log p at the main chain."""
 
     unbiased = True
     generator_at_hard = True
@@ -30,8 +27,7 @@ class Layerwise(Estimator):
 
     def estimate(self, model: Model, x: tf.Tensor, noise: Noise) -> Estimate:
         noise = chain_noise(noise, self.branches)
-        follows_bound = self.objective == "bound"
-        with tf.GradientTape(persistent=follows_bound) as tape:
+        with tf.GradientTape() as tape:
             hard = hard_rollout(model, x, noise)
         active = active_layers(model, len(hard.logits))
         cotangents = [
@@ -40,15 +36,8 @@ class Layerwise(Estimator):
             else tf.zeros_like(hard.logits[layer])
             for layer in range(len(hard.logits))
         ]
-        variables = model.trainable_variables
-        if follows_bound:
-            gradient = bound_gradients.logit_gradient(
-                tape, hard, cotangents, noise.n_samples, variables
-            )
-        else:
-            gradient = gradients.logit_gradient(tape, hard, cotangents, variables)
-        metrics = self.metrics_at(model, x, noise, hard)
-        return Estimate(gradient, [], tf.stop_gradient(hard.objective), metrics)
+        gradient = gradients.logit_gradient(tape, hard, cotangents, model.trainable_variables)
+        return Estimate(gradient, [], tf.stop_gradient(hard.objective), {})
 
     def _cotangent(
         self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int
@@ -93,10 +82,19 @@ def chain_noise(noise: Noise, branches: bool) -> Noise:
 def values(
     model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int, samples: tf.Tensor
 ) -> tf.Tensor:
-    """Return f of the main chain, then of the chains that have other samples in a layer.
+    """Return f of the main chain, then of its `others`: [1 + M, N], constants for tapes."""
+    rollouts = [hard, *others(model, x, noise, hard, layer, samples)]
+    f = tf.concat([rollout.objective for rollout in rollouts], axis=0)
+    return tf.stop_gradient(tf.reshape(f, [1 + samples.shape[0], -1]))
 
-    These are one rollout, or one each if the model draws continuous latents. Above the layer they
-    continue with noise.branches[layer], or with the main chain's noise if there are no branches.
+
+def others(
+    model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int, samples: tf.Tensor
+) -> list[Rollout]:
+    """Roll out the chains that have other samples than the main one in a layer.
+
+    Above the layer they continue with noise.branches[layer], or with the main chain's noise if
+    there are no branches.
 
     Args:
       model, x, noise: arguments of `Estimator.estimate`.
@@ -105,7 +103,8 @@ def values(
       samples: [M, N, ...], M other samples of it per row.
 
     Returns:
-      [1 + M, N], constants for tapes.
+      One rollout of M N rows, those of the first other sample first; or M rollouts if the model
+      draws continuous latents.
     """
 
     def rollout(part):
@@ -114,10 +113,8 @@ def values(
 
         copies = part.shape[0]
         sampler = samplers.parted(noise, layer, hard.samples[:layer], other, copies)
-        return model.rollout(x, sampler, copies * noise.n_samples).objective
+        return model.rollout(x, sampler, copies * noise.n_samples)
 
     chains = samples.shape[0]
     each = capability(model, "continuous")
-    parts = tf.split(samples, chains) if each and chains > 1 else [samples]
-    f = tf.concat([hard.objective, *map(rollout, parts)], axis=0)
-    return tf.stop_gradient(tf.reshape(f, [1 + chains, -1]))
+    return [rollout(part) for part in (tf.split(samples, chains) if each else [samples])]

@@ -67,36 +67,55 @@ class SteinNetwork(keras.layers.Layer):
         self.built = True
 
     def call(self, f: tf.Tensor, s: tf.Tensor) -> list:
-        """Return h and r, [..., D] each, of f [...] and s [..., D]."""
-        # Hidden units are the first axis, so that others are contiguous in memory.
-        of_f, of_s, bias = (
-            tf.reshape(v, [-1, *[1] * s.shape.rank])
-            for v in (*tf.unstack(tf.convert_to_tensor(self.hidden_kernel)), self.hidden_bias)
-        )
-        a = of_f * f[..., tf.newaxis] + bias + of_s * s
-        # tf.nn.leaky_relu rounds its slope to float32.
-        hidden = tf.reshape(tf.maximum(a, 0.3 * a), [tf.shape(a)[0], -1])
-        outputs = tf.matmul(self.output_kernel, hidden, transpose_a=True)
+        """Return h and r, [..., D] each, of f [...] and s [..., D], which are constants."""
+        kernel, bias = map(tf.convert_to_tensor, (self.hidden_kernel, self.hidden_bias))
+        weights = tf.concat([kernel, bias[tf.newaxis]], axis=0)
+        columns = tf.broadcast_to(f[..., tf.newaxis], tf.shape(s)), s, tf.ones_like(s)
+        inputs = tf.stack([tf.reshape(column, [-1]) for column in columns])
+        outputs = _two_layers(weights, tf.convert_to_tensor(self.output_kernel), inputs)
         outputs += tf.convert_to_tensor(self.output_bias)[:, tf.newaxis]
         return [tf.reshape(output, tf.shape(s)) for output in tf.unstack(outputs)]
+
+
+@tf.custom_gradient
+def _two_layers(weights: tf.Tensor, output: tf.Tensor, inputs: tf.Tensor) -> tuple:
+    """output' leaky(weights' inputs): [3, U], [U, 2], [3, M] -> [2, M]; inputs are f, s and ones.
+
+    As leaky(a) = slope a with slopes of 0.3 or 1, both derivatives follow from the sums over points
+    of slope x input x upstream, one matrix product. That takes half of the time of a tape.
+    """
+    # Hidden units are the first axis, so that points are contiguous in memory.
+    of_f, of_s, bias = tf.unstack(weights[..., tf.newaxis])
+    a = of_f * inputs[0] + of_s * inputs[1] + bias
+    # tf.nn.leaky_relu rounds its slope to float32.
+    values = tf.matmul(output, tf.maximum(a, 0.3 * a), transpose_a=True)
+
+    def backward(upstream):
+        slopes = tf.where(a > 0, tf.ones_like(a), 0.3 * tf.ones_like(a))
+        products = tf.reshape(inputs[:, tf.newaxis] * upstream, [6, -1])
+        sums = tf.reshape(tf.matmul(slopes, products, transpose_b=True), [-1, 3, 2])
+        of_weights = tf.einsum("uo,uio->iu", output, sums)
+        return of_weights, tf.einsum("iu,uio->uo", weights, sums), tf.zeros_like(inputs)
+
+    return values, backward
 
 
 class RODEO(DerivativeControl):
     """See the module's docstring; n_samples >= 2.
 
     Args:
-      hidden: hidden units of H.
+      rodeo_hidden: hidden units of H.
 
     Metrics: alpha and beta per layer.
     """
 
     families = ("bernoulli",)
     control_off: Mapping[str, float] = {"alpha": 0.0, "beta": 0.0}
-    verified = ({"hidden": 10},)  # enough for two units per layer
+    verified = ({"rodeo_hidden": 10},)  # enough for two units per layer
 
-    def __init__(self, hidden=100, **kwargs):
+    def __init__(self, rodeo_hidden=100, **kwargs):
         super().__init__(**kwargs)
-        self.hidden = hidden
+        self.rodeo_hidden = rodeo_hidden
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create alpha, beta and H per layer."""
@@ -106,7 +125,9 @@ class RODEO(DerivativeControl):
             for i in layers
         ]
         self.networks = [
-            SteinNetwork(self.hidden, seed, name=f"{self.name}_h_{i}", dtype=self.dtype_policy)
+            SteinNetwork(
+                self.rodeo_hidden, seed, name=f"{self.name}_h_{i}", dtype=self.dtype_policy
+            )
             for i in layers
         ]
 

@@ -29,7 +29,9 @@ ESTIMATORS: dict[str, Entry] = {
     "SBNDisARM": _binary("antithetic:DisARM", "DisARM", _UNITS),
     "SBNRelax": _binary("relax:RELAX", "RELAX"),
     "SBNDoubleCV": _binary("double_cv:DoubleCV", "DoubleCV", min_samples=2),
-    "SBNRODEO": _binary("rodeo:RODEO", "RODEO", _UNITS, min_samples=2),
+    "SBNRODEO": _binary(
+        "rodeo:RODEO", "RODEO", _UNITS, min_samples=2, hparams={"rodeo_hidden": 100}
+    ),
     "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, multi_sample=True, hparams={"n_antithetic": 3}),
     "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),

@@ -85,8 +85,8 @@ def test_one_pair_is_disarm(family, continuation, symmetrized):
     assert not symmetrized or max(of_p) > 1e-2
 
 
-def test_arms_of_two_samples_is_local_disarm():
-    model = tiny_model(3)
+def test_arms_of_two_samples_is_local_disarm_if_f_has_no_log_q():
+    model = tiny_model(3, "2017")
     local, arms = LocalDisARM(symmetrized=False), ARMS(n_antithetic=2, multi_sample=True)
     x = tensor(images(5))
     noise = draw(local, model, noise_keys(5, 0), 6, 5, tf.float64)

@@ -116,7 +116,7 @@ def test_double_cv(n_samples, scale):
 @pytest.mark.parametrize("n_samples", [2, 3])
 @pytest.mark.parametrize("kind", ["fixednet", "optout", "linear"])
 def test_rodeo(n_samples, kind):
-    estimator = RODEO(hidden=2 if kind == "linear" else 8, dtype="float64")
+    estimator = RODEO(rodeo_hidden=2 if kind == "linear" else 8, dtype="float64")
     estimator.setup(Quadratic(1))
     scales, (network,) = [1.0, 1.0], estimator.networks
     if kind == "linear":  # two units of slope 0.3 are linear

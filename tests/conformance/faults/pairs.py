@@ -98,7 +98,12 @@ PAIRS = [
     ),
     Fault(
         "ARMS whose sum over the samples of the bound is a mean, as published",
-        replace(arms, "_bounds", lambda true: lambda f, n_samples: true(f, n_samples) / n_samples),
+        replace(arms, "_signals", lambda true: lambda f, d, n: true(f, d, n) / n),
+        biased("SBNARMS", OF_BOUND),
+    ),
+    Fault(
+        "ARMS without the part of log q in f of the bound, as published",
+        replace(arms, "_signals", lambda true: lambda f, d, n: true(f, 0 * d, n)),
         biased("SBNARMS", OF_BOUND),
     ),
     Fault(
@@ -141,7 +146,6 @@ PAIRS = [
         for name, only in (
             ("SBNVIMCO", "unbiased: unconditional, 1 layer"),
             ("SBNLocalDisARM", "unbiased: unconditional, 1 layer"),
-            ("SBNARMS", OF_BOUND),
             ("SBNNVIL", "unbiased: multilayer, 1 layer, multi_sample=True"),
         )
     ),

@@ -18,12 +18,13 @@ from tests.conformance.literal.common import (
 
 
 def _estimate_of_bound(c, samples, cotangents):
-    """- mean_B [ sum_{k,l} cotangent_{k,l} . d logits_{k,l} + d L at fixed samples ]."""
+    """- mean_B [ sum_{k,l} cotangent_{k,l} . d logits_{k,l} + sum_k v_k d log p ]."""
 
     def surrogate(r):
         terms = [row_sum(k * a) for k, a in zip(cotangents, r.logits, strict=True)]
-        f = tf.reshape(r.objective, [c.noise.n_samples, -1])
-        return -(tf.reduce_sum(terms) + tf.reduce_sum(tf.reduce_logsumexp(f, axis=0))) / len(c.x)
+        f = tf.reshape(tf.stop_gradient(r.objective), [c.noise.n_samples, -1])
+        weights = tf.reshape(tf.nn.softmax(f, axis=0), [-1])
+        return -tf.reduce_sum(tf.add_n(terms) + weights * r.log_joint) / len(c.x)
 
     return descend(c, samples, surrogate)
 
@@ -162,7 +163,8 @@ def arms(c):
         both = np.where(p < 0.5, joint(p), 2 * p - 1 + joint(1 - p))
         f = [_value(c, main, layer, sample) for sample in samples]
         if follows_bound:
-            f = [_bounds(f_main, f_m.reshape(f_main.shape)) for f_m in f]
+            direct = _direct(c, main, layer)
+            f = [_signals(f_main, f_m.reshape(f_main.shape), direct) for f_m in f]
         f = [f_m[:, None] for f_m in f]
         terms = [(f_m - sum(f) / n) * (z - p) for f_m, z in zip(f, samples, strict=True)]
         cotangents.append(p * (1 - p) / (p - both) / (n - 1) * sum(terms))
@@ -171,10 +173,22 @@ def arms(c):
     return estimate(c, main.samples, cotangents), []
 
 
-def _bounds(f, others):
-    """The bound with f_k replaced by that of `others`, for each k: [K, B] -> [N]."""
-    replaced = [np.concatenate([f[:k], others[k : k + 1], f[k + 1 :]]) for k in range(len(f))]
-    return np.concatenate([bound(values) for values in replaced])
+def _direct(c, main, layer):
+    """-1 if f contains -log q of a layer, 0 if samples come from the model itself."""
+    with tf.GradientTape() as tape:
+        r = c.model.rollout(c.x, lambda i, _: main.samples[i], c.noise.n_samples)
+    derivative = tape.gradient(r.objective, r.log_q[layer])
+    return 0 if derivative is None else derivative.numpy()[0]
+
+
+def _signals(f, others, direct):
+    """L + v direct with f_k replaced by that of `others`, for each k: [K, B] -> [N]."""
+    signals = []
+    for k in range(len(f)):
+        replaced = np.concatenate([f[:k], others[k : k + 1], f[k + 1 :]])
+        v = np.exp(replaced[k]) / np.exp(replaced).sum(0)
+        signals.append(bound(replaced) + v * direct)
+    return np.concatenate(signals)
 
 
 def bit_flip(c):
