@@ -7,6 +7,7 @@ classes that only exist here, the class without the fault is checked by `test_fa
 
 from tests.conformance.faults.baselines import BASELINES
 from tests.conformance.faults.categories import CATEGORIES
+from tests.conformance.faults.coupled import COUPLED
 from tests.conformance.faults.declarations import DECLARATIONS
 from tests.conformance.faults.functional import FUNCTIONAL
 from tests.conformance.faults.measures import MEASURES
@@ -25,6 +26,7 @@ FAULTS = [
     *RELAXATIONS,
     *PAIRS,
     *CATEGORIES,
+    *COUPLED,
     *DECLARATIONS,
     *FUNCTIONAL,
     *TRAINING,
