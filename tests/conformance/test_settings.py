@@ -210,8 +210,6 @@ def test_each_setting_has_the_stated_effect_and_no_other(name):
 
 
 DECLARED = [
-    ("CatCARMS", "n_antithetic", 4),
-    ("CatUNORD", "n_codes", 5),
     ("SBNARMS", "n_antithetic", 5),
     ("SBNOVIS", "ovis_gamma", 0.7),
     ("SBNOVIS", "ovis_samples", 3),
