@@ -82,7 +82,13 @@ def make_model(
     """
     environment.check()
     model_seed = noise.initializer_seed(seed, "model")
+    temperature = dict(hparams.custom).get("forward_temperature", 1.0)
     if hparams.custom_network:
+        if temperature != 1:
+            raise RebarError(
+                f"forward_temperature={temperature}: unsupported by network={hparams.network}, "
+                "whose logits it does not divide; remove it, and divide them in the network"
+            )
         return _custom_model(hparams, np.asarray(mean), model_seed, image_shape)
     require_memory(hparams, len(mean))
     if not hparams.belief_network:
@@ -94,6 +100,7 @@ def make_model(
             hparams.effective_prior,
             model_seed,
             likelihood=hparams.likelihood,
+            posterior_temperature=temperature,
         )
     family = SigmoidBeliefNetwork
     if conditional:
@@ -108,6 +115,7 @@ def make_model(
         seed=model_seed,
         likelihood=hparams.likelihood,
         prior=hparams.effective_prior,
+        posterior_temperature=temperature,
     )
 
 

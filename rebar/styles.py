@@ -55,7 +55,7 @@ _CATEGORICAL = (
     *("ReinMax", "LOO", "ReinMaxRao", "ReinMaxCV", "ST-GS", "ST", "REINFORCE"),
     *("GumbelRao", "ReinMaxRK2", "ARSM", "Exact", "", "GST", "", "CARMS", "UNORD"),
     *("DisARM-SB", "DisARM-Tree", "DisARM-IW"),
-    *("IndeCateR", "SumAndSample", "ZGR"),
+    *("IndeCateR", "SumAndSample", "ZGR", "DecoupledST"),
 )
 STYLES = {
     label: style

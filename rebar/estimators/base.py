@@ -50,6 +50,8 @@ class Estimator(keras.layers.Layer):
       families: kinds of latent variables that it supports.
       relaxes: f is evaluated at samples that are not hard, and differentiated there.
       through: gradients flow through its samples, by `sample_through`.
+      posterior_temperature: T by which models divide logits to get those of q, which estimators
+        see; see `rebar.estimators.straight_through`.
       couples_rows: the estimate of a batch is not the mean of its examples' estimates.
       verified: constructor arguments that `rebar.testing` verifies: the first in every problem,
         further ones at every number of layers.
@@ -71,6 +73,7 @@ class Estimator(keras.layers.Layer):
     families: Sequence[str] = ("bernoulli", "categorical")
     relaxes = False
     through = False
+    posterior_temperature: Any = 1.0
     couples_rows = False
     verified: Sequence[Mapping[str, Any]] = ({},)
     control_rates: Mapping[str, tuple[float, float]] = {}

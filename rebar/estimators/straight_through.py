@@ -1,4 +1,4 @@
-"""Straight-through estimators of categorical latents: CatST, CatGumbelST, CatGST.
+"""Straight-through estimators: CatST, CatDecoupledST, CatGumbelST, CatGST.
 
     g = - mean_n [ s . d logits  +  d f at fixed z ],   s = kernel(logits, z, d log p(x | z) / dz)
 
@@ -10,13 +10,23 @@ u = d log p(x | z) / dz, J(p) u = p (u - <p, u>), T the temperature:
     CatGST        s = J(softmax(t / T)) u / T,  t = logits with z raised to their maximum and the
                   others lowered until they are `gst_gap` below it
 
+CatDecoupledST divides the logits l of the network by T_f to get those of q, logits = l / T_f, and
+has another temperature T_b in the backward pass:
+
+    CatDecoupledST    q = softmax(l / T_f),   s w.r.t. l = J(softmax(l / T_b)) u / T_b
+
+log q, divergences and bounds are those of softmax(l / T_f), in training and in evaluation: models
+of hyperparameters and objectives divide by T_f (`Estimator.posterior_temperature`). Estimators see
+q's logits, for which this is CatST at T = T_b / T_f.
+
 BIASED for the encoder's parameters at any T; the gradient of the decoder and the prior is exact at
-the samples. T does not change how z is drawn. One evaluation of f per row, and its derivative
+the samples. T and T_b do not change how z is drawn. One evaluation of f per row, and its derivative
 w.r.t. z. Nothing is learned.
 
 Source: Bengio et al. 2013 (arXiv 1308.3432); Jang et al. 2017 (arXiv 1611.01144); Fan et al. 2022
-(arXiv 2206.07235); formulas in `rebar.core.straight_through`. Difference from published code: noise
-is an argument, so that estimators can be compared on the same samples.
+(arXiv 2206.07235); CatDecoupledST: Shah et al. 2024 (arXiv 2410.13331). Formulas are in
+`rebar.core.straight_through`. Difference from published code: noise is an argument, so that
+estimators can be compared on the same samples.
 """
 
 import math
@@ -113,6 +123,22 @@ class StraightThrough(Tempered):
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         kernel = straight_through.straight_through
         return differentiable_sample(kernel, logits, gumbels, self.temperature)
+
+
+class DecoupledStraightThrough(SampledThrough):
+    """CatDecoupledST: temperatures T_f and T_b."""
+
+    verified: Sequence[Mapping[str, Any]] = ({"forward_temperature": 1.25},)
+
+    def __init__(self, forward_temperature=1.0, backward_temperature=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.posterior_temperature = positive(forward_temperature, "forward_temperature")
+        self.backward_temperature = positive(backward_temperature, "backward_temperature")
+
+    def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
+        temperature = self.backward_temperature / self.posterior_temperature
+        kernel = straight_through.straight_through
+        return differentiable_sample(kernel, logits, gumbels, temperature)
 
 
 class StraightThroughGumbel(Tempered):

@@ -2,11 +2,13 @@
 
     z, probs = rebar.straight_through.reinmax(logits, seed=0, step=step)
 
-z [..., C] is one-hot, drawn from probs = softmax(logits) at any temperature. The gradient w.r.t.
-the logits is the estimator's surrogate for an upstream gradient g of z, plus softmax's gradient for
-that of probs. With pi = probs, D = z and J(p) g = p (g - <p, g>), the surrogates are:
+z [..., C] is one-hot, drawn from probs = softmax(logits) at any temperature; for decoupled_st from
+probs = softmax(logits / T_f). The gradient w.r.t. the logits is the estimator's surrogate for an
+upstream gradient g of z, plus softmax's gradient for that of probs. With l = logits, pi = probs,
+D = z and J(p) g = p (g - <p, g>), the surrogates are:
 
     st           J(softmax(l / T)) g / T
+    decoupled_st the same at T = T_b
     st_gumbel    J(softmax((l + G) / T)) g / T, with the Gumbels G of D
     gumbel_rao   the mean of that over K draws of G given D
     gst          J(softmax(t / T)) g / T, t logits in which D exceeds the others by a gap
@@ -75,6 +77,29 @@ def st(
 ) -> Sample:
     """Straight-through. Bengio et al. 2013 (arXiv 1308.3432)."""
     call = _Call(logits, temperature, noise, seed, step)
+    return call.sample(straight_through.straight_through)
+
+
+def decoupled_st(
+    logits: Any,
+    forward_temperature: Any = 1.0,
+    backward_temperature: Any = 1.0,
+    *,
+    noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
+) -> Sample:
+    """Straight-through with two temperatures. Shah et al. 2024 (arXiv 2410.13331).
+
+    Args:
+      forward_temperature: T_f > 0: z is a sample of `probs` = softmax(logits / T_f). Divergences
+        and log q must be those of `probs`.
+      backward_temperature: T_b > 0 of the gradient, J(softmax(logits / T_b)) g / T_b.
+    """
+    call = _Call(logits, 1.0, noise, seed, step)
+    forward = call.number(forward_temperature, "forward_temperature", above_0=True)
+    backward = call.number(backward_temperature, "backward_temperature", above_0=True)
+    call.logits, call.temperature = call.logits / forward, backward / forward
     return call.sample(straight_through.straight_through)
 
 
@@ -195,7 +220,10 @@ def reinmax_rk2(
 
 LAYERS = {
     layer.__name__: layer
-    for layer in (st, st_gumbel, gumbel_rao, gst, reinmax, reinmax_rao, reinmax_cv, reinmax_rk2)
+    for layer in (
+        *(st, decoupled_st, st_gumbel, gumbel_rao, gst),
+        *(reinmax, reinmax_rao, reinmax_cv, reinmax_rk2),
+    )
 }
 """Name -> layer."""
 
@@ -238,6 +266,7 @@ class _Call:
 __all__ = [
     "LAYERS",
     "Sample",
+    "decoupled_st",
     "gst",
     "gumbel_rao",
     "reinmax",

@@ -138,6 +138,7 @@ def member(h: Fields, text: str) -> tuple[dict[str, Any], list[str]]:
     label, settings = grammar.call(text)
     name = registry.labels(h.entry.latents)[label]
     current = {field: getattr(h, field) for field in OF_ESTIMATORS} | registry.custom_hparams(name)
+    current.pop("forward_temperature", None)  # the posterior's, which all estimators share
     values, problems = grammar.parse(settings, current)
     return {"model": name, "track": Fields.track, "follow": Fields.follow, **values}, problems
 

@@ -23,8 +23,8 @@ class StraightThrough(keras.layers.Layer):
       method: a function of `rebar.straight_through`, e.g. "reinmax", "gumbel_rao" or "st", or the
         label of its estimator, e.g. "ReinMax".
       seed: an integer or several, e.g. (0, 1); layers of one model need different seeds.
-      kl_weight: weight of KL(softmax(logits) || uniform), in nats per example, which is added to
-        the model's loss.
+      kl_weight: weight of KL(q || uniform), in nats per example, which is added to the model's
+        loss; q is the distribution of the samples.
       options: arguments of the method, e.g. {"temperature": 0.5}.
       inference: result in inference mode (`training=False`, as in `predict` and `evaluate`):
         "mode", the most probable category, or "sample", new samples in every call.
@@ -89,8 +89,9 @@ class StraightThrough(keras.layers.Layer):
         inputs = validity.apply(inputs)
         calls = tf.convert_to_tensor(self.calls)
         if isinstance(self.kl_weight, _CHANGING) or self.kl_weight:
-            log_ratio = tf.nn.log_softmax(inputs) + np.log(inputs.shape[-1])
-            divergences = tf.nn.softmax(inputs) * log_ratio
+            temperature = _at(self.options.get("forward_temperature", 1.0), calls)
+            log_q = tf.nn.log_softmax(inputs / tf.cast(temperature, inputs.dtype))
+            divergences = tf.exp(log_q) * (log_q + np.log(inputs.shape[-1]))
             rows = tf.reduce_sum(divergences, axis=list(range(1, inputs.shape.rank)))
             weight = tf.cast(_at(self.kl_weight, calls), rows.dtype)
             self.add_loss(weight * tf.reduce_mean(rows))

@@ -22,6 +22,7 @@ import tensorflow as tf
 from rebar import noise as noise_module
 from rebar.core import bounds, categorical, samplers
 from rebar.core.initializers import FanInUniform
+from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.models import likelihoods
 from rebar.models.networks import PRIORS
@@ -45,6 +46,7 @@ class CategoricalVAE(keras.Model):
       seed: seed of the initial weights.
       hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
       likelihood: p(x | z), "bernoulli" or "gaussian", see `likelihoods`.
+      posterior_temperature: T > 0, which divides the logits of q.
 
     Raises:
       RebarError: an invalid argument.
@@ -61,6 +63,7 @@ class CategoricalVAE(keras.Model):
         seed=0,
         hidden=HIDDEN,
         likelihood="bernoulli",
+        posterior_temperature=1.0,
         name="categorical_vae",
         **kwargs,
     ):
@@ -85,7 +88,9 @@ class CategoricalVAE(keras.Model):
             "seed": seed,
             "hidden": list(hidden),
             "likelihood": likelihood,
+            "posterior_temperature": posterior_temperature,
         }
+        self.posterior_temperature = positive(posterior_temperature, "posterior_temperature")
         self.latent_shape = (int(n_latents), int(n_categories))
         self.latent_shapes = (self.latent_shape,)
         self.n_units = (int(n_latents) * int(n_categories),)
@@ -140,7 +145,8 @@ class CategoricalVAE(keras.Model):
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Logits [B, L C] of q(z | x)."""
-        return _through(self.encoder, self.likelihood.modeled(x))
+        logits = _through(self.encoder, self.likelihood.modeled(x))
+        return logits if self.posterior_temperature == 1 else logits / self.posterior_temperature
 
     def rollout(
         self, x: tf.Tensor, sampler: Sampler, n_samples: int = 1, encoded: tf.Tensor | None = None

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from rebar.core import families
 from rebar.errors import RebarError
-from rebar.models.networks import RecognitionNetwork, Transformation
+from rebar.models.networks import Transformation
 from rebar.models.sbn import SigmoidBeliefNetwork
 from rebar.noise import Noise
 from rebar.types import Sampler
@@ -85,7 +85,7 @@ class ConditionalSBN(_HalvedImages):
             name="prior",
             **{name: value for name, value in shared.items() if name != "nonlinear"},
         )
-        self.recognition = RecognitionNetwork(self.n_input, n_units, **shared)
+        self.recognition = self._recognition(self.n_input, shared)
         self._create_generator(n_units, mean[self.half :], shared)
 
     def prior_logits(self, x: tf.Tensor) -> tf.Tensor:
@@ -114,7 +114,7 @@ class SingleLayerConditional(_HalvedImages):
     def _create_networks(self, mean: np.ndarray, shared: dict[str, Any]) -> None:
         self._split_images()
         n_units = self._config["n_units"]
-        self.recognition = RecognitionNetwork(self.half, n_units, **shared)
+        self.recognition = self._recognition(self.half, shared)
         self._create_generator(n_units[-1:], mean[self.half :], shared)
 
     @property

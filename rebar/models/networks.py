@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from rebar import noise
 from rebar.core import families, initializers
+from rebar.core.validity import positive
 from rebar.errors import RebarError
 from rebar.types import Sampler
 
@@ -54,6 +55,7 @@ class Transformation(keras.layers.Layer):
       activation: activation of the hidden layers, "tanh" or "leaky_relu" (slope .3 below 0).
       initializer: kernel initializer, "2017" or "glorot", see `rebar.core.initializers`.
       seed: seed of the initial weights.
+      temperature: T > 0, which divides the result.
       name: "q_0", "p_1", ...; prefix of the hidden layers' names.
 
     Raises:
@@ -68,13 +70,16 @@ class Transformation(keras.layers.Layer):
         activation="tanh",
         initializer="2017",
         seed=0,
+        temperature=1.0,
         name=None,
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
+        self.temperature = positive(temperature, "temperature")
         self._config = {
             "n_input": n_input,
             "n_output": n_output,
+            "temperature": temperature,
             "n_hidden": n_hidden,
             "activation": activation,
             "initializer": initializer,
@@ -109,7 +114,7 @@ class Transformation(keras.layers.Layer):
         """[N, n_input] -> [N, n_output]."""
         for layer in self.dense:
             inputs = layer(inputs)
-        return inputs
+        return inputs if self.temperature == 1 else inputs / self.temperature
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}
@@ -146,7 +151,7 @@ class RecognitionNetwork(keras.layers.Layer):
       n_input: width of the input.
       n_units: sizes of the latent layers, starting next to the data; see `SigmoidBeliefNetwork`.
       nonlinear: use two hidden layers per transformation.
-      activation, initializer, seed: see `Transformation`.
+      activation, initializer, seed, temperature: see `Transformation`.
     """
 
     def __init__(
@@ -157,11 +162,13 @@ class RecognitionNetwork(keras.layers.Layer):
         activation="tanh",
         initializer="2017",
         seed=0,
+        temperature=1.0,
         name="recognition",
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
         self._config = {
+            "temperature": temperature,
             "n_input": n_input,
             "n_units": list(n_units),
             "nonlinear": nonlinear,
@@ -179,6 +186,7 @@ class RecognitionNetwork(keras.layers.Layer):
                 activation=activation,
                 initializer=initializer,
                 seed=seed,
+                temperature=temperature,
                 name=f"q_{i}",
                 dtype=self.dtype_policy,
             )

@@ -52,6 +52,7 @@ class SigmoidBeliefNetwork(keras.Model):
       seed: seed of the initial weights.
       likelihood: p(x | b_1), "bernoulli" or "gaussian", see `likelihoods`.
       prior: p(b_L), "learned" or "uniform".
+      posterior_temperature: T > 0, which divides the logits of q.
 
     Raises:
       RebarError: an invalid argument.
@@ -67,6 +68,7 @@ class SigmoidBeliefNetwork(keras.Model):
         seed=0,
         likelihood="bernoulli",
         prior="learned",
+        posterior_temperature=1.0,
         name="sbn",
         **kwargs,
     ):
@@ -95,6 +97,7 @@ class SigmoidBeliefNetwork(keras.Model):
             "seed": seed,
             "likelihood": likelihood,
             "prior": prior,
+            "posterior_temperature": posterior_temperature,
         }
         self.latent_shapes = shapes
         self.n_units = tuple(map(math.prod, shapes))
@@ -114,8 +117,13 @@ class SigmoidBeliefNetwork(keras.Model):
         """Create prior, q and p; `shared` are arguments of all networks."""
         n_units, learned = self._config["n_units"], self._config["prior"] == "learned"
         self.prior = LearnedPrior(n_units[-1], trainable=learned, dtype=self.dtype_policy)
-        self.recognition = RecognitionNetwork(self.n_input, n_units, **shared)
+        self.recognition = self._recognition(self.n_input, shared)
         self._create_generator(n_units, mean, shared)
+
+    def _recognition(self, n_input: int, shared: dict[str, Any]) -> RecognitionNetwork:
+        """Create q."""
+        n_units, temperature = (self._config[n] for n in ("n_units", "posterior_temperature"))
+        return RecognitionNetwork(n_input, n_units, temperature=temperature, **shared)
 
     def _create_generator(
         self, n_units: Sequence, mean: np.ndarray, shared: dict[str, Any]
@@ -230,7 +238,8 @@ class SigmoidBeliefNetwork(keras.Model):
 
         logits_l = input_l W_l + b_l, and `inference_variables` are W_0, b_0, W_1, b_1, ...
         """
-        if self._config["nonlinear"] or any(len(shape) > 1 for shape in self.latent_shapes):
+        scaled = self._config["nonlinear"] or self._config["posterior_temperature"] != 1
+        if scaled or any(len(shape) > 1 for shape in self.latent_shapes):
             return None
         first = tf.tile(self.condition(x), [n_samples, 1])
         return [first, *map(families.inputs, samples[:-1])]

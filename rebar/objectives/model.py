@@ -81,7 +81,12 @@ class ObjectiveModel:
         """Call the objective once, with all samples of all examples as rows."""
         x, rows = _repeated(x, n_samples)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            sample = Sample(sampler, rows, self._key, tape, self._through, observe=self._observe)
+            sample = Sample(
+                sampler,
+                *(rows, self._key, tape, self._through),
+                observe=self._observe,
+                temperature=self._temperature,
+            )
             f = _checked(self._objective(sample, *x), rows, sample)
         self._check_sites(sample)
         self.passes += n_samples
@@ -203,6 +208,10 @@ class ObjectiveModel:
                 f"sites of the objective: {now}, but in an earlier call {before}; sample the same "
                 "sites in the same order at every call"
             )
+
+    def _temperature(self, name):
+        """Return `Estimator.posterior_temperature` of a site."""
+        return getattr(self._estimator_of(name), "posterior_temperature", 1.0)
 
     def _estimator_of(self, name):
         """Return the estimator of a site."""

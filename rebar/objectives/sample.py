@@ -49,8 +49,9 @@ class Sample:
         through: Mapping[str, Estimator],
         constant_log_q: bool = False,
         observe: Callable[[str, tf.Tensor], None] | None = None,
+        temperature: Callable[[str], float] = lambda name: 1.0,
     ):
-        self._through, self._observe = through, observe
+        self._through, self._observe, self._temperature = through, observe, temperature
         self._constant_log_q = constant_log_q
         self._sampler, self.rows, self._key, self._tape = sampler, rows, key, tape
         self._log_q_terms: list[tf.Tensor] = []
@@ -181,6 +182,8 @@ class Sample:
         rows = tf.reshape(logits, [-1, *shape])
         if dtype.name in LOW_PRECISION:
             rows = tf.cast(rows, tf.float32)
+        if (temperature := self._temperature(name)) != 1:
+            rows /= temperature
         if self._observe is not None:
             self._observe(name, rows)
         if name in self._through:

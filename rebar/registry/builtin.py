@@ -48,6 +48,11 @@ ESTIMATORS: dict[str, Entry] = {
     ),
     "SBNTrackGradVariances": _binary("tracked:Tracked", "Track", tracks=True),
     "CatST": _categorical("straight_through:StraightThrough", "ST"),
+    "CatDecoupledST": _categorical(
+        "straight_through:DecoupledStraightThrough",
+        "DecoupledST",
+        hparams={"forward_temperature": 1.0, "backward_temperature": 1.0},
+    ),
     "CatGumbelST": _categorical("straight_through:StraightThroughGumbel", "ST-GS"),
     "CatGumbelRao": _categorical("gumbel_rao:GumbelRao", "GumbelRao"),
     "CatGST": _categorical("straight_through:GappedStraightThrough", "GST"),

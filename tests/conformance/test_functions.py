@@ -28,6 +28,8 @@ OPTIONS = {
     "draws_noise": None,
     "fresh_noise": None,
     "gap": 1.7,
+    "forward_temperature": 0.6,
+    "backward_temperature": 1.7,
     "beta": 0.8,
     "form": {"reinmax_cv": ("released", "stgs"), "reinmax_rk2": ("consistent", "released")},
 }
@@ -273,7 +275,8 @@ def test_a_method_for_categorical_logits_is_its_formula(method, options):
 def surrogate(method, logits, g, draws=None, **options):
     """z and s [..., C] of a layer, for noise of the seed and a derivative g(z) of f."""
     u = uniforms(logits.shape)
-    z = np.eye(C)[np.argmax(logits + gumbels(u), axis=-1)]
+    of_samples = logits / options.get("forward_temperature", 1)
+    z = np.eye(C)[np.argmax(of_samples + gumbels(u), axis=-1)]
     draws_of = {"gumbels": gumbels(u), "fresh": gumbels(uniforms(logits.shape, 2))}
     if draws:
         draws_of["exponentials"] = -np.log(uniforms([draws, *logits.shape], 1))

@@ -216,6 +216,8 @@ DECLARED = [
     ("CatCARMS", "n_antithetic", 4),
     ("CatUNORD", "n_codes", 4),
     ("CatSumAndSample", "n_exact", 2),
+    ("CatDecoupledST", "forward_temperature", 0.6),
+    ("CatDecoupledST", "backward_temperature", 1.7),
 ]
 """Name, hyperparameter that it declares, and an unusual value."""
 

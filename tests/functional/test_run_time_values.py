@@ -21,6 +21,8 @@ CATEGORICAL = RANDOM.normal(size=(5, 2, 3)).astype(np.float32)
 NUMBERS = {
     "baseline": (0.7, (np.inf, np.nan)),
     "temperature": (0.7, (0.0, -0.5, np.inf, np.nan)),
+    "forward_temperature": (0.7, (0.0, -0.5, np.inf, np.nan)),
+    "backward_temperature": (0.7, (0.0, -0.5, np.inf, np.nan)),
     "scale": (0.7, (np.inf, np.nan)),
     "gap": (1.0, (0.0, -1.0, np.nan)),
     "beta": (0.4, (np.inf, np.nan)),
@@ -33,6 +35,7 @@ OPTIONS = {
     "rebar": ("temperature", "scale"),
     "relax": ("temperature", "scale"),
     "st": ("temperature",),
+    "decoupled_st": ("forward_temperature", "backward_temperature"),
     "st_gumbel": ("temperature",),
     "gumbel_rao": ("temperature",),
     "gst": ("temperature", "gap"),

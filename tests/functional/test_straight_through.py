@@ -59,10 +59,10 @@ def test_samples(name):
 def test_the_sample_is_the_same_for_all():
     reference = layer("reinmax").z
     for name in LAYERS:
-        temperatures = (
-            [{}] if name == "reinmax_rk2" else [{"temperature": t} for t in (0.1, 1, 9.0)]
+        option = {"reinmax_rk2": "beta", "decoupled_st": "backward_temperature"}.get(
+            name, "temperature"
         )
-        for arguments in temperatures:
+        for arguments in [{option: t} for t in (0.1, 1, 9.0)]:
             np.testing.assert_array_equal(layer(name, **arguments).z, reference)
     for other in ({"seed": 1}, {"step": 1}, {"seed": (0, 1)}):
         assert np.any(layer("reinmax", **other).z != reference)
@@ -108,6 +108,26 @@ def test_modes_and_shapes(name, dtype, shape):
     assert np.max(np.abs(added)) > 1e-3
 
 
+def test_two_temperatures():
+    """Samples and probs are those of logits / T_f; with T_f = T_b = 1 it is st."""
+    g, logits, given = tf.constant(RANDOM.normal(size=(5, 3, 4))), tf.constant(LOGITS), {"step": 3}
+    sample = layer("decoupled_st", forward_temperature=0.6, backward_temperature=1.7, **given)
+    scaled = layer("st", LOGITS / 0.6, **given)
+    np.testing.assert_array_equal(sample.z, scaled.z)
+    np.testing.assert_allclose(sample.probs, scaled.probs, rtol=1e-12)
+    assert np.any(sample.z != layer("st", **given).z)
+    for temperature in (1.0, 1.7):
+        z, by_z = gradients(
+            lambda x, t=temperature: layer("decoupled_st", x, backward_temperature=t, **given),
+            *(logits, g, 0),
+        )
+        z_st, by_st = gradients(
+            lambda x, t=temperature: layer("st", x, temperature=t, **given), logits, g, 0
+        )
+        np.testing.assert_array_equal(z, z_st)
+        np.testing.assert_allclose(by_z, by_st, rtol=1e-12)
+
+
 def test_custom_noise():
     """Samples, draws and, for stgs, fresh Gumbels use separate uniforms."""
     u, v, w = uniforms(5, 3, 4), uniforms(7, 5, 3, 4, position=1), uniforms(5, 3, 4, position=2)
@@ -130,7 +150,7 @@ def test_custom_noise():
 
 def test_temperature_may_be_a_tensor_or_a_variable():
     g, logits = tf.constant(RANDOM.normal(size=(5, 3, 4))), tf.constant(LOGITS)
-    for name in LAYERS.keys() - {"reinmax_rk2"}:
+    for name in LAYERS.keys() - {"reinmax_rk2", "decoupled_st"}:
         number, tensor, variable = (
             gradients(lambda x, n=name, t=t: layer(n, x, temperature=t), logits, g, 0)[1]
             for t in (0.7, tf.constant(0.7), tf.Variable(0.7, dtype=tf.float64))

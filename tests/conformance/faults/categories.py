@@ -1,13 +1,39 @@
 """Estimators for categorical layers."""
 
+import pytest
 import tensorflow as tf
 
 from rebar.core import families, samplers
+from rebar.core import straight_through as kernels
 from rebar.estimators import sum_and_sample
-from tests.conformance.faults.planting import Fault, biased, module_with, replace, times
+from rebar.models.networks import Transformation
+from rebar.objectives.model import ObjectiveModel
+from rebar.testing.problems import dtype_policy
+from tests.conformance import test_settings
+from tests.conformance.faults.planting import Fault, Float64, biased, module_with, replace, times
+from tests.conformance.literal import models
+from tests.models import test_posterior_temperature
 
 ONE_LAYER = "unbiased: categorical, 1 layer"
 TWO_LAYERS = "unbiased: categorical layers, 2 layers"
+
+
+def divided_by_models():
+    """Belief networks do not divide logits by the temperature of the posterior."""
+    test = Float64(test_posterior_temperature).test_models_divide_the_logits_of_q
+    with pytest.MonkeyPatch.context() as patch:
+        test("digits", ("2x3",), False, patch)
+
+
+def another_formula_at(name, parameter, value):
+    """The estimate is not that of the formula at a value of a setting that a name declares."""
+
+    def seen():
+        with pytest.MonkeyPatch.context() as patch, dtype_policy("float64"):
+            models.narrow(patch)
+            test_settings.test_a_declared_setting(name, parameter, value)
+
+    return seen
 
 
 def _interleaved(values, n_samples):
@@ -27,7 +53,32 @@ def _noise_of_another_variable(true):
     return lambda logits, gumbels, top: true(logits, tf.roll(gumbels, 1, axis=1), top)
 
 
+def _at_the_posterior_temperature(true):
+    return lambda logits, one_hot, g, temperature: true(logits, one_hot, g, 1.0)
+
+
 CATEGORIES = [
+    Fault(
+        "sites that ignore the forward temperature",
+        replace(ObjectiveModel, "_temperature", lambda true: lambda self, name: 1.0),
+        lambda: Float64(test_posterior_temperature).test_sites_of_objectives_divide_their_logits(
+            True
+        ),
+    ),
+    Fault(
+        "belief networks that ignore the forward temperature",
+        replace(
+            Transformation,
+            "call",
+            lambda true: lambda self, inputs: self.temperature * true(self, inputs),
+        ),
+        divided_by_models,
+    ),
+    Fault(
+        "decoupled straight-through with the forward temperature backward",
+        replace(kernels, "straight_through", _at_the_posterior_temperature),
+        another_formula_at("CatDecoupledST", "backward_temperature", 1.7),
+    ),
     Fault(
         "chains with the lower layers and the noise of other rows",
         replace(samplers, "families", lambda true: module_with(families, repeated=_interleaved)),

@@ -54,6 +54,7 @@ FORMULAS = {
     "SBNLocalDisARM": binary.local_disarm,
     "SBNTrackGradVariances": _tracked,
     "CatST": categorical.through("st", **TEMPERATURE),
+    "CatDecoupledST": categorical.decoupled,
     "CatGumbelST": categorical.through("st_gumbel", **TEMPERATURE),
     "CatGumbelRao": categorical.through("gumbel_rao", "mc_samples", **TEMPERATURE),
     "CatGST": categorical.through("gst", **TEMPERATURE, gap="gst_gap"),

@@ -61,6 +61,27 @@ def through(kernel, *settings, **options):
     return formula
 
 
+def decoupled(c):
+    """Straight-through at logits l of the network, for which q = softmax(l / T_f)."""
+    declared = dict(c.settings.custom)
+    t_f = declared["forward_temperature"]
+    main, _ = main_chain(c)
+    z, logits = main.samples[0], main.logits[0].numpy() * t_f
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        f = rollout(c, [z]).objective
+    g = tape.gradient(f, z).numpy()
+    s = kernels.every(
+        kernels.st, logits, z.numpy(), g, temperature=declared["backward_temperature"]
+    )
+
+    def surrogate(r):
+        of_network = r.logits[0] * t_f
+        return -tf.reduce_mean(tf.reduce_sum(s * of_network, axis=[1, 2]) + r.objective)
+
+    return descend(c, [z], surrogate), []
+
+
 def sum_and_sample(c):
     main, _ = main_chain(c)
     z, logits = main.samples[0].numpy(), main.logits[0].numpy()

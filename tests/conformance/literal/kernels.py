@@ -35,6 +35,10 @@ def st(a, d, g, temperature, **_):
     return jacobian(softmax(a / temperature)) @ g / temperature
 
 
+def decoupled_st(a, d, g, forward_temperature, backward_temperature, **_):
+    return st(a, d, g, backward_temperature)
+
+
 def st_gumbel(a, d, g, temperature, gumbels, **_):
     return jacobian(softmax((a + gumbels) / temperature)) @ g / temperature
 
@@ -86,7 +90,17 @@ def reinmax_rk2(a, d, g, beta, form, **_):
 KERNELS = {
     kernel.__name__: kernel
     for kernel in (
-        *(st, st_gumbel, gumbel_rao, gst, reinmax, reinmax_rao, reinmax_cv, reinmax_rk2),
+        *(
+            st,
+            decoupled_st,
+            st_gumbel,
+            gumbel_rao,
+            gst,
+            reinmax,
+            reinmax_rao,
+            reinmax_cv,
+            reinmax_rk2,
+        ),
         zgr,
     )
 }
