@@ -61,9 +61,9 @@ class Run:
         if dataset.grayscale and not capability(learner.model, "grayscale"):
             raise RebarError(
                 f"the images of {dataset.name!r} are grayscale: must be binary for "
-                f"{type(learner.model).__name__}; binarize them, e.g. images > 0.5, or use "
-                "dynamic_b=true, or Dataset(..., dynamic=True), to binarize training images at "
-                "each use"
+                f"{type(learner.model).__name__}; binarize them, e.g. images > 0.5, use "
+                "likelihood=gaussian, or use dynamic_b=true, or Dataset(..., dynamic=True), to "
+                "binarize training images at each use"
             )
         self.learner, self.dataset, self.folder = learner, dataset, folder
         self.hparams, self.settings, self.jit = hparams, settings, jit
