@@ -49,7 +49,7 @@ _PALETTE = tuple(
 _BINARY = (
     *("DisARM", "LOO", "RELAX", "DynamicREBAR", "ARM", "NVIL", "REINFORCE"),
     *("REBAR", "MuProp", "VIMCO", "SimpleMuProp", "LocalDisARM", "Gumbel"),
-    *("DoubleCV", "RODEO", "ARMS", "BitFlip", "OVIS", "RWS"),
+    *("DoubleCV", "RODEO", "ARMS", "BitFlip", "OVIS", "RWS", "LEG", "UGC", "tUGC"),
 )
 _CATEGORICAL = (
     *("ReinMax", "LOO", "ReinMaxRao", "ReinMaxCV", "ST-GS", "ST", "REINFORCE"),

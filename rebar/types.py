@@ -100,6 +100,9 @@ class Capabilities:
     linear_inputs: Callable[..., tuple | None] | None = None
     """(x, samples, n_samples) -> L x [N, n] inputs of q's layers if each is linear in them, else
     None; see `SigmoidBeliefNetwork.linear_inputs`."""
+    flipped: Callable[..., "tf.Tensor | None"] | None = None
+    """(x, rollout, units, n_samples) -> f [N, M] with each of M units of the last layer flipped, if
+    it costs less than M rollouts, else None; see `SigmoidBeliefNetwork.flipped`."""
     prior_variables: list | None = None
     """Variables of p(b_L), for a separate optimizer."""
     grayscale: bool = True

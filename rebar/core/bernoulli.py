@@ -36,6 +36,12 @@ def rare(logits: tf.Tensor) -> tf.Tensor:
     return tf.sigmoid(-tf.abs(logits))
 
 
+def variance(logits: tf.Tensor) -> tf.Tensor:
+    """p (1 - p) for p = sigmoid(logits), exact for saturated units; same shape."""
+    m = rare(logits)
+    return m * (1 - m)
+
+
 def logistic(u: tf.Tensor) -> tf.Tensor:
     """Logistic noise z = log u - log(1 - u) from uniforms; same shape."""
     return tf.math.log(u) - tf.math.log1p(-u)

@@ -55,11 +55,6 @@ class Family(NamedTuple):
     noisy_logits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def _bernoulli_mean_product(logits, g):
-    p = tf.sigmoid(logits)
-    return g * p * (1 - p)
-
-
 def _bernoulli_coupling(b, u, logits):
     derivative = bernoulli.coupling_derivative(b, u, logits)
     return lambda g: derivative * g
@@ -80,7 +75,7 @@ BERNOULLI = Family(
     hard_sample=bernoulli.hard_sample,
     relaxed_sample=bernoulli.relaxed_sample,
     mean=tf.sigmoid,
-    mean_product=_bernoulli_mean_product,
+    mean_product=lambda logits, g: g * bernoulli.variance(logits),
     log_prob=bernoulli.log_prob,
     score=lambda b, logits: b - tf.sigmoid(logits),
     coupling=_bernoulli_coupling,

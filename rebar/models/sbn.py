@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar.core import bounds, families, samplers
+from rebar.core import bernoulli, bounds, families, samplers
 from rebar.errors import RebarError
 from rebar.models import likelihoods
 from rebar.models.networks import (
@@ -243,6 +243,44 @@ class SigmoidBeliefNetwork(keras.Model):
             return None
         first = tf.tile(self.condition(x), [n_samples, 1])
         return [first, *map(families.inputs, samples[:-1])]
+
+    def flipped(
+        self, x: tf.Tensor, rollout: Rollout, units: slice, n_samples: int = 1
+    ) -> tf.Tensor | None:
+        """f with one unit of the last layer flipped in turn, [N, M], or None.
+
+        None unless f is that of this class, p's map from that layer is linear and all layers are
+        binary. A flip changes the map's outputs by twice a row of its weights, so that M products
+        of samples with the weights are not needed.
+
+        Args:
+          x: [B, D].
+          rollout: rollout at hard samples.
+          units: M of the last layer's units.
+          n_samples: S.
+        """
+        overridden = any(
+            getattr(type(self), name) is not getattr(SigmoidBeliefNetwork, name)
+            for name in ("objective", "log_joint", "log_likelihood", "rollout")
+        )
+        binary = all(len(shape) == 1 for shape in self.latent_shapes)
+        if overridden or self._config["nonlinear"] or not binary:
+            return None
+        top = len(self.latent_shapes) - 1
+        step = (1 - 2 * rollout.samples[top])[:, units]
+        kernel = tf.convert_to_tensor(self.generator.transformations[0].dense[0].kernel)[units]
+        before = self.generator(rollout.samples[top], layer=top)
+        after = before[:, tf.newaxis] + 2 * step[..., tf.newaxis] * kernel
+        if top:
+            targets, log_prob = rollout.samples[top - 1], bernoulli.log_prob
+        else:
+            targets, log_prob = tf.tile(self.targets(x), [n_samples, 1]), self.likelihood.log_prob
+        below = log_prob(targets[:, tf.newaxis], after) - log_prob(targets, before)[:, tf.newaxis]
+        prior = self.prior_logits(x)
+        if prior.shape[0] != 1:
+            prior = families.repeated(prior, n_samples)
+        change = below + step * (prior - rollout.logits[top])[:, units]
+        return rollout.objective[:, tf.newaxis] + change
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Mean-field reconstruction: means of the pixels [B, n_output] for x [B, D]."""

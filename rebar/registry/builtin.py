@@ -34,6 +34,9 @@ ESTIMATORS: dict[str, Entry] = {
     ),
     "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, multi_sample=True, hparams={"n_antithetic": 3}),
     "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),
+    "SBNUGC": _binary("bit_flip:UGC", "UGC", _UNITS),
+    "SBNtUGC": _binary("bit_flip:TruncatedUGC", "tUGC", _UNITS),
+    "SBNLEG": _binary("leg:LEG", "LEG", _UNITS),
     "SBNVIMCO": _binary("vimco:VIMCO", "VIMCO", min_samples=2, multi_sample=True),
     "SBNOVIS": _binary(
         "ovis:OVIS",

@@ -19,6 +19,7 @@ from rebar.testing.comparison import Comparison
 from rebar.testing.problems import LARGE, SMALL, Problem, draw, dtype_policy, images, noise_keys
 from rebar.testing.subject import Subject
 from rebar.training.learner import Learner
+from rebar.types import capability
 
 BATCH = 5
 
@@ -161,6 +162,12 @@ class _Counting:
         rollout = self._model.rollout(*arguments, **keywords)
         self.rows += int(rollout.objective.shape[0])
         return rollout
+
+    def flipped(self, *arguments):
+        method = capability(self._model, "flipped")
+        f = method(*arguments) if method else None
+        self.rows += 0 if f is None else int(tf.size(f))
+        return f
 
 
 def saturated(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -> None:

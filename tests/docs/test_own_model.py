@@ -58,7 +58,7 @@ def test_the_table_of_estimators():
 
 
 def test_evaluations_of_the_table():
-    """K = 2 samples, L = 2 sites of V = 2 variables of C = 3 categories, k = 1."""
+    """K = 2 samples, L = 2 sites of H = 2 units, or of V = 2 variables of C = 3, k = 1."""
     rows = re.findall(
         r"^\| (`.*?) \| .*? \| (.*?) \| (.*?) \|", SECTIONS["Choose an estimator"], re.M
     )
@@ -76,7 +76,9 @@ def test_evaluations_of_the_table():
     for names, sites, stated in rows:
         stated = stated.partition(" >=")[0].replace("`", "")
         formula = re.sub(r"(?<=[\w)]) (?=[\w(])", " * ", stated)
-        expected = eval(formula, {"K": 2, "L": 2, "V": 2, "C": 3, "k": 1, "ovis_samples": 0})
+        expected = eval(
+            formula, {"K": 2, "L": 2, "H": 2, "V": 2, "C": 3, "k": 1, "ovis_samples": 0}
+        )
         objective = of_categories if sites == "categorical" else of_units
         for name in re.findall(r"`([\w-]+)`", names):
             estimator = rebar.estimator(name)

@@ -1,4 +1,4 @@
-"""Golden means and variances: DoubleCV, RODEO, ARMS and BitFlip, and the multi-sample bound."""
+"""Golden means and variances: DoubleCV, RODEO, ARMS and LEG, and the multi-sample bound."""
 
 import itertools
 from pathlib import Path
@@ -11,8 +11,8 @@ import rebar
 from rebar import noise as noise_module
 from rebar.core import families
 from rebar.estimators.arms import ARMS, correction
-from rebar.estimators.bit_flip import BitFlip
 from rebar.estimators.double_cv import DoubleCV
+from rebar.estimators.leg import LEG
 from rebar.estimators.ovis import OVIS
 from rebar.estimators.rodeo import RODEO
 from rebar.estimators.rws import RWS
@@ -148,12 +148,8 @@ def test_arms(n):
     check_drawn(g, f"arms_n{n}")
 
 
-def test_bit_flip():
-    """400,000 draws, in the same way."""
-    rows = 400_000
-    uniforms = noise_module.uniforms(noise_module.key(0, "latents"), [1, rows, 4], "float64")
-    g = estimates(BitFlip(dtype="float64"), uniforms.numpy(), noise_module.key(0, "further"))
-    check_drawn(g, "bitflip1")
+def test_leg():
+    check(LEG(dtype="float64"), 1, "leg")
 
 
 def test_two_antithetic_samples_are_disarm():

@@ -16,6 +16,7 @@ from rebar import noise as noise_module
 from rebar.core import families
 from rebar.estimators.arms import ARMS
 from rebar.estimators.double_cv import DoubleCV
+from rebar.estimators.leg import LEG
 from rebar.estimators.rodeo import RODEO
 from tests.estimators.test_golden_frontier import GOLDENS, Toy, enumerated, estimates
 
@@ -60,6 +61,11 @@ def test_leave_one_out(n_samples, expected):
     uniforms, weights = enumerated(Network, n_samples)
     g = estimates(rebar.estimator("LOO", dtype="float64"), uniforms, toy=Network)
     check(g, weights, expected)
+
+
+def test_leg():
+    uniforms, weights = enumerated(Network, 1)
+    check(estimates(LEG(dtype="float64"), uniforms, toy=Network), weights, 0.0025)
 
 
 @pytest.mark.parametrize(("n_samples", "expected"), [(2, 0.0534), (3, 0.0315), (4, 0.0188)])

@@ -9,6 +9,7 @@ from tests.conformance.faults.baselines import BASELINES
 from tests.conformance.faults.categories import CATEGORIES
 from tests.conformance.faults.coupled import COUPLED
 from tests.conformance.faults.declarations import DECLARATIONS
+from tests.conformance.faults.flips import FLIPS
 from tests.conformance.faults.functional import FUNCTIONAL
 from tests.conformance.faults.measures import MEASURES
 from tests.conformance.faults.pairs import PAIRS
@@ -27,6 +28,7 @@ FAULTS = [
     *PAIRS,
     *CATEGORIES,
     *COUPLED,
+    *FLIPS,
     *DECLARATIONS,
     *FUNCTIONAL,
     *TRAINING,

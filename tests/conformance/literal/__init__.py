@@ -11,7 +11,7 @@ of the papers, with coupled rollouts.
 from types import SimpleNamespace
 
 from rebar import registry
-from tests.conformance.literal import binary, categorical, controls, coupled
+from tests.conformance.literal import binary, categorical, controls, coupled, flips
 
 
 def estimate(name, model, x, noise, settings, estimator) -> tuple:
@@ -47,7 +47,10 @@ FORMULAS = {
     "SBNDoubleCV": controls.double_cv,
     "SBNRODEO": controls.rodeo,
     "SBNARMS": controls.arms,
-    "SBNBitFlip": controls.bit_flip,
+    "SBNBitFlip": flips.bit_flip,
+    "SBNUGC": flips.ugc,
+    "SBNtUGC": flips.truncated_ugc,
+    "SBNLEG": flips.leg,
     "SBNVIMCO": binary.vimco,
     "SBNOVIS": binary.ovis,
     "SBNRWS": binary.rws,

@@ -125,3 +125,10 @@ def argmax(c):
         return tf.constant(np.eye(logits.shape[-1])[np.argmax(perturbed, axis=-1)], logits.dtype)
 
     return sample
+
+
+def value_at(c, main, layer, b, independent=False):
+    """f of the chain that has b in a layer, [N]; above, the main chain's noise or another."""
+    branch = c.noise.branches[layer] if independent else None
+    sampler = hard(c.noise, layer, [*main.samples[:layer], tf.constant(b)], branch)
+    return c.model.rollout(c.x, sampler, c.noise.n_samples).objective.numpy()

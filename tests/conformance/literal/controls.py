@@ -1,4 +1,4 @@
-"""Formulas of DoubleCV, RODEO, ARMS and BitFlip, one sample and one unit at a time."""
+"""Formulas of DoubleCV, RODEO and ARMS, one sample and one unit at a time."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,11 +9,11 @@ from tests.conformance.literal.common import (
     descend,
     estimate,
     gradients,
-    hard,
     main_chain,
     mean,
     row_sum,
     shapes,
+    value_at,
 )
 
 
@@ -137,12 +137,6 @@ def rodeo(c):
     return _learned(c, main, cotangents, c.estimator.trainable_variables)
 
 
-def _value(c, main, layer, b):
-    """f of the chain that has b in a layer and continues with the main chain's noise, [N]."""
-    sampler = hard(c.noise, below=[*main.samples[:layer], tf.constant(b)])
-    return c.model.rollout(c.x, sampler, c.noise.n_samples).objective.numpy()
-
-
 def arms(c):
     main, f_main = main_chain(c)
     n, cotangents = dict(c.settings.custom)["n_antithetic"], []
@@ -161,7 +155,7 @@ def arms(c):
             return np.maximum(2 * r ** (1 / (n - 1)) - 1, 0) ** (n - 1)
 
         both = np.where(p < 0.5, joint(p), 2 * p - 1 + joint(1 - p))
-        f = [_value(c, main, layer, sample) for sample in samples]
+        f = [value_at(c, main, layer, sample) for sample in samples]
         if follows_bound:
             direct = _direct(c, main, layer)
             f = [_signals(f_main, f_m.reshape(f_main.shape), direct) for f_m in f]
@@ -189,22 +183,3 @@ def _signals(f, others, direct):
         v = np.exp(replaced[k]) / np.exp(replaced).sum(0)
         signals.append(bound(replaced) + v * direct)
     return np.concatenate(signals)
-
-
-def bit_flip(c):
-    main, _ = main_chain(c)
-    cotangents = []
-    for layer, (b, logits) in enumerate(zip(main.samples, main.logits, strict=True)):
-        p, b = mean(logits).numpy(), b.numpy()
-        key = noise_module.fold_in(c.noise.key, 32 + layer)
-        unit = np.int32(noise_module.uniforms(key, [len(b)], tf.float64).numpy() * b.shape[1])
-        rows, values = np.arange(len(b)), {}
-        for state in (0.0, 1.0):
-            other = b.copy()
-            other[rows, unit] = state
-            values[state] = _value(c, main, layer, other)
-        g = np.zeros(b.shape)
-        chosen = p[rows, unit]
-        g[rows, unit] = b.shape[1] * chosen * (1 - chosen) * (values[1.0] - values[0.0])
-        cotangents.append(g)
-    return estimate(c, main.samples, cotangents), []
