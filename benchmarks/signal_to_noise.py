@@ -90,7 +90,7 @@ def figure(table, samples):
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(styles.RC):
-        drawing = Figure(figsize=(6, 4), layout="constrained")
+        drawing = Figure(figsize=(8, 4), layout="constrained")
         axis = drawing.subplots()
         labels = list(table)
         for label, (color, marker) in zip(labels, styles.styles(labels), strict=True):
@@ -103,7 +103,7 @@ def figure(table, samples):
         axis.set_xticks(samples, map(str, samples))
         axis.minorticks_off()
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.legend(frameon=False)
+        drawing.legend(frameon=False, loc="outside right upper")
     return drawing
 
 

@@ -57,6 +57,26 @@ def hard_sample(logits: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
     return tf.stop_gradient(tf.where(a > 0, one, tf.where(a <= 0, zero, nan)))
 
 
+def antithetic_samples(u: tf.Tensor, further: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """b_2 ... b_n, jointly antithetic with the sample b_1 = 1[u > 1 - p]: [n - 1, N, H].
+
+    With e of a flat Dirichlet distribution, v_m = (1 - e_m)^(n-1) is uniform, and b_m takes the
+    less probable value where v_m < min(p, 1 - p). e_1 follows from u, and the others are a flat
+    Dirichlet vector times 1 - e_1. Dimitriev & Zhou 2021 (arXiv 2105.14141).
+
+    Args:
+      u: [N, H] uniforms of b_1.
+      further: [n - 1, N, H] independent uniforms.
+      logits: [N, H].
+    """
+    n = 1 + further.shape[0]
+    one_is_rare = logits < 0
+    first = tf.where(one_is_rare, 1 - u, u) ** (1 / (n - 1))  # 1 - e_1
+    e = -tf.math.log(further)
+    v = (1 - first * e / tf.reduce_sum(e, axis=0)) ** (n - 1)
+    return tf.cast(tf.equal(v < rare(logits), one_is_rare), u.dtype)
+
+
 def relaxed_sample(
     logits: tf.Tensor, z: tf.Tensor, temperature: tf.Tensor, muprop_relaxation: bool = True
 ) -> tf.Tensor:

@@ -1,16 +1,16 @@
 """Gradients of E f with respect to a layer's logits, for ascent.
 
-For both families (`rebar.core.families`): `reinforce`, `relaxed_control`, and the learning signals.
-For Bernoulli units alone, with p = sigmoid(logits), samples b = 1[u > 1 - p] and antithetic ones
-b~ = 1[u < p], which is b with 1 - u instead of u: `arm` and `disarm`. Shapes: f [N], samples and
-logits [N, H] or [N, V, C] -> the same.
+For both families (`rebar.core.families`): `reinforce`, `relaxed_control`, `double_cv`, and the
+learning signals. For Bernoulli units alone, with p = sigmoid(logits), samples b = 1[u > 1 - p] and
+antithetic ones b~ = 1[u < p], which is b with 1 - u instead of u: `arm`, `disarm`, and `arms` of
+more than two. Shapes: f [N], samples and logits [N, H] or [N, V, C] -> the same.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from rebar.core import families
+from rebar.core import bernoulli, families
 from rebar.core.gradients import require_rank
 
 
@@ -55,6 +55,53 @@ def disarm(
     """
     # (-1)^b~ 1[b != b~] is b - b~.
     return 0.5 * _column(f - f_antithetic, b) * (b - b_antithetic) * tf.sigmoid(tf.abs(logits))
+
+
+def arms(f: tf.Tensor, b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """rho/(n-1) sum_m (f_m - mean f) (b_m - p): f [n, N], n antithetic samples [n, N, H] -> [N, H].
+
+    rho is the `arms_correction`. Dimitriev & Zhou 2021 (arXiv 2105.14141).
+    """
+    n = b.shape[0]
+    signal = (f - tf.reduce_mean(f, axis=0))[..., tf.newaxis]
+    summed = tf.reduce_sum(signal * (b - tf.sigmoid(logits)), axis=0)
+    return arms_correction(logits, n) / (n - 1) * summed
+
+
+def arms_correction(logits: tf.Tensor, n: int) -> tf.Tensor:
+    """rho = p (1 - p) / (p - P(b_m = b_m' = 1)) of `bernoulli.antithetic_samples`, at least 1/2.
+
+    With q = min(p, 1 - p) it is (1 - q) / (1 - max(2 - q^(-1/(n-1)), 0)^(n-1)); same shape.
+    """
+    q = bernoulli.rare(logits)
+    return (1 - q) / (1 - tf.maximum(2 - q ** (-1 / (n - 1)), 0) ** (n - 1))
+
+
+def double_cv(
+    f: tf.Tensor,
+    b: tf.Tensor,
+    logits: tf.Tensor,
+    derivative: tf.Tensor,
+    scale: tf.Tensor,
+    n_samples: int,
+) -> tf.Tensor:
+    """(f_k + a c_k - mean of the others) (b_k - m_k) - a J_k D_k, c_k = (b_k - m_k) . D_k.
+
+    m_k and J_k are mean and covariance of b_k, D_k the mean of the derivatives at the example's
+    other samples. Titsias & Shi 2022 (arXiv 2111.05300).
+
+    Args:
+      f: [N], K rows per example, sample-major.
+      b, logits, derivative: [N, ...] samples, logits, and df/db.
+      scale: a.
+      n_samples: K >= 2.
+    """
+    family = families.of(logits)
+    score = family.score(b, logits)
+    d = tf.reshape(mean_of_others(tf.reshape(derivative, [n_samples, -1])), tf.shape(b))
+    value = f + scale * families.row_sum(score * d)
+    signal = tf.reshape(leave_one_out(tf.reshape(value, [n_samples, -1])), [-1])
+    return _column(signal, b) * score - scale * family.mean_product(logits, d)
 
 
 def leave_one_out(f: tf.Tensor) -> tf.Tensor:

@@ -132,15 +132,14 @@ class ARMS(MultiSample, Layerwise):
         logits = tf.stop_gradient(hard.logits[layer])
         u = families.uniforms_at(noise, layer, logits)
         key = noise_module.further_key(noise, _FURTHER + layer)
-        return antithetic_samples(u, logits, self.n_antithetic, key)
+        shape = tf.concat([[self.n_antithetic - 1], tf.shape(u)], axis=0)
+        return bernoulli.antithetic_samples(u, noise_module.uniforms(key, shape, u.dtype), logits)
 
     def _arms(self, f: tf.Tensor, hard: Rollout, layer: int, samples: tf.Tensor) -> tf.Tensor:
         """Return the cotangent of a layer's logits from values f [n, N], the main chain's first."""
         logits = tf.stop_gradient(hard.logits[layer])
         b = tf.concat([hard.samples[layer][tf.newaxis], samples], axis=0)
-        signal = (f - tf.reduce_mean(f, axis=0))[..., tf.newaxis]
-        summed = tf.reduce_sum(signal * (b - tf.sigmoid(logits)), axis=0)
-        return correction(logits, self.n_antithetic) / (self.n_antithetic - 1) * summed
+        return logit_gradients.arms(f, b, logits)
 
 
 def at_least_two(n_antithetic: int) -> int:
@@ -158,26 +157,3 @@ def _signals(f: tf.Tensor, derivative: tf.Tensor, n_samples: int) -> tf.Tensor:
     replaced = [logit_gradients.bound_with_one_replaced(by_sample[0], v) for v in by_sample]
     bound = tf.reshape(tf.stack(replaced), tf.shape(f))
     return bound + tf.exp(f - bound) / n_samples * derivative
-
-
-def correction(logits: tf.Tensor, n: int) -> tf.Tensor:
-    """Return rho, with the shape of the logits."""
-    q = bernoulli.rare(logits)
-    return (1 - q) / (1 - tf.maximum(2 - q ** (-1 / (n - 1)), 0) ** (n - 1))
-
-
-def antithetic_samples(u: tf.Tensor, logits: tf.Tensor, n: int, key: tf.Tensor) -> tf.Tensor:
-    """Return b^2 ... b^n, antithetic to the samples 1[u > 1 - p]: [n - 1, N, H].
-
-    Args:
-      u: [N, H] uniforms of the main chain.
-      logits: [N, H].
-      n: number of samples, including the main chain's.
-      key: [2], key of the other samples' noise.
-    """
-    one_is_rare = logits < 0
-    first = tf.where(one_is_rare, 1 - u, u) ** (1 / (n - 1))  # 1 - e_1
-    shape = tf.concat([[n - 1], tf.shape(u)], axis=0)
-    e = -tf.math.log(noise_module.uniforms(key, shape, u.dtype))
-    v = (1 - first * e / tf.reduce_sum(e, axis=0)) ** (n - 1)
-    return tf.cast(tf.equal(v < bernoulli.rare(logits), one_is_rare), u.dtype)

@@ -30,7 +30,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import bounds, families, gradients, logit_gradients, samplers
+from rebar.core import gradients, logit_gradients, samplers
 from rebar.estimators.base import Estimator, differentiated_rollout, require_two_samples
 from rebar.types import Estimate, Model, Noise, Rollout
 
@@ -102,17 +102,5 @@ class DoubleCV(DerivativeControl):
         return {f"scale_{i}": tf.convert_to_tensor(scale) for i, scale in enumerate(self.scales)}
 
     def _cotangent(self, layer, n_samples, f, b, logits, derivative):
-        family, scale = families.of(logits), tf.convert_to_tensor(self.scales[layer])
-        score = family.score(b, logits)
-        d = self._means_of_others(derivative, n_samples)
-        value = f + scale * families.row_sum(score * d)
-        signal = logit_gradients.leave_one_out(bounds.split_samples(value, n_samples))
-        signal = families.column(tf.reshape(signal, [-1]), score)
-        return signal * score - scale * family.mean_product(logits, d)
-
-    @staticmethod
-    def _means_of_others(derivative: tf.Tensor, n_samples: int) -> tf.Tensor:
-        """Return D, [N, ...]."""
-        by_sample = bounds.by_sample(derivative, n_samples)
-        others = (tf.reduce_sum(by_sample, axis=0) - by_sample) / (n_samples - 1)
-        return tf.reshape(others, tf.shape(derivative))
+        scale = tf.convert_to_tensor(self.scales[layer])
+        return logit_gradients.double_cv(f, b, logits, derivative, scale, n_samples)

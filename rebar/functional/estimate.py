@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from rebar.core.validity import Validity
 from rebar.errors import RebarError, did_you_mean
-from rebar.functional import arguments, methods
+from rebar.functional import arguments, methods, problem
 
 
 class GradientEstimate(NamedTuple):
@@ -20,8 +20,8 @@ class GradientEstimate(NamedTuple):
         [H]. Differentiable w.r.t. the variables of f.
       evaluations: evaluations of f, each of B samples; one with a derivative counts as one.
       unbiased: True if the mean of `gradient` is d E f / d logits.
-      samples: hard samples shaped like the logits; of loo, arm and disarm with a leading axis for
-        the K samples or the pair; None for exact.
+      samples: hard samples shaped like the logits; of loo, double_cv, arm, disarm and arms with a
+        leading axis for the K samples or the pair; None for exact.
     """
 
     gradient: tf.Tensor
@@ -49,33 +49,35 @@ def estimate_gradient(
     row of the samples alone. If f also depends on the logits directly, as log q(b) does, that
     derivative is not part of `gradient`; differentiating `value` adds it.
 
-    For methods that differentiate f (rebar, relax, gumbel, and the straight-through family) f must
-    be differentiable and must not sample from b. A draw inside f makes rebar and relax biased,
-    which is not detected.
+    For methods that differentiate f (double_cv, rebar, relax, gumbel, and the straight-through
+    family) f must be differentiable and must not sample from b. A draw inside f makes rebar and
+    relax biased, which is not detected.
 
     Args:
       method: a name in `rebar.functional.methods`, which lists formulas, bias and evaluations of f:
-        exact, reinforce, loo, rebar, relax, gumbel; for binary units arm, disarm; for categorical
-        variables st, st_gumbel, gumbel_rao, gst, reinmax, ... Labels of estimators, such as
-        "DisARM" and "ST-GS", are accepted too, in upper or lower case.
+        exact, reinforce, loo, double_cv, rebar, relax, gumbel; for binary units arm, disarm, arms;
+        for categorical variables st, st_gumbel, gumbel_rao, gst, reinmax, ... Labels of estimators,
+        such as "DisARM" and "ST-GS", are accepted too, in upper or lower case.
       f: samples [B, H] or one-hot [B, ..., C] -> values [B], to be maximized.
       logits: float32 or float64; [B, H] or [H] of binary units (with [H], f sees [1, H]), or
         [B, ..., C] of variables with C categories.
       family: "bernoulli" or "categorical".
       noise: uniforms in (0, 1) shaped like the logits, e.g. from `rebar.noise.uniforms`; for loo
-        [K, ...] with K = n_samples (not used by exact).
+        and double_cv [K, ...] with K = n_samples, for arms [n, ...] (not used by exact).
       seed, step: instead of noise, numbers that determine it. `seed` is an integer or several,
         `step` an integer or an integer tensor. Replicas of a tf.distribute strategy draw different
         noise. Do not use optimizer.iterations as the step with accumulated gradients: it changes
         less often than the minibatch.
       **options: options of the method, with defaults:
         baseline: reinforce: subtracted from f; a scalar or [B] that is independent of b (0).
-        n_samples: loo: K, at least 2 (2).
+        n_samples: loo, double_cv: K, at least 2 (2).
+        n_antithetic: arms: n, at least 2 (3).
         temperature: rebar, relax, gumbel: T > 0, a scalar, [B, 1] or [B, H]; for categorical logits
           a scalar, or [B, 1, 1] with all variables of a row on one axis (0.5).
         muprop_relaxation: rebar, relax, gumbel: y is the relaxation of the 2017 paper that tends to
           the mean as T grows (True; relax: False), or sigmoid(z / T) or softmax(z / T).
-        scale: rebar, relax: s, a scalar or [B] (1).
+        scale: rebar, relax: s, a scalar or [B] (1); double_cv: a, a scalar (-1, with which the
+          gradient of a linear f is exact).
         network: relax: r, inputs [B, H] or [B, V C] -> [B], e.g. a `rebar.FreeForm`. The inputs are
           z, for categorical logits of normalized logits, flattened.
         relaxed_f: relax: if False, the network alone is the control variate, f is evaluated once
@@ -83,7 +85,7 @@ def estimate_gradient(
         v: rebar, relax: uniforms shaped like the logits for the noise conditional on b. By default
           those with z~ = z, which are valid too and save an evaluation of f.
         differentiable: rebar, relax: make `gradient` differentiable w.r.t. temperature, scale, and
-          the variables of the network and f, e.g. to learn them (False).
+          the variables of the network and f, e.g. to learn them; double_cv: w.r.t. scale (False).
         those of the straight-through layer, see `rebar.straight_through`.
 
     Raises:
@@ -117,7 +119,7 @@ def estimate_gradient(
         return arguments.values_of(f, "f", arguments.shaped(samples, batch))
 
     gradient, value, evaluations, samples = chosen.compute(
-        methods.Problem(checked, rows, source, validity, options)
+        problem.Problem(checked, rows, source, validity, options)
     )
     gradient, value = validity.apply(arguments.shaped(gradient, logits)), validity.apply(value)
     if samples is not None:

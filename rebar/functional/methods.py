@@ -7,6 +7,7 @@ T), or another relaxation (`rebar.core.families`):
     exact      sum over all states: q(b) f(b) (b - p)
     reinforce  (f(b) - baseline) (b - p)                                       Williams 1992
     loo        1/K sum_k (f(b_k) - mean of the others) (b_k - p)               Kool et al. 2019
+    double_cv  loo of f(b_k) + a c_k, minus a J mean_k D_k                     Titsias & Shi 2022
     rebar      (f(b) - c(z~)) (b - p) + d c(z) - d c(z~),  c = s f(y)          Tucker et al. 2017
     relax      the same with c = s (f(y) + r(z)), or c = s r(z)                Grathwohl et al. 2018
     gumbel     d f(y)                                                          Jang et al. 2016
@@ -15,10 +16,18 @@ For binary units only, with uniforms u, b = 1[u > 1 - p], and b~ the same with 1
 
     arm        (f(b) - f(b~)) (u - 1/2)                                        Yin & Zhou 2019
     disarm     1/2 (f(b) - f(b~)) (-1)^b~ 1[b != b~] sigmoid(|logits|)         Dong et al. 2020
+    arms       rho/(n-1) sum_m (f(b_m) - mean f) (b_m - p)                     Dimitriev & Zhou 2021
+
+double_cv: D_k is the mean of the derivatives of f at the other samples, c_k = (b_k - p) . D_k, J
+the covariance of b, and a the scale. arms: n antithetic samples b_m, and rho = p (1 - p) / (p -
+P(two of them are 1)); with n = 2 it is disarm.
 
 All but gumbel, whose mean is d E f(y), are unbiased for d E f(b). rebar, relax with f(y) and gumbel
-differentiate f at relaxed samples: f must be differentiable and must not sample from b. If f
-samples from b, rebar and relax are biased, which is not detected.
+differentiate f at relaxed samples, double_cv at hard ones: f must be differentiable and must not
+sample from b. If f samples from b, rebar and relax are biased, which is not detected.
+
+RODEO is not a method: its network and two scales must be learned, or they add variance. It is an
+estimator of `rebar.estimate`, as are those with learned baselines.
 
 Every straight-through layer (`LAYERS`) is a method for categorical logits, which differentiates f
 through it and is biased.
@@ -30,150 +39,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from rebar.core import families, logit_gradients
-from rebar.core.validity import Validity
 from rebar.errors import RebarError, did_you_mean
-from rebar.functional import arguments
+from rebar.functional import arguments, scores
 from rebar.functional.control_variate import with_control_variate
 from rebar.functional.straight_through import LAYERS
-
-MAX_CODES = 2**16
-"""Maximum number of states of `exact`, 2^H or C^V per row."""
-
-
-_MAX_UNROLLED = 8
-"""Maximum number of samples for which `loo` calls f without a loop, which runs up to twice as fast;
-with a loop, compilation takes as long as for one call."""
-
-
-class Problem(NamedTuple):
-    """Arguments of a method.
-
-    Attributes:
-      f: samples [B, H] or [B, V, C] -> [B].
-      logits: [B, H] or [B, V, C], a constant for tapes.
-      source: uniforms shaped like the user's logits.
-      validity: conditions of the call.
-      options: the method's options.
-    """
-
-    f: Callable
-    logits: tf.Tensor
-    source: arguments.NoiseSource
-    validity: Validity
-    options: dict[str, Any]
-
-    @property
-    def family(self) -> families.Family:
-        """Family of the logits."""
-        return families.of(self.logits)
-
-    def uniforms(self, *count: int) -> tf.Tensor:
-        """Uniforms of a sample, shaped like `logits`, or of several, [K, ...]."""
-        return arguments.shaped(self.source.samples(*count), self.logits, *count)
-
-    def hard(self, u: tf.Tensor, sign: int = 1) -> tf.Tensor:
-        """b (sign 1), or b~ (sign -1) for binary units."""
-        return self.family.hard_sample(self.logits, sign * self.family.noise(u))
-
-    def option(self, name: str, *shapes: Any, above_0: bool = False) -> tf.Tensor:
-        """A numeric option: a scalar, or of one of the shapes, see `arguments.option_of`."""
-        value = self.options[name]
-        return arguments.option_of(
-            value, name, self.logits, self.validity, *shapes, above_0=above_0
-        )
-
-    def relaxation(self) -> Callable:
-        """Function (logits, noise) -> y."""
-        rank = self.logits.shape.rank
-        shapes = [0, *[None] * (rank - 1)], range(rank)
-        temperature = self.option("temperature", *shapes, above_0=True)
-        muprop = arguments.switch_of(self.options["muprop_relaxation"], "muprop_relaxation")
-        return lambda logits, z: self.family.relaxed_sample(logits, z, temperature, muprop)
-
-
-def _exact(problem):
-    """One evaluation of f on all rows per state."""
-    f, logits, family = problem.f, problem.logits, problem.family
-    binary = family is families.BERNOULLI
-    variables, n_categories = (logits.shape[1], 2) if binary else logits.shape[1:]
-    if variables is None:
-        raise RebarError("logits: exact needs a static number of latent variables; set their shape")
-    n_codes = n_categories**variables
-    if n_codes > MAX_CODES:
-        raise RebarError(
-            f"exact: {n_categories}^{variables} codes are more than {MAX_CODES}; use fewer latent "
-            "variables, or loo with many samples"
-        )
-    place = tf.constant([n_categories**i for i in range(variables)], tf.int32)
-
-    def add(code, gradient, value):
-        index = code // place % n_categories
-        state = tf.cast(index if binary else tf.one_hot(index, n_categories), logits.dtype)
-        b = state + tf.zeros_like(logits)
-        weighted = tf.exp(family.log_prob(b, logits)) * f(b)
-        term = logit_gradients.reinforce(tf.stop_gradient(weighted), b, logits)
-        return code + 1, gradient + term, value + weighted
-
-    zeros = tf.zeros_like(logits)
-    _, gradient, value = tf.while_loop(
-        lambda code, *_: code < n_codes,
-        add,
-        (0, zeros, families.row_sum(zeros)),
-        maximum_iterations=n_codes,
-    )
-    return gradient, value, n_codes, None
-
-
-def _reinforce(problem):
-    baseline = problem.option("baseline", [0])
-    b = problem.hard(problem.uniforms())
-    f = problem.f(b)
-    gradient = logit_gradients.reinforce(tf.stop_gradient(f) - baseline, b, problem.logits)
-    return gradient, f, 1, b
-
-
-def _leave_one_out(problem):
-    count = arguments.count_of(problem.options["n_samples"], "n_samples", 2)
-    samples = problem.hard(problem.uniforms(count))
-    f = _values(problem.f, samples, count)
-    signals = logit_gradients.leave_one_out(tf.stop_gradient(f))
-    axes = [tf.newaxis] * (problem.logits.shape.rank - 1)
-    terms = signals[(..., *axes)] * problem.family.score(samples, problem.logits)
-    return tf.reduce_mean(terms, axis=0), tf.reduce_mean(f, axis=0), count, samples
-
-
-def _values(f, samples, count):
-    """f at each of the samples [K, B, ...]: [K, B]."""
-    if count <= _MAX_UNROLLED:
-        return tf.stack([f(b) for b in tf.unstack(samples, count)])
-    _, values = tf.while_loop(
-        lambda k, _: k < count,
-        lambda k, values: (k + 1, values.write(k, f(samples[k]))),
-        (0, tf.TensorArray(samples.dtype, count, element_shape=samples.shape[1:2])),
-        maximum_iterations=count,
-    )
-    return values.stack()
-
-
-def _arm(problem):
-    u = problem.uniforms()
-    samples, f, f_antithetic, value = _pair(problem, u)
-    return logit_gradients.arm(f, f_antithetic, u), value, 2, tf.stack(samples)
-
-
-def _disarm(problem):
-    (b, b_antithetic), f, f_antithetic, value = _pair(problem, problem.uniforms())
-    gradient = logit_gradients.disarm(f, f_antithetic, b, b_antithetic, problem.logits)
-    return gradient, value, 2, tf.stack([b, b_antithetic])
-
-
-def _pair(problem, u):
-    """b and b~, f at both as constants, and their mean."""
-    samples = [problem.hard(u, sign) for sign in (1, -1)]
-    f, f_antithetic = (problem.f(b) for b in samples)
-    value = (f + f_antithetic) / 2
-    return samples, tf.stop_gradient(f), tf.stop_gradient(f_antithetic), value
 
 
 def _relaxed_control_variate(problem):
@@ -267,11 +136,19 @@ _RELAX = {**_REBAR, "muprop_relaxation": False, "network": None, "relaxed_f": Tr
 _COUPLED = "2, or 3 with v"
 
 METHODS = {
-    "exact": Method(_exact, True, False, "2^H or C^V", {}),
-    "reinforce": Method(_reinforce, True, False, "1", {"baseline": 0.0}),
-    "loo": Method(_leave_one_out, True, False, "n_samples", {"n_samples": 2}),
-    "arm": Method(_arm, True, False, "2", {}, ("bernoulli",)),
-    "disarm": Method(_disarm, True, False, "2", {}, ("bernoulli",)),
+    "exact": Method(scores.exact, True, False, "2^H or C^V", {}),
+    "reinforce": Method(scores.reinforce, True, False, "1", {"baseline": 0.0}),
+    "loo": Method(scores.leave_one_out, True, False, "n_samples", {"n_samples": 2}),
+    "double_cv": Method(
+        scores.double_cv,
+        True,
+        True,
+        "n_samples",
+        {"n_samples": 2, "scale": -1.0, "differentiable": False},
+    ),
+    "arm": Method(scores.arm, True, False, "2", {}, ("bernoulli",)),
+    "disarm": Method(scores.disarm, True, False, "2", {}, ("bernoulli",)),
+    "arms": Method(scores.arms, True, False, "n_antithetic", {"n_antithetic": 3}, ("bernoulli",)),
     "rebar": Method(_relaxed_control_variate, True, True, _COUPLED, _REBAR),
     "relax": Method(
         _relaxed_control_variate, True, True, f"{_COUPLED}, or 1 without relaxed_f", _RELAX

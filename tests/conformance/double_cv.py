@@ -2,15 +2,16 @@
 
 import tensorflow as tf
 
+from rebar.core import logit_gradients
 from rebar.estimators.double_cv import DoubleCV
 
 
 class OwnDerivative(DoubleCV):
-    """The control variate of a sample sees the derivative at this sample."""
+    """The control variate of a sample sees the derivative at this sample, one of two."""
 
-    @staticmethod
-    def _means_of_others(derivative, n_samples):
-        return derivative
+    def _cotangent(self, layer, n_samples, f, b, logits, derivative):
+        own = tf.roll(derivative, tf.shape(f)[0] // n_samples, axis=0)
+        return super()._cotangent(layer, n_samples, f, b, logits, own)
 
 
 class OwnBatch(DoubleCV):
@@ -23,7 +24,8 @@ class OwnBatch(DoubleCV):
         return {}
 
     def _cotangent(self, layer, n_samples, f, b, logits, derivative):
-        d = self._means_of_others(derivative, n_samples)
+        others = logit_gradients.mean_of_others(tf.reshape(derivative, [n_samples, -1]))
+        d = tf.reshape(others, derivative.shape)
         c = tf.reduce_sum((b - tf.sigmoid(logits)) * d, axis=-1)
         centered = c - tf.reduce_mean(c)
         scale = -tf.reduce_sum(f * centered) / (tf.reduce_sum(tf.square(centered)) + 1e-6)

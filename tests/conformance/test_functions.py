@@ -1,7 +1,7 @@
 """The functional interface: every method, layer and option computes its formula.
 
-Formulas are evaluated in NumPy with f of known derivative; derivatives along noise are central
-differences. A new method, layer or option without a value in OPTIONS fails.
+Formulas are those of `literal.functions`. A new method, layer or option without a value in OPTIONS
+fails.
 """
 
 import numpy as np
@@ -13,12 +13,27 @@ from rebar import noise
 from rebar.functional import methods
 from rebar.functional.straight_through import LAYERS
 from tests.conformance.literal import kernels
+from tests.conformance.literal.functions import (
+    BINARY,
+    CATEGORICAL,
+    RANDOM,
+    SEED,
+    STEP,
+    C,
+    derivative_of_f,
+    f,
+    formula,
+    gumbels,
+    network,
+    uniforms,
+)
 
 OPTIONS = {
     "temperature": 0.37,
     "muprop_relaxation": (True, False),
     "scale": -0.6,
     "n_samples": 3,
+    "n_antithetic": 4,
     "v": "uniforms",
     "differentiable": True,
     "network": "network",
@@ -34,64 +49,6 @@ OPTIONS = {
     "form": {"reinmax_cv": ("released", "stgs"), "reinmax_rk2": ("consistent", "released")},
 }
 """Unusual values of options. Noise is that of a seed, except in one test."""
-
-B, L, C, H = 3, 2, 4, 3
-RANDOM = np.random.default_rng(0)
-CATEGORICAL = RANDOM.normal(size=[B, L, C])
-BINARY = RANDOM.normal(size=[B, H])
-MATRICES = {width: RANDOM.normal(size=[width, width]) for width in (H, L * C)}
-SEED, STEP = (3, 1), 7
-
-
-def f(z):
-    """z' A z + sum of cubes, [B]: a tensor or an array."""
-    module = np if isinstance(z, np.ndarray) else tf
-    flat = module.reshape(z, [z.shape[0], -1])
-    matrix = MATRICES[flat.shape[1]]
-    product = module.matmul(flat, tf.constant(matrix, flat.dtype) if module is tf else matrix)
-    total = np.sum if module is np else tf.reduce_sum
-    return total(product * flat, axis=1) + total(flat**3, axis=1)
-
-
-def derivative_of_f(z):
-    flat = z.reshape(len(z), -1)
-    matrix = MATRICES[flat.shape[1]]
-    return (flat @ (matrix + matrix.T) + 3 * flat**2).reshape(z.shape)
-
-
-def uniforms(shape, *purpose):
-    """Uniforms of a call: stream "latents", the purpose 1 or 2 of further noise, and the step."""
-    return noise.uniforms(
-        noise.fold_in(noise.key(SEED, "latents", *purpose), STEP), shape, "float64"
-    ).numpy()
-
-
-def gumbels(u):
-    return -np.log(-np.log(u))
-
-
-def sigmoid(a):
-    return 1 / (1 + np.exp(-a))
-
-
-def logit(u):
-    return np.log(u) - np.log(1 - u)
-
-
-def network(z):
-    """Control variate of relax, a tensor or an array."""
-    module = np if isinstance(z, np.ndarray) else tf
-    return (np.sum if module is np else tf.reduce_sum)(module.sin(z), axis=1)
-
-
-def slope(function, a, h=1e-5):
-    """Derivative w.r.t. a [B, ...] of function(a) [B], whose rows are independent."""
-    result = np.zeros(a.shape)
-    for i in np.ndindex(a.shape[1:]):
-        shift = np.zeros(a.shape)
-        shift[(slice(None), *i)] = h
-        result[(slice(None), *i)] = (function(a + shift) - function(a - shift)) / (2 * h)
-    return result
 
 
 def combinations(method, defaults):
@@ -119,115 +76,6 @@ def cases(names, family):
         for method in names
         for i, options in enumerate(combinations(method, methods.of(family)[method].defaults))
     ]
-
-
-def softmax(a):
-    return np.apply_along_axis(kernels.softmax, -1, a)
-
-
-def column(values, a):
-    """[B] against [B, ...]."""
-    return values.reshape(-1, *[1] * (a.ndim - 1))
-
-
-def hard(a, u):
-    """Samples [..., *shape of a]."""
-    if a.ndim == 2:
-        return (u > 1 - sigmoid(a)) * 1.0
-    return np.eye(C)[np.argmax(a + gumbels(u), axis=-1)]
-
-
-def score(a, b):
-    return b - (sigmoid(a) if a.ndim == 2 else softmax(a))
-
-
-def conditional_noise(a, b, u, v):
-    """Noise given b, a function of the logits with the uniforms v; by default those of the u."""
-    if a.ndim == 2:
-        p = sigmoid(a)
-        w = np.where(b == 1, (u - 1 + p) / p, u / (1 - p)) if v is None else v
-
-        def given_b(logits):
-            low = 1 - sigmoid(logits)
-            return logit(np.where(b == 1, low + (1 - low) * w, low * w))
-
-        return given_b
-    if v is None:
-        inverse = -np.log(u) * np.exp(-a)  # exp(-c)
-        top = np.sum(b * inverse, axis=-1, keepdims=True)
-        total = np.sum(np.exp(a), axis=-1, keepdims=True)
-        e = np.where(b == 1, top * total, np.exp(a) * (inverse - top))
-    else:
-        e = -np.log(v)
-
-    def given_b(logits):
-        top = np.sum(b * e, axis=-1, keepdims=True)
-        top = top / np.sum(np.exp(logits), axis=-1, keepdims=True)
-        return -np.log(np.where(b == 1, top, e / np.exp(logits) + top)) - logits
-
-    return given_b
-
-
-def formula(
-    method,
-    a,
-    n_samples=1,
-    temperature=None,
-    muprop_relaxation=None,
-    scale=None,
-    v=None,
-    network=None,
-    relaxed_f=True,
-    baseline=0,
-    differentiable=None,
-):
-    """Gradient, value [B] and evaluations for logits a, [B, H] or [B, L, C]."""
-    if method == "exact":
-        gradient = value = 0
-        states = [*np.ndindex(*([2] * H if a.ndim == 2 else [C] * L))]
-        for state in states:
-            b = np.array(state) * 1.0 if a.ndim == 2 else np.eye(C)[list(state)]
-            b = np.broadcast_to(b, a.shape)
-            p = np.abs(1 - b - sigmoid(a)) if a.ndim == 2 else np.sum(softmax(a) * b, axis=-1)
-            weighted = np.prod(p, axis=1) * f(b)
-            value, gradient = value + weighted, gradient + column(weighted, a) * score(a, b)
-        return gradient, value, len(states)
-    u = uniforms([*[n_samples] * (method == "loo"), *a.shape])
-    b = hard(a, u)
-    if method == "reinforce":
-        return column(f(b) - baseline, a) * score(a, b), f(b), 1
-    if method == "loo":
-        values = np.stack([f(row) for row in b])
-        others = [np.delete(values, k, axis=0).mean(axis=0) for k in range(n_samples)]
-        terms = [column(values[k] - others[k], a) * score(a, b[k]) for k in range(n_samples)]
-        return np.mean(terms, axis=0), values.mean(axis=0), n_samples
-    if method in ("arm", "disarm"):
-        other = (u < sigmoid(a)) * 1.0
-        difference = (f(b) - f(other))[:, None]
-        factor = u - 1 / 2
-        if method == "disarm":
-            factor = (-1.0) ** other * (b != other) * sigmoid(np.abs(a)) / 2
-        return difference * factor, (f(b) + f(other)) / 2, 2
-    noise_of = logit if a.ndim == 2 else gumbels
-
-    def relaxed(logits, z):
-        correction = logits * temperature / (temperature + 1) if muprop_relaxation else 0
-        return (sigmoid if a.ndim == 2 else softmax)((logits + z) / temperature + correction)
-
-    if method == "gumbel":
-        return slope(lambda k: f(relaxed(k, noise_of(u))), a), f(b), 2
-
-    def c(logits, z):
-        value = f(relaxed(logits, z)) if relaxed_f else 0
-        if network:
-            normalized = logits if a.ndim == 2 else np.log(softmax(logits))
-            value = value + network((normalized + z).reshape(B, -1))
-        return scale * value
-
-    given_b = conditional_noise(a, b, u, v)
-    gradient = column(f(b) - c(a, given_b(a)), a) * score(a, b)
-    gradient += slope(lambda k: c(k, noise_of(u)), a) - slope(lambda k: c(k, given_b(k)), a)
-    return gradient, f(b), 1 + relaxed_f * (1 if v is None else 2)
 
 
 GENERIC = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rebar.functional import methods
+from rebar.functional import methods, scores
 from rebar.functional.straight_through import LAYERS
 
 ROOT = Path(__file__).parents[2]
@@ -63,5 +63,5 @@ def test_the_table(name):
 def test_references():
     for name in methods.of("categorical"):
         assert f"`{name}`" in TEXT
-    assert f"at most {methods.MAX_CODES}" in TEXT
+    assert f"at most {scores.MAX_CODES}" in TEXT
     assert "@@" not in TEXT

@@ -10,7 +10,8 @@ import tensorflow as tf
 import rebar
 from rebar import noise as noise_module
 from rebar.core import families
-from rebar.estimators.arms import ARMS, correction
+from rebar.core.logit_gradients import arms_correction
+from rebar.estimators.arms import ARMS
 from rebar.estimators.double_cv import DoubleCV
 from rebar.estimators.leg import LEG
 from rebar.estimators.ovis import OVIS
@@ -140,7 +141,7 @@ def test_rodeo(n_samples, kind):
 def test_arms(n):
     """400,000 draws: mean within 6 standard errors, variances within 4 %, their sum within 1 %."""
     np.testing.assert_allclose(
-        correction(tf.constant(PHI), n), GOLDENS[f"quad_h4/arms_coef_n{n}"], rtol=1e-7
+        arms_correction(tf.constant(PHI), n), GOLDENS[f"quad_h4/arms_coef_n{n}"], rtol=1e-7
     )
     rows = 400_000
     uniforms = noise_module.uniforms(noise_module.key(0, "latents"), [1, rows, 4], "float64")

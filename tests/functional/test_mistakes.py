@@ -24,8 +24,8 @@ def table_of_z(z):
 
 
 MISTAKES = {
-    "unknown method 'DisARMS'; did you mean disarm or arm.; available: exact, reinforce, loo, arm, "
-    "disarm, rebar, relax, gumbel$": {"method": "DisARMS"},
+    "unknown method 'DisARMS'; did you mean disarm or arms or arm.; available: exact, reinforce, "
+    "loo, double_cv, arm, disarm, arms, rebar, relax, gumbel$": {"method": "DisARMS"},
     r"logits of shape \[2, 3, 4\]: .*\[B, H\] or \[H\]": {"logits": np.zeros((2, 3, 4))},
     r"logits of type int64: .*tf.cast\(logits, tf.float32\)": {
         "logits": np.zeros((2, 3), np.int64)
@@ -163,4 +163,5 @@ def test_names_and_labels():
 def test_properties_of_methods():
     biased = {"gumbel", *LAYERS}
     assert {name for name, m in METHODS.items() if not m.unbiased} == biased
-    assert {name for name, m in METHODS.items() if m.differentiates} == {"rebar", "relax"} | biased
+    differentiating = {"double_cv", "rebar", "relax"} | biased
+    assert {name for name, m in METHODS.items() if m.differentiates} == differentiating

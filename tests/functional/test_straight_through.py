@@ -10,7 +10,7 @@ import rebar
 import rebar.noise
 from rebar.core.categorical import softmax_product
 from rebar.errors import RebarError
-from rebar.functional import methods
+from rebar.functional import scores
 from rebar.functional.straight_through import LAYERS
 
 METHODS = ("exact", "reinforce", "loo", *LAYERS)
@@ -327,7 +327,7 @@ def test_value_carries_the_variables_of_f():
 def test_errors_of_functions(monkeypatch):
     seeds = {"seed": 0, "step": 0}
     for message, call in {
-        "unknown method 'nothing'.*available: exact, reinforce, loo, rebar, relax, gumbel, st": (
+        "unknown method 'nothing'.*available: exact, reinforce, loo, double_cv, rebar, relax": (
             "nothing",
             quadratic,
             FEW,
@@ -346,6 +346,6 @@ def test_errors_of_functions(monkeypatch):
             categorical_estimate(*call, **arguments)
     with pytest.raises(RebarError, match=r"n_samples=1: .*from 2 to"):
         categorical_estimate("loo", quadratic, FEW, n_samples=1, **seeds)
-    monkeypatch.setattr(methods, "MAX_CODES", 15)
+    monkeypatch.setattr(scores, "MAX_CODES", 15)
     with pytest.raises(RebarError, match=r"exact: 4\^2 codes are more than 15"):
         categorical_estimate("exact", quadratic, FEW)

@@ -13,9 +13,9 @@ from tests.functional import problems
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(5, 3)) * 2
 CATEGORICAL = RANDOM.normal(size=(5, 2, 2, 3)) * 2
-SETS = {"loo": 2}
+SETS = {"loo": 2, "double_cv": 2, "arms": 3}
 CASES = sorted(methods.of("bernoulli").keys() - {"exact"}) + [
-    f"categorical {name}" for name in ("gumbel", "loo", "rebar", "reinforce", "relax")
+    f"categorical {name}" for name in ("double_cv", "gumbel", "loo", "rebar", "reinforce", "relax")
 ]
 """Methods that draw noise, for binary logits unless stated. Tests of straight-through layers are in
 test_straight_through.py."""
@@ -180,7 +180,7 @@ def test_the_value_is_the_mean_over_all_hard_samples(case):
 
     result = estimate(case, watched)
     samples, values = zip(*((b, v) for b, v in seen if np.all((b == 0) | (b == 1))), strict=True)
-    assert len(values) == {"loo": 2, "arm": 2, "disarm": 2}.get(split(case)[0], 1)
+    assert len(values) == {**SETS, "arm": 2, "disarm": 2}.get(split(case)[0], 1)
     np.testing.assert_allclose(result.value, np.mean(values, axis=0), rtol=1e-14)
     assert len(values) == 1 or np.any(values[0] != values[1])
     np.testing.assert_array_equal(result.samples, samples if len(values) > 1 else samples[0])
@@ -195,7 +195,7 @@ def test_saturated_logits_give_finite_numbers(case, dtype):
     u = np.array([2.0**-24, 0.3, 1 - 2.0**-24])
     logits = tf.constant(np.repeat(values, 3)[:, np.newaxis], dtype)
     draws = tf.constant(np.tile(u, 7)[:, np.newaxis], dtype)
-    sets = tf.stack([draws, draws[::-1]]) if method == "loo" else draws
+    sets = tf.stack([draws, draws[::-1], draws][: SETS[method]]) if method in SETS else draws
     learned = method in ("rebar", "relax")
     if family:
         logits, sets = (tf.stack([a, -a], axis=-1) for a in (logits, sets))

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from rebar.core import bernoulli, categorical, families, logit_gradients
 from rebar.core import straight_through as kernels
-from rebar.functional import methods
+from rebar.functional import scores
 from tests.conformance.faults.baselines import mean_of_all
 from tests.conformance.faults.planting import Fault, replace, times
 from tests.core import test_logit_gradients
@@ -96,7 +96,7 @@ FUNCTIONAL = [
     ),
     Fault(
         "the value of one member of a pair",
-        replace(methods, "_pair", lambda true: lambda *a: (*(p := true(*a))[:3], p[1])),
+        replace(scores, "_pair", lambda true: lambda *a: (*(p := true(*a))[:3], p[1])),
         lambda: test_use.test_the_value_is_the_mean_over_all_hard_samples("disarm"),
     ),
     Fault(

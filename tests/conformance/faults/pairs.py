@@ -88,12 +88,14 @@ PAIRS = [
     ),
     Fault(
         "ARMS without the correction for correlated samples",
-        replace(arms, "correction", lambda true: lambda logits, n: tf.ones_like(logits)),
+        replace(
+            logit_gradients, "arms_correction", lambda true: lambda logits, n: tf.ones_like(logits)
+        ),
         biased("SBNARMS"),
     ),
     Fault(
         "ARMS with samples whose distribution is another",
-        replace(arms, "antithetic_samples", lambda true: lambda u, *rest: true(u * u, *rest)),
+        replace(bernoulli, "antithetic_samples", lambda true: lambda u, *rest: true(u * u, *rest)),
         biased("SBNARMS"),
     ),
     Fault(
