@@ -23,6 +23,9 @@ from rebar.training.blocks import Blocks
 BATCH = 100
 STEPS = 20
 REFERENCE = "CatReinMax"
+SAMPLES = {"CatLOO": 4, "CatTrackGradVariances": 2}
+OPTIONS = {"CatCARMS": (("n_antithetic", 4),), "CatUNORD": (("n_codes", 4),)}
+"""Four evaluations of the estimators that take several samples."""
 MODELS = [n for n in registry.names("categorical") if n not in ("CatExact", "CatReinforce")]
 
 
@@ -50,7 +53,8 @@ def hparams(model, of, draws):
         batch_size=BATCH,
         temperature=1.0,
         beta2=0.999,
-        n_samples=2 if model in ("CatLOO", "CatTrackGradVariances") else 1,
+        n_samples=registry.entry(model).n_samples(SAMPLES.get(model, 1)),
+        custom=OPTIONS.get(model, ()),
         track=("ST", "ReinMax", "ReinMaxRao", "LOO"),
         follow="ReinMax",
     )

@@ -24,17 +24,16 @@ class Reward:
     Args:
       shapes: V and C of each layer; the logits of the second one depend on the first.
       rows: number of rows.
-      scale: standard deviation of the logits.
     """
 
     compute_dtype = "float64"
     input_mean = None
 
-    def __init__(self, shapes, rows=1, scale=1.0):
+    def __init__(self, shapes, rows=1):
         random = np.random.default_rng(7)
         self.latent_shapes = tuple(shapes)
         self.n_units = tuple(v * c for v, c in shapes)
-        self.logits = [scale * random.normal(size=shape) for shape in shapes]
+        self.logits = [random.normal(size=shape) for shape in shapes]
         self.link = random.normal(size=(*shapes[0], *shapes[-1]))
         self.linear = [2 * random.normal(size=shape) for shape in shapes]
         self.waves = random.normal(size=sum(self.n_units))
@@ -85,9 +84,9 @@ def estimates(estimator, model, draws):
     return tf.concat([-rows * families.flat(g) for g in gradients], axis=1)
 
 
-def drawn(estimator, shapes, batches, rows=100_000, scale=1.0):
-    """Mean of estimates and its standard error, and their variance, per component."""
-    model = Reward(shapes, rows, scale)
+def drawn(estimator, shapes, largest_error, rows=100_000):
+    """Mean of estimates and its standard error, below a bound, per component."""
+    model = Reward(shapes, rows)
 
     @tf.function(autograph=False)
     def moments(key):
@@ -95,7 +94,10 @@ def drawn(estimator, shapes, batches, rows=100_000, scale=1.0):
         g = estimates(estimator, model, draws)
         return tf.reduce_mean(g, axis=0), tf.reduce_mean(g**2, axis=0)
 
-    keys = (tf.constant(noise.key(3, "analysis", i)) for i in range(batches))
-    mean, square = np.mean([np.stack(moments(key)) for key in keys], axis=0)
-    variance = square - mean**2
-    return mean, np.sqrt(variance / (batches * rows)), variance
+    values, error = [], np.inf
+    while np.max(error) > largest_error:
+        key = tf.constant(noise.key(3, "analysis", len(values)))
+        values.append(np.stack(moments(key)))
+        mean, square = np.mean(values, axis=0)
+        error = np.sqrt((square - mean**2) / (len(values) * rows))
+    return mean, error
