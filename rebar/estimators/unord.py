@@ -50,7 +50,7 @@ class UNORD(Layerwise):
     """
 
     families = ("categorical",)
-    verified: Sequence[Mapping[str, Any]] = ({}, {"n_codes": 7})
+    verified: Sequence[Mapping[str, Any]] = ({}, {"n_codes": 2})
 
     def __init__(self, n_codes=3, **kwargs):
         super().__init__(**kwargs)

@@ -99,5 +99,5 @@ def drawn(estimator, shapes, largest_error, rows=100_000):
         key = tf.constant(noise.key(3, "analysis", len(values)))
         values.append(np.stack(moments(key)))
         mean, square = np.mean(values, axis=0)
-        error = np.sqrt((square - mean**2) / (len(values) * rows))
+        error = np.sqrt(np.maximum(square - mean**2, 0) / (len(values) * rows))
     return mean, error

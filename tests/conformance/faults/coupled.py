@@ -113,7 +113,7 @@ COUPLED = [
     Fault(
         "DisARM-IW, categories in descending order",
         replace(categorical_disarm, "ascending", lambda true: lambda logits: true(-logits)),
-        biased("CatDisARMIW", ONE_LAYER),
+        _the_mean_is_not_exact("DisARM-IW", "1x4"),
     ),
     Fault(
         "DisARM-IW without the weight",
@@ -128,17 +128,17 @@ COUPLED = [
         Fault(
             f"{name} without 1/2 of nodes that one sample passes alone",
             replace(categorical_disarm, "node_factor", _without_half),
-            biased(name, ONE_LAYER),
+            _the_mean_is_not_exact(name, "2x3"),
         )
-        for name in ("CatDisARMSB", "CatDisARMTree")
+        for name in ("DisARM-SB", "DisARM-Tree")
     ),
     *(
         Fault(
             f"{name} with independent decisions",
             replace(categorical_disarm, "antithetic_probability", _independent),
-            biased(name, TWO_CATEGORICAL_LAYERS),
+            biased(f"Cat{name.replace('-', '')}", TWO_CATEGORICAL_LAYERS),
         )
-        for name in ("CatDisARMSB", "CatDisARMTree")
+        for name in ("DisARM-SB", "DisARM-Tree")
     ),
     Fault(
         "ARSM with the wrong sign",
@@ -153,12 +153,12 @@ COUPLED = [
     Fault(
         "UNORD with the baseline of the other ratio",
         replace(unord, "unordered", _set_of_others),
-        biased("CatUNORD", ONE_LAYER),
+        lambda: _TESTS.test_the_mean_over_all_sets_is_exact(9, 2),
     ),
     Fault(
         "UNORD with a wrong probability of the set",
         replace(without_replacement, "log_set_probabilities", _inclusion),
-        biased("CatUNORD", TWO_CATEGORICAL_LAYERS),
+        lambda: _TESTS.test_the_mean_over_all_sets_is_exact(9, 5),
     ),
     Fault(
         "UNORD with codes that repeat",
