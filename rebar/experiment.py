@@ -195,10 +195,12 @@ def _announce(hparams: HParams, settings: Settings, about: dict, folder: Path) -
 
 
 def _followed(estimator: Estimator, hparams: HParams) -> str:
-    """Return a suffix of the objective's name if the multi-sample bound is followed."""
+    """Return a suffix of the objective's name if another function is followed."""
+    followed = estimator.members().get(hparams.follow, estimator)
+    if not followed.follows_posterior:
+        return "; followed: at samples of another distribution than q"
     if estimator.objective != "bound":
         return ""
-    followed = estimator.members().get(hparams.follow, estimator)
     chains = (followed.own_samples or hparams.n_samples) // estimator.samples_per_chain
     return f"; followed: its multi-sample bound, {chains} {'samples' if chains > 1 else 'sample'}"
 

@@ -53,9 +53,9 @@ _BINARY = (
 )
 _CATEGORICAL = (
     *("ReinMax", "LOO", "ReinMaxRao", "ReinMaxCV", "ST-GS", "ST", "REINFORCE"),
-    *("GumbelRao", "ReinMaxRK2", "ARSM", "Exact", "", "GST", "", "CARMS", "UNORD"),
+    *("GumbelRao", "ReinMaxRK2", "ARSM", "Exact", "ReinDGE", "GST", "", "CARMS", "UNORD"),
     *("DisARM-SB", "DisARM-Tree", "DisARM-IW"),
-    *("IndeCateR", "SumAndSample", "ZGR", "DecoupledST"),
+    *("IndeCateR", "SumAndSample", "ZGR", "DecoupledST", "ReDGE"),
 )
 STYLES = {
     label: style

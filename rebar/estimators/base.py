@@ -49,6 +49,8 @@ class Estimator(keras.layers.Layer):
       control_trained: training has updated the learned parameters.
       families: kinds of latent variables that it supports.
       relaxes: f is evaluated at samples that are not hard, and differentiated there.
+      follows_posterior: the main chain's samples are those of `hard_rollout`; else its samples
+        have another distribution.
       through: gradients flow through its samples, by `sample_through`.
       posterior_temperature: T by which models divide logits to get those of q, which estimators
         see; see `rebar.estimators.straight_through`.
@@ -72,6 +74,7 @@ class Estimator(keras.layers.Layer):
     control_trained = False
     families: Sequence[str] = ("bernoulli", "categorical")
     relaxes = False
+    follows_posterior = True
     through = False
     posterior_temperature: Any = 1.0
     couples_rows = False

@@ -3,9 +3,9 @@
     z, probs = rebar.straight_through.reinmax(logits, seed=0, step=step)
 
 z [..., C] is one-hot, drawn from probs = softmax(logits) at any temperature; for decoupled_st from
-probs = softmax(logits / T_f). The gradient w.r.t. the logits is the estimator's surrogate for an
-upstream gradient g of z, plus softmax's gradient for that of probs. With l = logits, pi = probs,
-D = z and J(p) g = p (g - <p, g>), the surrogates are:
+probs = softmax(logits / T_f); those of redge and reindge DO NOT FOLLOW probs. The gradient w.r.t.
+the logits is the estimator's surrogate for an upstream gradient g of z, plus softmax's gradient for
+that of probs. With l = logits, pi = probs, D = z and J(p) g = p (g - <p, g>), the surrogates are:
 
     st           J(softmax(l / T)) g / T
     decoupled_st the same at T = T_b
@@ -16,6 +16,8 @@ D = z and J(p) g = p (g - <p, g>), the surrogates are:
     reinmax_rao  2 Gumbel-Rao at the logits log((pi + D) / 2) - 1/2 J(pi) g
     reinmax_cv   reinmax at T = 1 + scale (that Gumbel-Rao - a second term)
     reinmax_rk2  b J(pi) g + (1 - b) (D - pi) <D - pi, g>
+    redge        J(p) g at the end of a diffusion and through it; D ~ p instead of pi
+    reindge      the same with ReinMax at its end
 
 All are biased estimates of the gradient of a mean loss; at T = 1, st and reinmax_rk2 are unbiased
 for a loss linear in z, and reinmax for a quadratic one. Complete formulas and sources:
@@ -218,11 +220,48 @@ def reinmax_rk2(
     )
 
 
+def redge(
+    logits: Any,
+    steps: int = 5,
+    end: Any = 0.5,
+    *,
+    noise: Any = None,
+    fresh_noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
+) -> Sample:
+    """ReDGE: a sample of a short diffusion; z DOES NOT FOLLOW probs. Gourevitch et al. 2026.
+
+    Args:
+      steps: points of the diffusion, at least 2, as in the authors' code: steps - 1 softmaxes.
+      end: t_1 in (0, 1), the noise level at which z is drawn; a lower one has less bias and more
+        variance.
+      fresh_noise: uniforms shaped like the logits, required with noise: those of the diffusion.
+    """
+    call = _Call(logits, 1.0, noise, seed, step)
+    return call.diffused(steps, end, fresh_noise)
+
+
+def reindge(
+    logits: Any,
+    steps: int = 5,
+    end: Any = 0.5,
+    *,
+    noise: Any = None,
+    fresh_noise: Any = None,
+    seed: Any = None,
+    step: Any = None,
+) -> Sample:
+    """ReinDGE: `redge` with ReinMax at the last step; z DOES NOT FOLLOW probs. Arguments of it."""
+    call = _Call(logits, 1.0, noise, seed, step)
+    return call.diffused(steps, end, fresh_noise, second_order=True)
+
+
 LAYERS = {
     layer.__name__: layer
     for layer in (
         *(st, decoupled_st, st_gumbel, gumbel_rao, gst),
-        *(reinmax, reinmax_rao, reinmax_cv, reinmax_rk2),
+        *(reinmax, reinmax_rao, reinmax_cv, reinmax_rk2, redge, reindge),
     )
 }
 """Name -> layer."""
@@ -262,6 +301,22 @@ class _Call:
         z = straight_through.differentiable_sample(kernel, logits, self.gumbels, *noise, **options)
         return Sample(z, tf.nn.softmax(logits))
 
+    def diffused(self, steps, end, fresh_noise, second_order=False):
+        """Return Sample(z, probs) of a diffusion."""
+        steps = count_of(steps, "steps", 2)
+        end = self.number(end, "end", above_0=True)
+        self._validity.require(
+            tf.convert_to_tensor(end, self.logits.dtype),
+            lambda v: v < 1,
+            lambda v: f"end={v:g}: must be below 1",
+        )
+        normals = tf.math.ndtri(self.source.fresh(fresh_noise))
+        logits = self._validity.apply(self.logits)
+        z = straight_through.diffused_sample(
+            logits, self.gumbels, normals, steps, end, second_order
+        )
+        return Sample(z, tf.nn.softmax(logits))
+
 
 __all__ = [
     "LAYERS",
@@ -269,6 +324,8 @@ __all__ = [
     "decoupled_st",
     "gst",
     "gumbel_rao",
+    "redge",
+    "reindge",
     "reinmax",
     "reinmax_cv",
     "reinmax_rao",

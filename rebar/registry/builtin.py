@@ -15,6 +15,7 @@ def _binary(target: str, label: str, families: Sequence[str] = FAMILIES, **limit
 _categorical = functools.partial(_binary, latents="categorical")
 _UNITS = ("bernoulli",)
 _CATEGORIES = ("categorical",)
+_DIFFUSION = {"redge_steps": 5, "redge_end": 0.5}
 
 ESTIMATORS: dict[str, Entry] = {
     "SBN": _binary("reinforce:Reinforce", "REINFORCE", min_rows=2, multi_sample=True),
@@ -64,6 +65,8 @@ ESTIMATORS: dict[str, Entry] = {
     "CatReinMaxRao": _categorical("reinmax:ReinMaxRao", "ReinMaxRao"),
     "CatReinMaxCV": _categorical("reinmax:ReinMaxCV", "ReinMaxCV"),
     "CatReinMaxRK2": _categorical("reinmax:ReinMaxRK2", "ReinMaxRK2"),
+    "CatReDGE": _categorical("redge:ReDGE", "ReDGE", hparams=_DIFFUSION),
+    "CatReinDGE": _categorical("redge:ReinDGE", "ReinDGE", hparams=_DIFFUSION),
     "CatReinforce": _categorical("reinforce:Reinforce", "REINFORCE", min_rows=2),
     "CatLOO": _categorical("leave_one_out:LeaveOneOut", "LOO", min_samples=2),
     "CatNVIL": _categorical("nvil:NVIL", "NVIL"),

@@ -107,7 +107,8 @@ def structure(subject: Subject, problem: Problem, settings: Mapping[str, Any]) -
                     )
             hard = hard_rollout(model, x, noise)
             count = len(estimate.objective)
-            if estimator.objective == "bound" or count > BATCH:
+            hard_samples = estimator.follows_posterior
+            if hard_samples and (estimator.objective == "bound" or count > BATCH):
                 same = largest_difference(estimate.objective, hard.objective[:count])
                 require(
                     same < 1e-5,

@@ -12,7 +12,7 @@ import rebar
 from rebar import noise
 from rebar.functional import methods
 from rebar.functional.straight_through import LAYERS
-from tests.conformance.literal import kernels
+from tests.conformance.literal import categorical, kernels
 from tests.conformance.literal.functions import (
     BINARY,
     CATEGORICAL,
@@ -43,6 +43,8 @@ OPTIONS = {
     "draws_noise": None,
     "fresh_noise": None,
     "gap": 1.7,
+    "steps": (2, 3, 6),
+    "end": 0.4,
     "forward_temperature": 0.6,
     "backward_temperature": 1.7,
     "beta": 0.8,
@@ -125,6 +127,14 @@ def surrogate(method, logits, g, draws=None, **options):
     u = uniforms(logits.shape)
     of_samples = logits / options.get("forward_temperature", 1)
     z = np.eye(C)[np.argmax(of_samples + gumbels(u), axis=-1)]
+    if method in ("redge", "reindge"):
+        normals = tf.math.ndtri(uniforms(logits.shape, 2))
+        z, s = categorical.surrogate_of_diffusion(
+            *(logits, normals, gumbels(u), lambda z: tf.constant(g(z.numpy()))),
+            second_order=method == "reindge",
+            **options,
+        )
+        return z.numpy(), s
     draws_of = {"gumbels": gumbels(u), "fresh": gumbels(uniforms(logits.shape, 2))}
     if draws:
         draws_of["exponentials"] = -np.log(uniforms([draws, *logits.shape], 1))
@@ -188,7 +198,7 @@ def test_a_layer_takes_the_noise_that_it_is_given(method, options):
     given = {"noise": uniforms(CATEGORICAL.shape)}
     if "draws" in options:
         given["draws_noise"] = uniforms([options["draws"], *CATEGORICAL.shape], 1)
-    if options.get("form") == "stgs":
+    if options.get("form") == "stgs" or method in ("redge", "reindge"):
         given["fresh_noise"] = uniforms(CATEGORICAL.shape, 2)
     logits = tf.constant(CATEGORICAL)
     with tf.GradientTape() as tape:

@@ -24,6 +24,7 @@ NUMBERS = {
     "forward_temperature": (0.7, (0.0, -0.5, np.inf, np.nan)),
     "backward_temperature": (0.7, (0.0, -0.5, np.inf, np.nan)),
     "scale": (0.7, (np.inf, np.nan)),
+    "end": (0.4, (0.0, -0.5, 1.0, np.nan)),
     "gap": (1.0, (0.0, -1.0, np.nan)),
     "beta": (0.4, (np.inf, np.nan)),
 }
@@ -36,6 +37,8 @@ OPTIONS = {
     "relax": ("temperature", "scale"),
     "st": ("temperature",),
     "decoupled_st": ("forward_temperature", "backward_temperature"),
+    "redge": ("end",),
+    "reindge": ("end",),
     "st_gumbel": ("temperature",),
     "gumbel_rao": ("temperature",),
     "gst": ("temperature", "gap"),

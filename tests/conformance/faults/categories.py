@@ -6,11 +6,20 @@ import tensorflow as tf
 from rebar.core import families, samplers
 from rebar.core import straight_through as kernels
 from rebar.estimators import sum_and_sample
+from rebar.estimators.redge import ReDGE
 from rebar.models.networks import Transformation
 from rebar.objectives.model import ObjectiveModel
 from rebar.testing.problems import dtype_policy
 from tests.conformance import test_settings
-from tests.conformance.faults.planting import Fault, Float64, biased, module_with, replace, times
+from tests.conformance.faults.planting import (
+    Fault,
+    Float64,
+    biased,
+    fails,
+    module_with,
+    replace,
+    times,
+)
 from tests.conformance.literal import models
 from tests.models import test_posterior_temperature
 
@@ -57,7 +66,42 @@ def _at_the_posterior_temperature(true):
     return lambda logits, one_hot, g, temperature: true(logits, one_hot, g, 1.0)
 
 
+def _without_chain(true):
+    return lambda logits, gumbels, normals, steps, *rest: true(logits, gumbels, normals, 2, *rest)
+
+
+def _with_reinmax_through_the_chain(true):
+    """ReinDGE that does not detach the logits."""
+
+    def sample(logits, gumbels, normals, steps, end, second_order):
+        if not second_order:
+            return true(logits, gumbels, normals, steps, end)
+        first = true(logits, gumbels, normals, steps, end)
+        second = true(logits, gumbels, normals, steps, end, True)
+        return (first + second) / 2
+
+    return sample
+
+
 CATEGORIES = [
+    *(
+        Fault(
+            f"{name} without a chain",
+            replace(kernels, "diffused_sample", _without_chain),
+            another_formula_at(name, "redge_steps", 3),
+        )
+        for name in ("CatReDGE", "CatReinDGE")
+    ),
+    Fault(
+        "ReinDGE averaged with ReDGE",
+        replace(kernels, "diffused_sample", _with_reinmax_through_the_chain),
+        another_formula_at("CatReinDGE", "redge_end", 0.8),
+    ),
+    Fault(
+        "ReDGE whose samples are said to follow the posterior",
+        replace(ReDGE, "follows_posterior", lambda true: True),
+        fails("CatReDGE", "structure: categorical", "not f at the hard samples"),
+    ),
     Fault(
         "sites that ignore the forward temperature",
         replace(ObjectiveModel, "_temperature", lambda true: lambda self, name: 1.0),

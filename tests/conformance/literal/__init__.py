@@ -68,6 +68,8 @@ FORMULAS = {
         "reinmax_cv", "mc_samples", **TEMPERATURE, scale="cv_scale", form="cv_form"
     ),
     "CatReinMaxRK2": categorical.through("reinmax_rk2", beta="rk2_beta", form="rk2_form"),
+    "CatReDGE": categorical.redge,
+    "CatReinDGE": categorical.redge,
     "CatReinforce": binary.reinforce,
     "CatLOO": binary.leave_one_out,
     "CatNVIL": binary.nvil,

@@ -82,6 +82,57 @@ def decoupled(c):
     return descend(c, [z], surrogate), []
 
 
+def diffused(logits, normals, gumbels, steps, end):
+    """Logits of p with constant logits in the last step, those with a constant chain, and z."""
+    a = [1.0, *np.linspace(1 - end, 0, steps - 1)]
+    x = normals
+    for t in range(steps - 1, 1, -1):
+        p = tf.nn.softmax(logits + a[t] * x / (1 - a[t]) ** 2)
+        x = a[t - 1] * p + (1 - a[t - 1]) * (x - a[t] * p) / (1 - a[t])
+    shift = a[1] * x / (1 - a[1]) ** 2
+    index = np.argmax((logits + shift).numpy() + gumbels, axis=-1)
+    z = tf.constant(np.eye(logits.shape[-1])[index])
+    return tf.stop_gradient(logits) + shift, logits + tf.stop_gradient(shift), z
+
+
+def surrogate_of_diffusion(logits, normals, gumbels, g, steps, end, second_order):
+    """z and s [..., C] for g(z) = df/dz."""
+    logits = tf.constant(logits)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        of_chain, of_logits, z = diffused(logits, normals, gumbels, steps, end)
+        through_chain = tf.reduce_sum(tf.nn.softmax(of_chain) * g(z))
+        through_logits = tf.reduce_sum(tf.nn.softmax(of_logits) * g(z))
+    s = tape.gradient(through_chain, logits, unconnected_gradients="zero").numpy()
+    if second_order:
+        return z, s + kernels.every(kernels.zgr, of_logits.numpy(), z.numpy(), np.array(g(z)))
+    return z, s + tape.gradient(through_logits, logits).numpy()
+
+
+def redge(c):
+    main, _ = main_chain(c)
+    logits = main.logits[0].numpy()
+    key = noise_module.fold_in(c.noise.key, 2)
+    normals = tf.math.ndtri(noise_module.uniforms(key, logits.shape, logits.dtype))
+    declared = dict(c.settings.custom)
+
+    def g(z):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            f = rollout(c, [z]).objective
+        return tape.gradient(f, z)
+
+    z, s = surrogate_of_diffusion(
+        *(logits, normals, gumbels(c.noise.uniforms[0], logits.shape[1:]), g),
+        *(declared["redge_steps"], declared["redge_end"], c.name == "CatReinDGE"),
+    )
+
+    def surrogate(r):
+        return -tf.reduce_mean(tf.reduce_sum(s * r.logits[0], axis=[1, 2]) + r.objective)
+
+    return descend(c, [z], surrogate), []
+
+
 def sum_and_sample(c):
     main, _ = main_chain(c)
     z, logits = main.samples[0].numpy(), main.logits[0].numpy()
