@@ -46,6 +46,7 @@ def case_worker(pipe, model, n_layer, nonlinear, jit, generic):
     training = common.Training(hparams, jit)
     if generic:
         training.learner.model.linear_inputs = lambda *_: None
+        training.learner.model.flipped = lambda *_: None
     pipe.send((training.mode, training.measure() * training.block / 1000))
     while pipe.recv():
         pipe.send(training.measure())
@@ -85,7 +86,7 @@ def _arguments():
     nets = common.words(["linear", "nonlinear"])
     parser.add_argument("--nets", default="linear,nonlinear", type=nets, help="one or both")
     parser.add_argument("--jit", default="auto", choices=["auto", "on", "off"])
-    parser.add_argument("--generic", action="store_true", help="without the linear fast path")
+    parser.add_argument("--generic", action="store_true", help="without the linear fast paths")
     parser.add_argument("--rounds", type=common.integer, default=15, help="blocks timed for each")
     parser.add_argument("--pin", action="store_true", help="use one core")
     parser.add_argument("--json", help="file to write the records to")

@@ -15,9 +15,9 @@ the memory does not grow with D_l. Nothing is learned.
 
 Source: Titsias & Lazaro-Gredilla 2015 (arXiv 1503.01494), for factors with local Markov blankets.
 Differences: f is evaluated as a black box; any number of layers. A flipped chain continues with the
-main chain's noise by default, which is the RAM estimator of Tokui & Sato 2017 (arXiv 1611.01239).
-With `continuation="independent"` the noise above a layer is independent of the main chain's, the
-same for all flips of a row.
+main chain's noise by default, which makes it RAM (reparameterization and marginalization, Tokui &
+Sato 2017; arXiv 1611.01239). With `continuation="independent"` the noise above a layer is
+independent of the main chain's, the same for all flips of a row.
 """
 
 import tensorflow as tf

@@ -52,6 +52,21 @@ def test_flips_by_the_weights_are_those_by_rollouts(model, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
+def test_the_rows_of_a_rollout_do_not_grow_with_the_units(monkeypatch):
+    """Memory: UNITS flips per rollout."""
+    model = SigmoidBeliefNetwork((2 * leg.UNITS + 1, 2), MEAN)
+    x, noise = problem(model)
+    chains, rollout = [], model.rollout
+
+    def counted(x, sampler, n_samples):
+        chains.append(n_samples / noise.n_samples)
+        return rollout(x, sampler, n_samples)
+
+    monkeypatch.setattr(model, "rollout", counted)
+    leg.LEG().estimate(model, x, noise)
+    assert chains == [1, leg.UNITS, leg.UNITS, 1]
+
+
 class Scaled(SigmoidBeliefNetwork):
     """Another f."""
 
