@@ -1,6 +1,6 @@
 """Every registered estimator has every property of `rebar.testing`.
 
-Six kinds of checks run with -m slow alone, because others of the suite cover what they compute:
+Seven kinds of checks run with -m slow alone, because others of the suite cover what they compute:
 
 - unbiasedness and independent rows at further families of models of the same number of layers. An
   estimator sees models through one interface. Each family is among the problems of the suite, and
@@ -13,6 +13,8 @@ Six kinds of checks run with -m slow alone, because others of the suite cover wh
 - Cat... names whose class and settings have an SBN... name: XLA, gradients of control variates, and
   unbiasedness at further settings, which SBN... names verify at layers of units and categories
   together; and restored runs, whose state is that of the class.
+- names whose class has the gradients of a registered base class (tUGC, IndeCateR): XLA, and
+  unbiasedness at other than two layers. Tests of formulas verify what is theirs.
 - unbiasedness of trackers except at one such model. test_settings.py compares what they return with
   the followed estimator at the same noise, to rounding.
 """
@@ -45,6 +47,16 @@ def plan(name):
     return testing.plan(testing.subject(name))
 
 
+def inherits(name):
+    """Whether the class of another name is a base class with the same `_cotangent`."""
+    kind = registry.target(name)
+    return any(
+        base in kind.__mro__[1:]
+        and getattr(base, "_cotangent", base) is getattr(kind, "_cotangent", kind)
+        for base in map(registry.target, registry.names())
+    )
+
+
 def is_variation(name, check):
     """Return True for a check that runs with -m slow alone, see the module."""
     first = check.settings == plan(name)[0].settings
@@ -52,6 +64,9 @@ def is_variation(name, check):
     if check.variation or (first and check.name.startswith(other)):
         return True
     entry = registry.entry(name)
+    elsewhere = check.kind == "unbiased" and ", 2 layers" not in check.name
+    if inherits(name) and (elsewhere or check.kind == "compiled"):
+        return True
     if entry.latents == "binary":
         return entry.tracks and check.kind == "unbiased" and "mixed" not in check.name
     same = [n for n in registry.names("binary") if registry.target(n) is registry.target(name)]

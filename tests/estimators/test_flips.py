@@ -62,6 +62,9 @@ ESTIMATORS = {
 }
 
 
+COMPILED = tf.function(ESTIMATORS["TruncatedUGC"]._units, autograph=False, jit_compile=True)
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_means(name, monkeypatch):
     for toy, exact in ((Quadratic, GOLDENS["quad_h4/exact_grad"]), (Network, EXACT)):
@@ -120,8 +123,7 @@ def test_no_order_holds_for_all_functions(monkeypatch):
 )
 def test_the_units_with_flips(rare, flips):
     """T of tUGC is below its limit 1 / (2 T), not at it; the first of equal units are flipped."""
-    for compiled in (False, True):
-        of_rows = tf.function(ESTIMATORS["TruncatedUGC"]._units, jit_compile=compiled)
+    for of_rows in (ESTIMATORS["TruncatedUGC"]._units, COMPILED):
         units, drawn = of_rows(tf.constant([rare, rare[::-1]], tf.float64))
         np.testing.assert_array_equal(units[0], flips)
         np.testing.assert_array_equal(units, drawn)
