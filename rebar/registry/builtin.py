@@ -31,7 +31,7 @@ ESTIMATORS: dict[str, Entry] = {
     "SBNRelax": _binary("relax:RELAX", "RELAX"),
     "SBNDoubleCV": _binary("double_cv:DoubleCV", "DoubleCV", min_samples=2),
     "SBNRODEO": _binary(
-        "rodeo:RODEO", "RODEO", _UNITS, min_samples=2, hparams={"rodeo_hidden": 100}
+        "rodeo:RODEO", "RODEO", _UNITS, min_samples=2, hparams={"rodeo_hidden": 10}
     ),
     "SBNARMS": _binary("arms:ARMS", "ARMS", _UNITS, multi_sample=True, hparams={"n_antithetic": 3}),
     "SBNBitFlip": _binary("bit_flip:BitFlip", "BitFlip", _UNITS),

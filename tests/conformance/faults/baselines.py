@@ -126,7 +126,7 @@ BASELINES = [
     Fault(
         "RODEO with the derivative at the same sample",
         replace(RODEO, "_surrogates", _own_derivatives),
-        biased("SBNRODEO", "1 layer, rodeo_hidden=10, trained control variates"),
+        biased("SBNRODEO", "1 layer, trained control variates"),
     ),
     Fault(
         "Double CV with a scale fitted to its batch",
