@@ -19,6 +19,7 @@ from rebar import registry, styles
 from rebar.analysis.meter import Meter
 from rebar.analysis.variance import fixed_batch
 from rebar.core import families
+from rebar.data.sources import task_title
 from rebar.experiment import data_of
 from rebar.hparams import HParams
 
@@ -70,13 +71,17 @@ def measured(model, x, draws):
     return records
 
 
-def table(records):
-    """A table in Markdown: variances in multiples of LOO's."""
+def relative(records):
+    """Label, evaluations, and variance and standard error in multiples of LOO's variance."""
     base = {evaluations: v for label, evaluations, v, _ in records if label == "LOO"}
+    return [(label, n, v / base[n], error / base[n]) for label, n, v, error in records]
+
+
+def table(records):
+    """A table in Markdown."""
     lines = ["| estimator | evaluations | variance | of LOO's | +- |", "|---|---|---|---|---|"]
-    for label, evaluations, v, error in records:
-        ratios = " | ".join(f"{value / base[evaluations]:.2f}" for value in (v, error))
-        lines.append(f"| {label} | {evaluations} | {v:.3g} | {ratios} |")
+    for record, (label, n, ratio, error) in zip(records, relative(records), strict=True):
+        lines.append(f"| {label} | {n} | {record[2]:.3g} | {ratio:.2f} | {error:.2f} |")
     return "\n".join(lines)
 
 
@@ -87,11 +92,11 @@ def figure(panels):
 
     with matplotlib.rc_context(styles.RC):
         drawing = Figure(figsize=(4.4 * len(panels), 4.2), layout="constrained")
-        axes = drawing.subplots(1, len(panels), squeeze=False, sharey=False)[0]
+        axes = drawing.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         labels = ["LOO", *ESTIMATORS]
         for axis, (title, records) in zip(axes, panels.items(), strict=True):
             for label, (color, marker) in zip(labels, styles.styles(labels), strict=True):
-                points = [record[1:] for record in records if record[0] == label]
+                points = [record[1:] for record in relative(records) if record[0] == label]
                 if points:
                     x, y, errors = np.transpose(points)
                     axis.errorbar(x, y, errors, color=color, marker=marker, label=label)
@@ -99,7 +104,8 @@ def figure(panels):
             ticks = sorted({record[1] for record in records})
             axis.set_xticks(ticks, map(str, ticks))
             axis.minorticks_off()
-        axes[0].set_ylabel("variance of the gradient of q's weights")
+        axes[0].set_ylabel("variance / variance of LOO")
+        axes[0].yaxis.set_major_formatter("{x:g}")
         handles = axes[0].get_legend_handles_labels()
         drawing.legend(*handles, loc="outside lower center", ncols=5, frameon=False)
     return drawing
@@ -122,7 +128,8 @@ def main():
         data = data_of(run, given.data_dir)
         x = tf.cast(fixed_batch(data.train, given.batch, data.dynamic), run.model.compute_dtype)
         size = f"{run.hparams.n_categories}x{run.hparams.n_latents}"
-        title = f"{size}, {run.hparams.task}, step {run.step}"
+        epoch = run.step * run.hparams.batch_size / len(data.train)
+        title = f"{size}, {task_title(run.hparams.task)}, epoch {epoch:g}"
         panels[title] = measured(run.model, x, given.draws)
         print(f"{title}\n\n{table(panels[title])}\n", flush=True)
     if given.figure:

@@ -18,12 +18,42 @@ that h({}) is the probability P(S) of the set:
 """
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
+from rebar.core import categorical
+
+MOST_CODES = 7
+"""Maximum size of a set: the number of terms grows as 2^k."""
+
 SMALLEST = 1e-300
 """Least probability of a category or prefix, in float64."""
+
+
+def chains(z: tf.Tensor, logits: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Return min(k, C^V) - 1 further codes [M, N, V, C], and the gradient of f [1 + M, N].
+
+    Args:
+      z, logits: [N, V, C] main chain's samples, the first code, and their logits.
+      u: [V, N, k, C] uniforms, float64.
+    """
+    double = tf.cast(logits, tf.float64)
+    code = tf.argmax(z, axis=-1, output_type=tf.int32)
+    further = further_codes(code, tf.nn.softmax(double), u)
+    further = tf.one_hot(tf.transpose(further, [1, 0, 2]), z.shape[-1], dtype=z.dtype)
+    codes = tf.concat([z[tf.newaxis], further], axis=0)
+    log_p = categorical.log_prob(tf.cast(codes, tf.float64), double)
+    log_p = tf.reduce_sum(log_p, axis=-1)
+
+    def gradient(f):
+        weight, signal = unordered(tf.cast(f, tf.float64), log_p)
+        of_code = tf.cast(weight * signal, z.dtype)
+        total = tf.reduce_sum(of_code, axis=0)[:, tf.newaxis, tf.newaxis]
+        return tf.einsum("kn,knvc->nvc", of_code, codes) - total * tf.nn.softmax(logits)
+
+    return further, gradient
 
 
 def first_codes(pi: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
@@ -97,3 +127,16 @@ def log_set_probabilities(log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Te
     diagonal = tf.eye(k, dtype=tf.bool)[..., tf.newaxis]
     of_pairs = tf.where(diagonal, by_size[1], tf.gather(by_size[2], index))
     return by_size[0][0], by_size[1], of_pairs
+
+
+def unordered(f: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return p(s) R(S, s), and f(s) minus its baseline: [k, N] each.
+
+    Args:
+      f: [k, N] values of the codes.
+      log_p: [k, N] their log probabilities.
+    """
+    of_set, of_one, of_pair = log_set_probabilities(log_p)
+    weight = tf.exp(log_p + of_one - of_set)
+    others = tf.exp(log_p + of_pair - of_one[:, tf.newaxis])
+    return weight, f - tf.einsum("sjn,jn->sn", others, f)

@@ -18,12 +18,9 @@ code: all swaps are evaluated, also those with equal samples; layers share the n
 swapped one; p follows log p at the main chain.
 """
 
-import itertools
-
-import numpy as np
 import tensorflow as tf
 
-from rebar.core import categorical, families
+from rebar.core import families, swapped
 from rebar.estimators.layerwise import Layerwise, values
 
 
@@ -37,31 +34,6 @@ class ARSM(Layerwise):
 
     def _cotangent(self, model, x, noise, hard, layer):
         logits = tf.stop_gradient(hard.logits[layer])
-        e = categorical.exponentials(families.uniforms_at(noise, layer, logits))
-        swapped, index = swaps(logits.shape[-1])
-        noises = tf.gather(e, tf.constant(swapped), axis=-1)  # [N, V, M, C]
-        noises = -tf.math.log(tf.transpose(noises, [2, 0, 1, 3]))
-        samples = categorical.hard_sample(logits, noises)
-        f = tf.gather(values(model, x, noise, hard, layer, samples), index)  # [C, C, N]
-        w = e / tf.reduce_sum(e, axis=-1, keepdims=True)
-        return swap_gradient(f, w)
-
-
-def swaps(n_categories: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the M swaps of two categories as permutations [M, C], and their numbers [C, C].
-
-    Numbers of pairs start at 1; that of a category with itself is 0.
-    """
-    permutations, index = [], np.zeros([n_categories] * 2, np.int32)
-    for number, (i, j) in enumerate(itertools.combinations(range(n_categories), 2), 1):
-        permutation = np.arange(n_categories)
-        permutation[[i, j]] = j, i
-        permutations.append(permutation)
-        index[i, j] = index[j, i] = number
-    return np.array(permutations), index
-
-
-def swap_gradient(f: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
-    """Return the cotangent of the logits: F [C, C, N], w [N, V, C] -> [N, V, C]."""
-    deviation = f - tf.reduce_mean(f, axis=1, keepdims=True)
-    return tf.einsum("nvj,jcn->nvc", 1 / w.shape[-1] - w, deviation)
+        u = families.uniforms_at(noise, layer, logits)
+        others, gradient = swapped.chains(logits, u)
+        return gradient(values(model, x, noise, hard, layer, others))

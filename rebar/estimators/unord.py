@@ -30,14 +30,12 @@ from typing import Any
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from rebar.core import categorical, families, without_replacement
+from rebar.core import families, without_replacement
 from rebar.errors import RebarError
 from rebar.estimators.layerwise import Layerwise, values
 
 _FURTHER = 80
 """Index of the first layer's further noise key."""
-
-MOST_CODES = 7
 
 
 class UNORD(Layerwise):
@@ -54,9 +52,10 @@ class UNORD(Layerwise):
 
     def __init__(self, n_codes=3, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(n_codes, int) or not 2 <= n_codes <= MOST_CODES:
+        most = without_replacement.MOST_CODES
+        if not isinstance(n_codes, int) or not 2 <= n_codes <= most:
             raise RebarError(
-                f"n_codes={n_codes!r}: must be an integer from 2 to {MOST_CODES}; use e.g. 3"
+                f"n_codes={n_codes!r}: must be an integer from 2 to {most}; use e.g. 3"
             )
         self.n_codes = n_codes
 
@@ -66,31 +65,8 @@ class UNORD(Layerwise):
     def _cotangent(self, model, x, noise, hard, layer):
         z, logits = hard.samples[layer], tf.stop_gradient(hard.logits[layer])
         n_variables, n_categories = z.shape[1:]
-        double = tf.cast(logits, tf.float64)
         key = noise_module.further_key(noise, _FURTHER + layer)
         shape = [n_variables, tf.shape(z)[0], self.n_codes, n_categories]
         u = noise_module.uniforms(key, shape, tf.float64)
-        code = tf.argmax(z, axis=-1, output_type=tf.int32)
-        further = without_replacement.further_codes(code, tf.nn.softmax(double), u)
-        further = tf.one_hot(tf.transpose(further, [1, 0, 2]), n_categories, dtype=z.dtype)
-        codes = tf.concat([z[tf.newaxis], further], axis=0)
-        log_p = categorical.log_prob(tf.cast(codes, tf.float64), double)
-        log_p = tf.reduce_sum(log_p, axis=-1)
-        f = values(model, x, noise, hard, layer, further)
-        weight, signal = unordered(tf.cast(f, tf.float64), log_p)
-        cotangent = tf.einsum("kn,knvc->nvc", tf.cast(weight * signal, z.dtype), codes)
-        total = tf.reduce_sum(weight * signal, axis=0)[:, tf.newaxis, tf.newaxis]
-        return cotangent - tf.cast(total, z.dtype) * tf.nn.softmax(logits)
-
-
-def unordered(f: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return p(s) R(S, s), and f(s) minus its baseline: [k, N] each.
-
-    Args:
-      f: [k, N] values of the codes.
-      log_p: [k, N] their log probabilities.
-    """
-    of_set, of_one, of_pair = without_replacement.log_set_probabilities(log_p)
-    weight = tf.exp(log_p + of_one - of_set)
-    others = tf.exp(log_p + of_pair - of_one[:, tf.newaxis])
-    return weight, f - tf.einsum("sjn,jn->sn", others, f)
+        others, gradient = without_replacement.chains(z, logits, u)
+        return gradient(values(model, x, noise, hard, layer, others))

@@ -22,6 +22,14 @@ double_cv: D_k is the mean of the derivatives of f at the other samples, c_k = (
 the covariance of b, and a the scale. arms: n antithetic samples b_m, and rho = p (1 - p) / (p -
 P(two of them are 1)); with n = 2 it is disarm.
 
+For categorical variables only, with several dependent samples (`rebar.estimators` of these names
+has the formulas):
+
+    carms                             leave-one-out of coupled samples        Dimitriev & Zhou 2021
+    disarm_sb, disarm_tree, disarm_iw antithetic pairs                        Dong et al. 2021
+    arsm                              samples of swapped noise                Yin et al. 2019
+    unord                             codes without replacement               Kool et al. 2020
+
 All but gumbel, whose mean is d E f(y), are unbiased for d E f(b). rebar, relax with f(y) and gumbel
 differentiate f at relaxed samples, double_cv at hard ones: f must be differentiable and must not
 sample from b. If f samples from b, rebar and relax are biased, which is not detected.
@@ -40,7 +48,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from rebar.errors import RebarError, did_you_mean
-from rebar.functional import arguments, scores
+from rebar.functional import arguments, chains, scores
 from rebar.functional.control_variate import with_control_variate
 from rebar.functional.straight_through import LAYERS
 
@@ -149,6 +157,14 @@ METHODS = {
     "arm": Method(scores.arm, True, False, "2", {}, ("bernoulli",)),
     "disarm": Method(scores.disarm, True, False, "2", {}, ("bernoulli",)),
     "arms": Method(scores.arms, True, False, "n_antithetic", {"n_antithetic": 3}, ("bernoulli",)),
+    "carms": Method(
+        chains.carms, True, False, "n_antithetic", {"n_antithetic": 3}, ("categorical",)
+    ),
+    "disarm_sb": Method(chains.disarm_sb, True, False, "2", {}, ("categorical",)),
+    "disarm_tree": Method(chains.disarm_tree, True, False, "2", {}, ("categorical",)),
+    "disarm_iw": Method(chains.disarm_iw, True, False, "2", {}, ("categorical",)),
+    "arsm": Method(chains.arsm, True, False, "1 + C (C - 1) / 2", {}, ("categorical",)),
+    "unord": Method(chains.unord, True, False, "n_codes", {"n_codes": 3}, ("categorical",)),
     "rebar": Method(_relaxed_control_variate, True, True, _COUPLED, _REBAR),
     "relax": Method(
         _relaxed_control_variate, True, True, f"{_COUPLED}, or 1 without relaxed_f", _RELAX

@@ -9,13 +9,10 @@ import tensorflow as tf
 from rebar.core import bernoulli, families, logit_gradients
 from rebar.errors import RebarError
 from rebar.functional import arguments
+from rebar.functional.problem import values
 
 MAX_CODES = 2**16
 """Maximum number of states of `exact`, 2^H or C^V per row."""
-
-_MAX_UNROLLED = 8
-"""Maximum number of samples for which `loo` calls f without a loop, which runs up to twice as fast;
-with a loop, compilation takes as long as for one call."""
 
 
 def exact(problem):
@@ -62,24 +59,11 @@ def reinforce(problem):
 def leave_one_out(problem):
     count = arguments.count_of(problem.options["n_samples"], "n_samples", 2)
     samples = problem.hard(problem.uniforms(count))
-    f = _values(problem.f, samples, count)
+    f = values(problem.f, samples, count)
     signals = logit_gradients.leave_one_out(tf.stop_gradient(f))
     axes = [tf.newaxis] * (problem.logits.shape.rank - 1)
     terms = signals[(..., *axes)] * problem.family.score(samples, problem.logits)
     return tf.reduce_mean(terms, axis=0), tf.reduce_mean(f, axis=0), count, samples
-
-
-def _values(f, samples, count):
-    """f at each of the samples [K, B, ...]: [K, B]."""
-    if count <= _MAX_UNROLLED:
-        return tf.stack([f(b) for b in tf.unstack(samples, count)])
-    _, values = tf.while_loop(
-        lambda k, _: k < count,
-        lambda k, values: (k + 1, values.write(k, f(samples[k]))),
-        (0, tf.TensorArray(samples.dtype, count, element_shape=samples.shape[1:2])),
-        maximum_iterations=count,
-    )
-    return values.stack()
 
 
 def arm(problem):
@@ -108,7 +92,7 @@ def arms(problem):
     u = problem.uniforms(count)
     others = bernoulli.antithetic_samples(u[0], u[1:], problem.logits)
     samples = tf.concat([problem.hard(u[0])[tf.newaxis], others], axis=0)
-    f = _values(problem.f, samples, count)
+    f = values(problem.f, samples, count)
     gradient = logit_gradients.arms(tf.stop_gradient(f), samples, problem.logits)
     return gradient, tf.reduce_mean(f, axis=0), count, samples
 
@@ -120,7 +104,7 @@ def double_cv(problem):
     samples = problem.hard(problem.uniforms(count))
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(samples)
-        f = _values(problem.f, samples, count)
+        f = values(problem.f, samples, count)
     derivative = tape.gradient(f, samples)
     arguments.require_derivative(derivative, "f")
     b, derivative = (tf.reshape(v, [-1, *samples.shape[2:]]) for v in (samples, derivative))

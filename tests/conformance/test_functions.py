@@ -34,6 +34,7 @@ OPTIONS = {
     "scale": -0.6,
     "n_samples": 3,
     "n_antithetic": 4,
+    "n_codes": 4,
     "v": "uniforms",
     "differentiable": True,
     "network": "network",

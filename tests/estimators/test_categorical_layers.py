@@ -9,8 +9,7 @@ import tensorflow as tf
 
 import rebar
 from rebar import noise
-from rebar.core import without_replacement
-from rebar.estimators import carms, categorical_disarm, unord
+from rebar.core import category_trees, coupled, without_replacement
 from tests.estimators.categorical_toys import SHAPES, Reward, drawn, estimates
 
 GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "frontier" / "frontier_quad_h4.npz")
@@ -75,14 +74,14 @@ def test_the_mean_over_all_pairs_is_exact(label, shapes, monkeypatch):
             place = rank[variable, category]
             turn, active = left[:, place] * 1.0, (left | right)[:, place] * 1.0
             phi = np.log(p[variable] / (1 - p[variable]))
-            given = categorical_disarm.antithetic_probability(phi, turn, active)
+            given = category_trees.antithetic_probability(phi, turn, active)
             per_variable.append(outcomes(c - 1, given))
             q *= pi[variable, place]
         products = list(itertools.product(*(zip(*both, strict=True) for both in per_variable)))
         turns = np.array([[turn for turn, _ in both] for both in products])
         weights = q * np.array([np.prod([w for _, w in both]) for both in products])
         u = tf.constant(1 - turns)  # below the probability where the decision is 1
-        monkeypatch.setattr(categorical_disarm.noise_module, "uniforms", lambda *_, u=u: u)
+        monkeypatch.setattr(noise, "uniforms", lambda *_, u=u: u)
         rows = Reward(SHAPES[shapes], len(turns))
         certain = np.clip(np.eye(c)[list(code)].reshape(1, -1), 1e-9, 1 - 1e-9)
         draws = noise.Noise(
@@ -94,23 +93,21 @@ def test_the_mean_over_all_pairs_is_exact(label, shapes, monkeypatch):
 
 def test_the_antithetic_decisions_have_the_probabilities_of_uniforms():
     p = np.array([0.2, 0.7, 0.45])
-    phi, left, right = np.log(p / (1 - p)), *categorical_disarm.stick(4)
+    phi, left, right = np.log(p / (1 - p)), *category_trees.stick(4)
     for z in range(4):
         turn, active = left[:, z] * 1.0, (left | right)[:, z] * 1.0
-        given = categorical_disarm.antithetic_probability(phi, turn, active)
+        given = category_trees.antithetic_probability(phi, turn, active)
         np.testing.assert_allclose(given, literal_probability(p, z), atol=1e-4)
 
 
 def test_leaves_of_both_trees():
-    for make, n in itertools.product(
-        (categorical_disarm.stick, categorical_disarm.balanced), (2, 3, 5, 8)
-    ):
+    for make, n in itertools.product((category_trees.stick, category_trees.balanced), (2, 3, 5, 8)):
         left, right = (tf.constant(side, tf.float64) for side in make(n))
         turns = tf.constant(list(itertools.product([0.0, 1.0], repeat=n - 1)), tf.float64)
-        leaves = categorical_disarm.leaves(turns[:, tf.newaxis], left, right)
+        leaves = category_trees.leaves(turns[:, tf.newaxis], left, right)
         np.testing.assert_array_equal(np.sum(leaves, axis=-1), 1)
         logits = tf.constant(np.random.default_rng(n).normal(size=[1, 1, n]))
-        p = tf.sigmoid(categorical_disarm.node_logits(logits, *make(n)))
+        p = tf.sigmoid(category_trees.node_logits(logits, *make(n)))
         weight = tf.reduce_prod(tf.where(turns[:, tf.newaxis] > 0.5, p, 1 - p), axis=-1)
         mean = tf.reduce_sum(weight[..., tf.newaxis] * leaves, axis=0)
         np.testing.assert_allclose(mean, tf.nn.softmax(logits)[0], atol=1e-12)
@@ -118,13 +115,13 @@ def test_leaves_of_both_trees():
 
 def pairs_of(pi, n):
     """P of all pairs of categories, and the ratio r: [V, C, C] each."""
-    ranks, independent = carms.orders(pi.shape[-1], noise.key(0, "further"))
-    low = carms.probability_before(tf.constant(pi[np.newaxis]), ranks)[0]  # [V, R, C]
+    ranks, independent = coupled.orders(pi.shape[-1])
+    low = coupled.probability_before(tf.constant(pi[np.newaxis]), ranks)[0]  # [V, R, C]
     low, p, size = tf.transpose(low, [2, 0, 1]), tf.constant(pi.T), pi.shape[-1]
     joint, ratio = np.zeros([2, len(pi), size, size])
     for a, b in np.ndindex(size, size):
-        pair = carms.pair_probability(low[a], p[a], low[b], p[b], n)
-        ratio[:, a, b] = carms.ratio(p[a], p[b], pair, independent)
+        pair = coupled.pair_probability(low[a], p[a], low[b], p[b], n)
+        ratio[:, a, b] = coupled.ratio(p[a], p[b], pair, independent)
         joint[:, a, b] = np.sum(pair, axis=-1) + independent * p[a] * p[b]
     return joint / (len(ranks) + independent), ratio
 
@@ -164,12 +161,12 @@ def test_coupled_samples_have_the_probabilities_of_pairs(size, n):
     """Also with random orders, for more than 11 categories: 300,000 draws, critical value 6."""
     rows, random = 300_000, np.random.default_rng(0)
     pi = random.dirichlet(np.ones(size), size=[1, 1])
-    ranks, independent = carms.orders(size, noise.key(0, "further"))
+    ranks, independent = coupled.orders(size)
     z = np.eye(size)[random.choice(size, [rows, 1], p=pi[0, 0])]
     every = tf.constant(np.tile(pi, [rows, 1, 1]))
-    below = tf.tile(carms.probability_before(tf.constant(pi), ranks), [rows, 1, 1, 1])
+    below = tf.tile(coupled.probability_before(tf.constant(pi), ranks), [rows, 1, 1, 1])
     u = noise.uniforms(noise.key(5, "further"), [n, 2, rows, 1], tf.float64)
-    others = carms.coupled(tf.constant(z), every, below, ranks, independent, u).numpy()
+    others = coupled.coupled(tf.constant(z), every, below, ranks, independent, u).numpy()
     samples = [z[:, 0], *others[:, :, 0]]
     probability = pairs_of(pi[0], n)[0][0]
     np.testing.assert_allclose(probability.sum(1), pi[0, 0], atol=1e-9)
@@ -210,7 +207,7 @@ def test_the_mean_over_all_sets_is_exact(n_codes, k):
     p, f = random.dirichlet(np.ones(n_codes) / 2), random.normal(size=n_codes)
     sets = np.array(list(itertools.combinations(range(n_codes), k))).T
     log_p = tf.constant(np.log(p[sets]))
-    weight, signal = unord.unordered(tf.constant(f[sets]), log_p)
+    weight, signal = without_replacement.unordered(tf.constant(f[sets]), log_p)
     of_set = np.exp(without_replacement.log_set_probabilities(log_p)[0])
     assert np.sum(of_set) == pytest.approx(1, abs=1e-9)
     total = np.zeros(n_codes)

@@ -3,8 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from rebar.core import categorical, without_replacement
-from rebar.estimators import arsm, carms, categorical_disarm, unord
+from rebar.core import categorical, category_trees, coupled, swapped, without_replacement
 from tests.conformance.faults.planting import Fault, Float64, biased, replace, times
 from tests.estimators import test_categorical_layers
 
@@ -92,33 +91,33 @@ def _the_mean_is_not_exact(label, shapes):
 COUPLED = [
     Fault(
         "CARMS with the released code's ratio, peaked posterior",
-        replace(carms, "ratio", _released_ratio),
+        replace(coupled, "ratio", _released_ratio),
         lambda: _TESTS.test_carms_golden("peaked", 2),
     ),
     Fault(
         "CARMS without the ratio",
-        replace(carms, "ratio", lambda true: lambda p, *rest: tf.ones_like(p)),
+        replace(coupled, "ratio", lambda true: lambda p, *rest: tf.ones_like(p)),
         biased("CatCARMS", ONE_LAYER),
     ),
     Fault(
         "CARMS with one order of the categories",
-        replace(carms, "coupled", _one_order),
+        replace(coupled, "coupled", _one_order),
         biased("CatCARMS", TWO_CATEGORICAL_LAYERS),
     ),
     Fault(
         "DisARM-IW, categories not sorted",
-        replace(categorical_disarm, "ascending", _by_index),
+        replace(category_trees, "ascending", _by_index),
         _the_mean_is_not_exact("DisARM-IW", "2x3"),
     ),
     Fault(
         "DisARM-IW, categories in descending order",
-        replace(categorical_disarm, "ascending", lambda true: lambda logits: true(-logits)),
+        replace(category_trees, "ascending", lambda true: lambda logits: true(-logits)),
         _the_mean_is_not_exact("DisARM-IW", "1x4"),
     ),
     Fault(
         "DisARM-IW without the weight",
         replace(
-            categorical_disarm,
+            category_trees,
             "pair_weight",
             lambda true: lambda phi, *_: tf.ones_like(phi[..., 0]),
         ),
@@ -127,7 +126,7 @@ COUPLED = [
     *(
         Fault(
             f"{name} without 1/2 of nodes that one sample passes alone",
-            replace(categorical_disarm, "node_factor", _without_half),
+            replace(category_trees, "node_factor", _without_half),
             _the_mean_is_not_exact(name, "2x3"),
         )
         for name in ("DisARM-SB", "DisARM-Tree")
@@ -135,24 +134,24 @@ COUPLED = [
     *(
         Fault(
             f"{name} with independent decisions",
-            replace(categorical_disarm, "antithetic_probability", _independent),
+            replace(category_trees, "antithetic_probability", _independent),
             biased(f"Cat{name.replace('-', '')}", TWO_CATEGORICAL_LAYERS),
         )
         for name in ("DisARM-SB", "DisARM-Tree")
     ),
     Fault(
         "ARSM with the wrong sign",
-        replace(arsm, "swap_gradient", times(-1)),
+        replace(swapped, "swap_gradient", times(-1)),
         biased("CatARSM", ONE_LAYER),
     ),
     Fault(
         "ARSM with swaps of one number for two",
-        replace(arsm, "swaps", lambda true: lambda n: (true(n)[0], true(n)[1] % 2)),
+        replace(swapped, "swaps", lambda true: lambda n: (true(n)[0], true(n)[1] % 2)),
         biased("CatARSM", TWO_CATEGORICAL_LAYERS),
     ),
     Fault(
         "UNORD with the baseline of the other ratio",
-        replace(unord, "unordered", _set_of_others),
+        replace(without_replacement, "unordered", _set_of_others),
         lambda: _TESTS.test_the_mean_over_all_sets_is_exact(9, 2),
     ),
     Fault(

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise as noise_module
-from tests.conformance.literal.common import descend, gumbels, main_chain, rollout
+from tests.conformance.literal.common import descend, main_chain, rollout
 
 
 def _estimate(c, main, cotangent):
@@ -26,10 +26,15 @@ def _problem(c):
     return main, np.argmax(main.samples[0], -1), pi
 
 
-def _value(c, categories, like):
-    """f [N] at categories [N, V]."""
-    one_hot = np.eye(like.shape[-1])[categories]
-    return rollout(c, [tf.constant(one_hot, like.dtype)]).objective.numpy()
+def _values(c, main):
+    """f [N] as a function of categories [N, V]."""
+    like = main.samples[0]
+
+    def value(categories):
+        one_hot = np.eye(like.shape[-1])[categories]
+        return rollout(c, [tf.constant(one_hot, like.dtype)]).objective.numpy()
+
+    return value
 
 
 def _key(c, number, *more):
@@ -48,8 +53,14 @@ def _interval(order, pi, category):
 
 def carms(c):
     main, z, pi = _problem(c)
-    n, (rows, width, size) = dict(c.settings.custom)["n_antithetic"], pi.shape
-    u = noise_module.uniforms(_key(c, 48, 1), [n, 2, rows, width], tf.float64).numpy()
+    n = dict(c.settings.custom)["n_antithetic"]
+    u = noise_module.uniforms(_key(c, 48), [n, 2, *z.shape], tf.float64).numpy()
+    return _estimate(c, main, carms_gradient(z, pi, u, _values(c, main))[0])
+
+
+def carms_gradient(z, pi, u, value):
+    """The gradient, and f of all samples; u [n, 2, N, V]."""
+    n, (rows, width, size) = len(u), pi.shape
     orders = []
     for i, j in itertools.combinations(range(size), 2):
         orders.append([i, *(k for k in range(size) if k not in (i, j)), j])
@@ -74,7 +85,7 @@ def carms(c):
             at = (1 - first * e[m - 1] / e.sum()) ** (n - 1)
             ends = [_interval(order, pi[row, v], k)[1] for k in order]
             samples[m, row, v] = order[int(np.searchsorted(ends, at, side="right"))]
-    f = np.stack([_value(c, s, main.samples[0]) for s in samples])
+    f = np.stack([value(s) for s in samples])
     g = np.zeros(pi.shape)
     for row, v in np.ndindex(rows, width):
         for m, k in itertools.permutations(range(n), 2):
@@ -83,7 +94,7 @@ def carms(c):
                 p = pi[row, v]
                 r = p[a] * p[b] / pair(p, a, b)
                 g[row, v] += (np.eye(size)[a] - p) * r * (f[m, row] - f[k, row]) / (n * (n - 1))
-    return _estimate(c, main, g)
+    return g, f
 
 
 def _stick(categories):
@@ -103,7 +114,7 @@ def _balanced(categories):
 
 
 def disarm(tree=_stick, weighted=False):
-    """Formula of a pair of antithetic samples."""
+    """The gradient of a pair of antithetic samples, and f of both; u [N, V, C - 1]."""
 
     def of_variable(pi, z, u):
         """The antithetic category, and the factor of f - f~ in the logits' cotangent."""
@@ -152,38 +163,56 @@ def disarm(tree=_stick, weighted=False):
             g[right] -= h * pi[right] / sum(pi[right])
         return other, g
 
-    def formula(c):
-        main, z, pi = _problem(c)
-        shape = [*pi.shape[:2], pi.shape[2] - 1]
-        u = noise_module.uniforms(_key(c, 64), shape, main.logits[0].dtype).numpy()
+    def gradient(z, pi, u, value):
         other, factor = np.copy(z), np.zeros(pi.shape)
         for index in np.ndindex(z.shape):
             other[index], factor[index] = of_variable(pi[index], z[index], u[index])
-        difference = main.objective.numpy() - _value(c, other, main.samples[0])
-        return _estimate(c, main, difference[:, None, None] * factor)
+        f = np.stack([value(z), value(other)])
+        return (f[0] - f[1])[:, None, None] * factor, f
+
+    return gradient
+
+
+DISARM = {
+    "sb": disarm(),
+    "tree": disarm(_balanced),
+    "iw": disarm(weighted=True),
+}
+
+
+def _disarm(kind):
+    def formula(c):
+        main, z, pi = _problem(c)
+        shape = [*z.shape, pi.shape[2] - 1]
+        u = noise_module.uniforms(_key(c, 64), shape, main.logits[0].dtype).numpy()
+        return _estimate(c, main, DISARM[kind](z, pi, u, _values(c, main))[0])
 
     return formula
 
 
-disarm_sb, disarm_tree = disarm(), disarm(_balanced)
-disarm_iw = disarm(weighted=True)
+disarm_sb, disarm_tree, disarm_iw = map(_disarm, DISARM)
 
 
 def arsm(c):
     main, _, pi = _problem(c)
-    size = pi.shape[-1]
-    e = np.exp(-gumbels(c.noise.uniforms[0], pi.shape[1:]))
+    u = np.reshape(c.noise.uniforms[0], pi.shape)
+    return _estimate(c, main, arsm_gradient(pi, u, _values(c, main))[0])
+
+
+def arsm_gradient(pi, u, value):
+    """The gradient, and f of all swaps [C, C, N]."""
+    size, e = pi.shape[-1], -np.log(u)
     w = e / e.sum(-1, keepdims=True)
     f = np.zeros([size, size, len(pi)])
     for i, j in np.ndindex(size, size):
         swapped = np.copy(w)
         swapped[..., i], swapped[..., j] = w[..., j], w[..., i]
-        f[i, j] = _value(c, np.argmin(np.log(swapped) - np.log(pi), -1), main.samples[0])
+        f[i, j] = value(np.argmin(np.log(swapped) - np.log(pi), -1))
     g = np.zeros(pi.shape)
     for category, j in np.ndindex(size, size):
         signal = f[j, category] - f[j].mean(0)
         g[..., category] += signal[:, None] * (1 / size - w[..., j])
-    return _estimate(c, main, g)
+    return g, f
 
 
 def _set_probability(p, removed=()):
@@ -202,6 +231,12 @@ def unord(c):
     main, z, pi = _problem(c)
     k, (rows, width, size) = dict(c.settings.custom)["n_codes"], pi.shape
     u = noise_module.uniforms(_key(c, 80), [width, rows, k, size], tf.float64).numpy()
+    return _estimate(c, main, unord_gradient(z, pi, u, _values(c, main))[0])
+
+
+def unord_gradient(z, pi, u, value):
+    """The gradient, and f of all codes; u [V, N, k, C]."""
+    k, (rows, width, size) = u.shape[2], pi.shape
     codes = np.stack([z] * k)
     for row in range(rows):
         first = [(0.0, 1.0, ())]  # time, probability, prefix
@@ -215,7 +250,7 @@ def unord(c):
             first = sorted(extended)[:k]
         others = [code for *_, code in first if code != tuple(z[row])]
         codes[1:, row] = others[: k - 1]
-    f = np.stack([_value(c, code, main.samples[0]) for code in codes])
+    f = np.stack([value(code) for code in codes])
     g = np.zeros(pi.shape)
     for row in range(rows):
         p = [np.prod(pi[row][range(width), code[row]]) for code in codes]
@@ -226,4 +261,4 @@ def unord(c):
                 baseline += p[j] * _set_probability(p, [s, j]) / without * f[j, row]
             weight = p[s] * without / _set_probability(p)
             g[row] += weight * (f[s, row] - baseline) * (np.eye(size)[codes[s, row]] - pi[row])
-    return _estimate(c, main, g)
+    return g, f

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise
-from tests.conformance.literal import kernels
+from tests.conformance.literal import coupled, kernels
 
 B, L, C, H = 3, 2, 4, 3
 RANDOM = np.random.default_rng(0)
@@ -128,6 +128,7 @@ def formula(
     baseline=0,
     differentiable=None,
     n_antithetic=1,
+    n_codes=1,
 ):
     """Gradient, value [B] and evaluations for logits a, [B, H] or [B, L, C]."""
     if method == "exact":
@@ -142,6 +143,8 @@ def formula(
         return gradient, value, len(states)
     if method == "arms":
         return arms(a, n_antithetic)
+    if method in ("carms", "arsm", "unord") or method.startswith("disarm_"):
+        return of_categories(method, a, n_antithetic, n_codes)
     u = uniforms([*[n_samples] * (method in ("loo", "double_cv")), *a.shape])
     b = hard(a, u)
     if method == "reinforce":
@@ -180,6 +183,32 @@ def formula(
     gradient = column(f(b) - c(a, given_b(a)), a) * score(a, b)
     gradient += slope(lambda k: c(k, noise_of(u)), a) - slope(lambda k: c(k, given_b(k)), a)
     return gradient, f(b), 1 + relaxed_f * (1 if v is None else 2)
+
+
+def of_categories(method, a, n, k):
+    """Formulas of `literal.coupled`; the first uniforms are of the first sample."""
+    count = {"carms": [1 + n], "unord": [1 + k], "arsm": []}.get(method, [2])
+    u = uniforms([*count, *a.shape])
+    first, pi = u[0] if count else u, softmax(a)
+    z = np.argmax(hard(a, first), axis=-1)
+
+    def value(categories):
+        return f(np.eye(C)[categories])
+
+    if method == "carms":
+        gradient, values = coupled.carms_gradient(
+            z, pi, u[1:, ..., :2].transpose(0, 3, 1, 2), value
+        )
+    elif method == "unord":
+        gradient, values = coupled.unord_gradient(z, pi, u[1:].transpose(2, 1, 0, 3), value)
+        return gradient, values[0], k
+    elif method == "arsm":
+        gradient, values = coupled.arsm_gradient(pi, u, value)
+        return gradient, values[0, 0], 1 + C * (C - 1) // 2
+    else:
+        of_pair = coupled.DISARM[method.removeprefix("disarm_")]
+        gradient, values = of_pair(z, pi, u[1, ..., :-1], value)
+    return gradient, values.mean(0), len(values)
 
 
 def arms(a, n):
