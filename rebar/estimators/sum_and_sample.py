@@ -35,7 +35,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar.core import categorical, families
+from rebar.core import families, local_expectation
 from rebar.errors import RebarError
 from rebar.estimators.layerwise import Layerwise, values
 
@@ -69,24 +69,10 @@ class SumAndSample(Layerwise):
 
     def _cotangent(self, model, x, noise, hard, layer):
         z, logits = hard.samples[layer], tf.stop_gradient(hard.logits[layer])
-        n_variables, n_categories = z.shape[1:]
-        count = self._count(n_categories)
-        pi = tf.nn.softmax(logits)
-        summed = tf.math.top_k(logits, count).indices  # [N, V, k]
-        top = tf.reduce_sum(tf.one_hot(summed, n_categories, dtype=z.dtype), axis=2)
-        rest = _best_of_rest(logits, families.noise_at(noise, layer, logits), top)
-        # The summed categories, with r instead of that of the main chain.
-        own = tf.argmax(z, axis=-1, output_type=tf.int32)[..., tf.newaxis]
-        others = tf.where(summed == own, rest[..., tf.newaxis], summed)
-        others = tf.one_hot(others, n_categories, dtype=z.dtype)  # [N, V, k, C]
-        f = values(model, x, noise, hard, layer, _with_others(z, others))
-        of_others = tf.reshape(f[1:], [n_variables, count, -1])
-        f = z * families.column(f[0], z) + tf.einsum("vkn,nvkc->nvc", of_others, others)
-        weights = top * pi
-        b = _dot(weights, f) / tf.reduce_sum(weights, axis=-1, keepdims=True)
-        of_rest = tf.reduce_sum((1 - top) * pi, axis=-1, keepdims=True)
-        weights += of_rest * tf.one_hot(rest, n_categories, dtype=z.dtype)
-        return weights * (f - b) - pi * _dot(weights, f - b)
+        gumbels = families.noise_at(noise, layer, logits)
+        count = self._count(z.shape[2])
+        others, gradient = local_expectation.chains(z, logits, gumbels, count)
+        return gradient(values(model, x, noise, hard, layer, others))
 
 
 class IndeCateR(SumAndSample):
@@ -96,27 +82,3 @@ class IndeCateR(SumAndSample):
 
     def __init__(self, **kwargs):
         super().__init__(sys.maxsize, **kwargs)
-
-
-def _best_of_rest(logits, gumbels, top):
-    """Category [N, V] of the largest logit plus noise among those where `top` is 0."""
-    perturbed = categorical.perturbed(logits, gumbels)
-    lowest = tf.constant(perturbed.dtype.min, perturbed.dtype)
-    return tf.argmax(tf.where(top > 0, lowest, perturbed), axis=-1, output_type=tf.int32)
-
-
-def _with_others(z, others):
-    """Return z [N, V, C] with one variable at a time in each of k others [N, V, k, C].
-
-    Returns:
-      [V k, N, V, C], the variable that differs slowest.
-    """
-    change = tf.transpose(others - z[:, :, tf.newaxis], [1, 2, 0, 3])  # [V, k, N, C]
-    which = tf.eye(z.shape[1], dtype=z.dtype)[:, tf.newaxis, tf.newaxis, :, tf.newaxis]
-    states = z + which * change[:, :, :, tf.newaxis]
-    return tf.reshape(states, [z.shape[1] * others.shape[2], -1, *z.shape[1:]])
-
-
-def _dot(a, b):
-    """<a, b> per variable, [N, V, 1]."""
-    return tf.reduce_sum(a * b, axis=-1, keepdims=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from rebar.core import category_trees, coupled, swapped, without_replacement
+from rebar.core import category_trees, coupled, local_expectation, swapped, without_replacement
 from rebar.errors import RebarError
 from rebar.functional import arguments
 from rebar.functional.problem import Problem, values
@@ -54,6 +54,28 @@ def unord(problem):
     further = tf.cast(tf.transpose(u[1:], [2, 1, 0, 3]), tf.float64)
     gradient, f, samples = _estimate(
         problem, u[0], lambda z, a: without_replacement.chains(z, a, further)
+    )
+    return gradient, f[0], samples.shape[0], samples
+
+
+def indecater(problem):
+    """All neighbors of a sample, whose value is returned."""
+    return _local(problem, problem.logits.shape[2])
+
+
+def sum_and_sample(problem):
+    """The neighbors in `n_exact` categories; the value is that of the sample."""
+    return _local(problem, arguments.count_of(problem.options["n_exact"], "n_exact", 1))
+
+
+def _local(problem, count):
+    n_variables, n_categories = problem.logits.shape[1:]
+    if n_variables is None:
+        raise RebarError("logits: must have a static number of latent variables; set their shape")
+    u = problem.uniforms()
+    gumbels, count = problem.family.noise(u), min(count, n_categories - 1)
+    gradient, f, samples = _estimate(
+        problem, u, lambda z, a: local_expectation.chains(z, a, gumbels, count)
     )
     return gradient, f[0], samples.shape[0], samples
 

@@ -29,6 +29,8 @@ has the formulas):
     disarm_sb, disarm_tree, disarm_iw antithetic pairs                        Dong et al. 2021
     arsm                              samples of swapped noise                Yin et al. 2019
     unord                             codes without replacement               Kool et al. 2020
+    indecater                         all categories of each variable         De Smet et al. 2023
+    sum_and_sample                    the most probable ones, and a sample    Liu et al. 2019
 
 All but gumbel, whose mean is d E f(y), are unbiased for d E f(b). rebar, relax with f(y) and gumbel
 differentiate f at relaxed samples, double_cv at hard ones: f must be differentiable and must not
@@ -165,6 +167,10 @@ METHODS = {
     "disarm_iw": Method(chains.disarm_iw, True, False, "2", {}, ("categorical",)),
     "arsm": Method(chains.arsm, True, False, "1 + C (C - 1) / 2", {}, ("categorical",)),
     "unord": Method(chains.unord, True, False, "n_codes", {"n_codes": 3}, ("categorical",)),
+    "indecater": Method(chains.indecater, True, False, "1 + V (C - 1)", {}, ("categorical",)),
+    "sum_and_sample": Method(
+        chains.sum_and_sample, True, False, "1 + V n_exact", {"n_exact": 1}, ("categorical",)
+    ),
     "rebar": Method(_relaxed_control_variate, True, True, _COUPLED, _REBAR),
     "relax": Method(
         _relaxed_control_variate, True, True, f"{_COUPLED}, or 1 without relaxed_f", _RELAX

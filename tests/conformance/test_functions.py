@@ -35,6 +35,7 @@ OPTIONS = {
     "n_samples": 3,
     "n_antithetic": 4,
     "n_codes": 4,
+    "n_exact": 2,
     "v": "uniforms",
     "differentiable": True,
     "network": "network",

@@ -3,9 +3,8 @@
 import pytest
 import tensorflow as tf
 
-from rebar.core import families, samplers
+from rebar.core import families, local_expectation, samplers
 from rebar.core import straight_through as kernels
-from rebar.estimators import sum_and_sample
 from rebar.estimators.redge import ReDGE
 from rebar.models.networks import Transformation
 from rebar.objectives.model import ObjectiveModel
@@ -130,22 +129,22 @@ CATEGORIES = [
     ),
     Fault(
         "IndeCateR with the categories of another variable",
-        replace(sum_and_sample, "_with_others", _of_another_variable),
+        replace(local_expectation, "with_others", _of_another_variable),
         biased("CatIndeCateR", ONE_LAYER),
     ),
     Fault(
         "IndeCateR with half of the mean over categories",
-        replace(sum_and_sample, "_dot", times(0.5)),
+        replace(local_expectation, "dot", times(0.5)),
         biased("CatIndeCateR", ONE_LAYER),
     ),
     Fault(
         "sum-and-sample with the most probable of the rest",
-        replace(sum_and_sample, "_best_of_rest", _most_probable),
+        replace(local_expectation, "best_of_rest", _most_probable),
         biased("CatSumAndSample", ONE_LAYER),
     ),
     Fault(
         "sum-and-sample with the noise of another variable",
-        replace(sum_and_sample, "_best_of_rest", _noise_of_another_variable),
+        replace(local_expectation, "best_of_rest", _noise_of_another_variable),
         biased("CatSumAndSample", ONE_LAYER),
     ),
 ]

@@ -146,7 +146,13 @@ def sum_and_sample(c):
         other = z.copy()
         other[:, v] = np.eye(n_categories)[category]
         f[:, v, category] = rollout(c, [tf.constant(other)]).objective
-    g = np.zeros(logits.shape)
+    g = sum_and_sample_gradient(logits, noisy, f, k)
+    return estimate(c, main.samples, [g]), []
+
+
+def sum_and_sample_gradient(logits, noisy, f, k):
+    """For values f [N, V, C] of the categories; noisy logits choose that of the rest."""
+    n_categories, g = logits.shape[-1], np.zeros(logits.shape)
     for i in np.ndindex(logits.shape[:-1]):
         pi = kernels.softmax(logits[i])
         order = np.argsort(-pi)
@@ -155,7 +161,7 @@ def sum_and_sample(c):
         b = np.sum(pi[top] * f[i][top]) / np.sum(pi[top])
         for category, w in [*zip(top, pi[top], strict=True), (r, np.sum(pi[rest]))]:
             g[i] += w * (f[i][category] - b) * (np.eye(n_categories)[category] - pi)
-    return estimate(c, main.samples, [g]), []
+    return g
 
 
 def exact(c):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar import noise
-from tests.conformance.literal import coupled, kernels
+from tests.conformance.literal import categorical, coupled, kernels
 
 B, L, C, H = 3, 2, 4, 3
 RANDOM = np.random.default_rng(0)
@@ -129,6 +129,7 @@ def formula(
     differentiable=None,
     n_antithetic=1,
     n_codes=1,
+    n_exact=C,
 ):
     """Gradient, value [B] and evaluations for logits a, [B, H] or [B, L, C]."""
     if method == "exact":
@@ -145,6 +146,8 @@ def formula(
         return arms(a, n_antithetic)
     if method in ("carms", "arsm", "unord") or method.startswith("disarm_"):
         return of_categories(method, a, n_antithetic, n_codes)
+    if method in ("indecater", "sum_and_sample"):
+        return local_expectation(a, min(n_exact, C - 1))
     u = uniforms([*[n_samples] * (method in ("loo", "double_cv")), *a.shape])
     b = hard(a, u)
     if method == "reinforce":
@@ -209,6 +212,18 @@ def of_categories(method, a, n, k):
         of_pair = coupled.DISARM[method.removeprefix("disarm_")]
         gradient, values = of_pair(z, pi, u[1, ..., :-1], value)
     return gradient, values.mean(0), len(values)
+
+
+def local_expectation(a, k):
+    """k categories of each variable are summed."""
+    noisy = a + gumbels(uniforms(a.shape))
+    z, values = np.eye(C)[np.argmax(noisy, axis=-1)], np.zeros(a.shape)
+    for v, category in np.ndindex(a.shape[1:]):
+        other = z.copy()
+        other[:, v] = np.eye(C)[category]
+        values[:, v, category] = f(other)
+    gradient = categorical.sum_and_sample_gradient(a, noisy, values, k)
+    return gradient, f(z), 1 + a.shape[1] * k
 
 
 def arms(a, n):
