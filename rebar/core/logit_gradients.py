@@ -2,8 +2,8 @@
 
 For both families (`rebar.core.families`): `reinforce`, `relaxed_control`, `double_cv`, and the
 learning signals. For Bernoulli units alone, with p = sigmoid(logits), samples b = 1[u > 1 - p] and
-antithetic ones b~ = 1[u < p], which is b with 1 - u instead of u: `arm`, `disarm`, and `arms` of
-more than two. Shapes: f [N], samples and logits [N, H] or [N, V, C] -> the same.
+antithetic ones b~ = 1[u < p], which is b with 1 - u instead of u: `arm`, `disarm`, `arms` of more
+than two, and `leg`. Shapes: f [N], samples and logits [N, H] or [N, V, C] -> the same.
 """
 
 from collections.abc import Callable
@@ -75,6 +75,14 @@ def arms_correction(logits: tf.Tensor, n: int) -> tf.Tensor:
     """
     q = bernoulli.rare(logits)
     return (1 - q) / (1 - tf.maximum(2 - q ** (-1 / (n - 1)), 0) ** (n - 1))
+
+
+def leg(f: tf.Tensor, f_flipped: tf.Tensor, b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """p (1 - p) (1 - 2 b) (f_flipped - f), f_flipped [N, H] at b with one unit flipped, each.
+
+    The local expectation gradient: Titsias & Lazaro-Gredilla 2015 (arXiv 1503.01494).
+    """
+    return families.BERNOULLI.mean_product(logits, (1 - 2 * b) * (f_flipped - _column(f, b)))
 
 
 def double_cv(

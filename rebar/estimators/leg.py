@@ -22,7 +22,7 @@ independent of the main chain's, the same for all flips of a row.
 
 import tensorflow as tf
 
-from rebar.core import families
+from rebar.core import logit_gradients
 from rebar.estimators.layerwise import Continued, values
 from rebar.types import capability
 
@@ -44,9 +44,8 @@ class LEG(Continued):
             _flipped(model, x, noise, hard, layer, slice(start, start + UNITS))
             for start in range(0, logits.shape[1], UNITS)
         ]
-        difference = tf.concat(parts, axis=1) - hard.objective[:, tf.newaxis]
-        sign = 1 - 2 * hard.samples[layer]
-        return families.BERNOULLI.mean_product(logits, sign * tf.stop_gradient(difference))
+        f, flipped = map(tf.stop_gradient, (hard.objective, tf.concat(parts, axis=1)))
+        return logit_gradients.leg(f, flipped, hard.samples[layer], logits)
 
 
 def _flipped(model, x, noise, hard, layer, units):

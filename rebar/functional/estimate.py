@@ -55,10 +55,10 @@ def estimate_gradient(
 
     Args:
       method: a name in `rebar.functional.methods`, which lists formulas, bias and evaluations of f:
-        exact, reinforce, loo, double_cv, rebar, relax, gumbel; for binary units arm, disarm, arms;
-        for categorical variables carms, disarm_sb, disarm_tree, disarm_iw, arsm, unord, and st,
-        st_gumbel, gumbel_rao, gst, reinmax, ... Labels of estimators,
-        such as "DisARM" and "ST-GS", are accepted too, in upper or lower case.
+        exact, reinforce, loo, double_cv, rebar, relax, gumbel; for binary units arm, disarm, arms,
+        leg; for categorical variables carms, disarm_sb, disarm_tree, disarm_iw, arsm, unord, and
+        st, st_gumbel, gumbel_rao, gst, reinmax, ... Labels of estimators, such as "DisARM" and
+        "ST-GS", are accepted too, in upper or lower case.
       f: samples [B, H] or one-hot [B, ..., C] -> values [B], to be maximized.
       logits: float32 or float64; [B, H] or [H] of binary units (with [H], f sees [1, H]), or
         [B, ..., C] of variables with C categories.

@@ -16,6 +16,7 @@ For binary units only, with uniforms u, b = 1[u > 1 - p], and b~ the same with 1
 
     arm        (f(b) - f(b~)) (u - 1/2)                                        Yin & Zhou 2019
     disarm     1/2 (f(b) - f(b~)) (-1)^b~ 1[b != b~] sigmoid(|logits|)         Dong et al. 2020
+    leg        p (1 - p) (1 - 2 b) (f with the unit flipped - f(b))  Titsias & Lazaro-Gredilla 2015
     arms       rho/(n-1) sum_m (f(b_m) - mean f) (b_m - p)                     Dimitriev & Zhou 2021
 
 double_cv: D_k is the mean of the derivatives of f at the other samples, c_k = (b_k - p) . D_k, J
@@ -159,6 +160,7 @@ METHODS = {
     "arm": Method(scores.arm, True, False, "2", {}, ("bernoulli",)),
     "disarm": Method(scores.disarm, True, False, "2", {}, ("bernoulli",)),
     "arms": Method(scores.arms, True, False, "n_antithetic", {"n_antithetic": 3}, ("bernoulli",)),
+    "leg": Method(scores.leg, True, False, "1 + H", {}, ("bernoulli",)),
     "carms": Method(
         chains.carms, True, False, "n_antithetic", {"n_antithetic": 3}, ("categorical",)
     ),

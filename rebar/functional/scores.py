@@ -114,3 +114,18 @@ def double_cv(problem):
     )
     gradient = tf.reduce_mean(tf.reshape(gradient, tf.shape(samples)), axis=0)
     return gradient, tf.reduce_mean(f, axis=0), count, samples
+
+
+def leg(problem):
+    """One sample, and one more evaluation of f per unit."""
+    units = problem.logits.shape[1]
+    if units is None:
+        raise RebarError("logits: leg needs a static number of units; set their shape")
+    b = problem.hard(problem.uniforms())
+    f = problem.f(b)
+    flips = tf.eye(units, dtype=b.dtype)[:, tf.newaxis]
+    flipped = tf.transpose(values(problem.f, b + flips * (1 - 2 * b), units))
+    gradient = logit_gradients.leg(
+        tf.stop_gradient(f), tf.stop_gradient(flipped), b, problem.logits
+    )
+    return gradient, f, 1 + units, b

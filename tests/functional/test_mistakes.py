@@ -25,7 +25,7 @@ def table_of_z(z):
 
 MISTAKES = {
     "unknown method 'DisARMS'; did you mean disarm or arms or arm.; available: exact, reinforce, "
-    "loo, double_cv, arm, disarm, arms, rebar, relax, gumbel$": {"method": "DisARMS"},
+    "loo, double_cv, arm, disarm, arms, leg, rebar, relax, gumbel$": {"method": "DisARMS"},
     r"logits of shape \[2, 3, 4\]: .*\[B, H\] or \[H\]": {"logits": np.zeros((2, 3, 4))},
     r"logits of type int64: .*tf.cast\(logits, tf.float32\)": {
         "logits": np.zeros((2, 3), np.int64)

@@ -11,8 +11,8 @@ from rebar import noise
 SHAPES = {"bernoulli": [5, 3], "categorical": [5, 2, 3]}
 LABELS = {
     "bernoulli": [
-        *("REINFORCE", "LOO", "DoubleCV", "ARM", "DisARM", "ARMS", "REBAR", "RELAX"),
-        *("Gumbel", "Exact"),
+        *("REINFORCE", "LOO", "DoubleCV", "ARM", "DisARM", "ARMS", "LEG", "REBAR"),
+        *("RELAX", "Gumbel", "Exact"),
     ],
     "categorical": [
         *("REINFORCE", "LOO", "DoubleCV", "REBAR", "RELAX", "Gumbel", "Exact"),

@@ -157,6 +157,8 @@ def formula(
         others = [np.delete(values, k, axis=0).mean(axis=0) for k in range(n_samples)]
         terms = [column(values[k] - others[k], a) * score(a, b[k]) for k in range(n_samples)]
         return np.mean(terms, axis=0), values.mean(axis=0), n_samples
+    if method == "leg":
+        return leg(a, b)
     if method == "double_cv":
         return double_cv(a, b, scale)
     if method in ("arm", "disarm"):
@@ -255,3 +257,12 @@ def double_cv(a, b, scale):
         signal = values[k] - np.delete(values, k, axis=0).mean(0)
         terms.append(column(signal, a) * score(a, b[k]) - means[k])
     return np.mean(terms, axis=0), np.mean([f(z) for z in b], axis=0), n
+
+
+def leg(a, b):
+    gradient, p = np.zeros(a.shape), sigmoid(a)
+    for i in range(a.shape[1]):
+        on, off = b.copy(), b.copy()
+        on[:, i], off[:, i] = 1, 0
+        gradient[:, i] = p[:, i] * (1 - p[:, i]) * (f(on) - f(off))
+    return gradient, f(b), 1 + a.shape[1]
