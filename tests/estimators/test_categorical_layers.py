@@ -129,7 +129,7 @@ def pairs_of(pi, n):
 @pytest.mark.parametrize("case", ["mild", "peaked"])
 @pytest.mark.parametrize("n", [2, 3])
 def test_carms_golden(case, n):
-    """Probabilities of pairs, the exact mean over them, and the variance of 200,000 draws."""
+    """Probabilities of pairs, the exact mean over them, and the variance of 100,000 draws."""
     theta, f = GOLDENS[f"carms/{case}/theta"], GOLDENS["carms/f"]
     pi = np.exp(theta) / np.exp(theta).sum(-1, keepdims=True)
     off, exact = ~np.eye(3, dtype=bool), GOLDENS[f"carms/{case}/exact_grad"]
@@ -145,7 +145,7 @@ def test_carms_golden(case, n):
             (z,) = samples
             return tf.einsum("na,nb,ab->n", z[:, 0], z[:, 1], tf.constant(f))
 
-    rows = 200_000
+    rows = 100_000
     model = Table([(2, 3)], rows)
     model.logits = [theta]
     draws = noise.latents(noise.key(1, "analysis"), 1, rows, model.n_units, tf.float64)
@@ -214,6 +214,21 @@ def test_the_mean_over_all_sets_is_exact(n_codes, k):
     np.add.at(total, sets, (of_set * weight * signal).numpy())
     # The gradient with respect to log p of normalized codes.
     np.testing.assert_allclose(total - p * np.sum(total), p * (f - p @ f), atol=1e-9)
+
+
+def test_unord_golden():
+    """Mean and variance of the estimate for four binary units, over all pairs of their 16 codes."""
+    f, q = GOLDENS["quad_h4/f"], GOLDENS["quad_h4/q"]
+    score = GOLDENS["quad_h4/states"] - 1 / (1 + np.exp(-GOLDENS["quad_h4/phi"]))
+    sets = np.array(list(itertools.combinations(range(16), 2))).T
+    log_p = tf.constant(np.log(q[sets]))
+    weight, signal = without_replacement.unordered(tf.constant(f[sets]), log_p)
+    g = np.einsum("kn,knd->nd", weight * signal, score[sets])
+    of_set = np.exp(without_replacement.log_set_probabilities(log_p)[0])
+    mean = of_set @ g
+    np.testing.assert_allclose(mean, GOLDENS["quad_h4/exact_grad"], rtol=0, atol=1e-12)
+    expected = GOLDENS["quad_h4/var/unord_k2"]
+    np.testing.assert_allclose(of_set @ g**2 - mean**2, expected, rtol=1e-6)
 
 
 def test_codes_are_drawn_without_replacement():
