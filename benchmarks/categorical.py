@@ -23,6 +23,8 @@ from rebar.training.blocks import Blocks
 BATCH = 100
 STEPS = 20
 REFERENCE = "CatReinMax"
+MANY_EVALUATIONS = ("CatARSM", "CatIndeCateR")
+"""Hundreds of evaluations per image at 64x8; measured only if named."""
 SAMPLES = {"CatLOO": 4, "CatTrackGradVariances": 2}
 OPTIONS = {"CatCARMS": (("n_antithetic", 4),), "CatUNORD": (("n_codes", 4),)}
 """Four evaluations of the estimators that take several samples."""
@@ -124,7 +126,8 @@ def main(arguments=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", type=sizes, default=[(8, 4), (64, 8)])
-    parser.add_argument("--models", type=common.words(MODELS), default=MODELS)
+    default = [name for name in MODELS if name not in MANY_EVALUATIONS]
+    parser.add_argument("--models", type=common.words(MODELS), default=default)
     parser.add_argument("--draws", type=common.integer, default=100)
     parser.add_argument("--rounds", type=common.integer, default=7)
     parser.add_argument("--jit", choices=["auto", "on", "off"], default="auto")
