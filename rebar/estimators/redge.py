@@ -69,3 +69,4 @@ class ReinDGE(ReDGE):
     """See `ReDGE`."""
 
     second_order = True
+    verified: Sequence[Mapping[str, Any]] = ({"redge_steps": 3},)

@@ -99,7 +99,11 @@ def test_more_summed_categories_have_less_variance():
     assert variances[2] < variances[1] < variances[0]
 
 
-@pytest.mark.parametrize("estimator", [IndeCateR(), SumAndSample()], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "estimator",
+    [IndeCateR(), pytest.param(SumAndSample(), marks=pytest.mark.slow)],
+    ids=lambda e: e.name,
+)
 def test_two_layers(estimator):
     """1.4 million rows detect less than 1 % of the gradient of each tensor."""
     result = compare(estimator, categories.Hierarchy(), times=4)
