@@ -24,7 +24,7 @@ BATCH = 100
 STEPS = 20
 REFERENCE = "CatReinMax"
 MANY_EVALUATIONS = ("CatARSM", "CatIndeCateR")
-"""Hundreds of evaluations per image at 64x8; measured only if named."""
+"""Hundreds or thousands of evaluations per image at 64x8; measured only if named."""
 SAMPLES = {"CatLOO": 4, "CatTrackGradVariances": 2}
 OPTIONS = {"CatCARMS": (("n_antithetic", 4),), "CatUNORD": (("n_codes", 4),)}
 """Four evaluations of the estimators that take several samples."""

@@ -63,8 +63,8 @@ def measured(model, x, draws):
             estimator, n_samples = estimator_of(label, settings)
             evaluations = int(estimator.evaluations(shapes, n_samples))
             if evaluations <= MOST_CHAINS:
-                found = variance(model, x, estimator, n_samples, draws)
-                records.append((label, evaluations, *found))
+                moments = variance(model, x, estimator, n_samples, draws)
+                records.append((label, evaluations, *moments))
     for evaluations in sorted({record[1] for record in records}):
         estimator, n_samples = estimator_of("LOO", f"n_samples={evaluations}")
         records.append(("LOO", evaluations, *variance(model, x, estimator, n_samples, draws)))

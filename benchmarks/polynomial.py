@@ -99,8 +99,8 @@ def describe(curves, n_samples):
     for label, curve in curves.items():
         reached = [f"{p:g}" for p, v in zip(EXPONENTS, curve[-1], strict=True) if v < REACHED]
         values = " | ".join(f"{value:.3f}" for value in curve[-1])
-        found = "yes" if len(reached) == len(EXPONENTS) else ", ".join(reached) or "no"
-        lines.append(f"| {label} | {evaluations(label, n_samples):g} | {values} | {found} |")
+        optimum = "yes" if len(reached) == len(EXPONENTS) else ", ".join(reached) or "no"
+        lines.append(f"| {label} | {evaluations(label, n_samples):g} | {values} | {optimum} |")
     return "\n".join(lines)
 
 

@@ -198,7 +198,7 @@ def _followed(estimator: Estimator, hparams: HParams) -> str:
     """Return a suffix of the objective's name if another function is followed."""
     followed = estimator.members().get(hparams.follow, estimator)
     if not followed.follows_posterior:
-        return "; followed: at samples of another distribution than q"
+        return "; followed: f at samples of another distribution than q"
     if estimator.objective != "bound":
         return ""
     chains = (followed.own_samples or hparams.n_samples) // estimator.samples_per_chain

@@ -89,8 +89,8 @@ def antithetic_probability(phi: tf.Tensor, turn: tf.Tensor, active: tf.Tensor) -
     """Return P(b~_i = 1) given the main chain's decisions: b_i = 1[u < p], b~_i = 1[1 - u < p]."""
     after_left = tf.maximum(1 - tf.exp(-phi), 0)  # (2 p - 1) / p
     after_right = tf.exp(tf.minimum(phi, 0))  # min(p, 1 - p) / (1 - p)
-    given = tf.where(turn > 0.5, after_left, after_right)
-    return tf.where(active > 0.5, given, tf.sigmoid(phi))
+    conditional = tf.where(turn > 0.5, after_left, after_right)
+    return tf.where(active > 0.5, conditional, tf.sigmoid(phi))
 
 
 def node_factor(phi: tf.Tensor, main: tuple, other: tuple) -> tf.Tensor:
@@ -103,7 +103,7 @@ def node_factor(phi: tf.Tensor, main: tuple, other: tuple) -> tf.Tensor:
 
 
 def pair_weight(phi: tf.Tensor, main: tuple, other: tuple) -> tf.Tensor:
-    """Return w [N, V] of the decisions of both samples; of no use if these are equal."""
+    """Return w [N, V] of the decisions of both samples, which must differ."""
     (b, active), (b_other, active_other) = main, other
     both, differ = active * active_other, tf.abs(b - b_other)
     passed = both * (1 - b) * (1 - b_other)

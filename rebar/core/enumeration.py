@@ -118,7 +118,7 @@ def elbo_and_gradient(model: Model, x: Any) -> Exact:
 
 
 def exact_elbo_and_gradient(model: Model, x: tf.Tensor) -> Exact:
-    """`elbo_and_gradient`, in closed form if the model has one: see `expected_objective`."""
+    """Return `elbo_and_gradient`, in closed form if the model has `expected_objective`."""
     expected = capability(model, "expected_objective")
     if expected is None:
         return elbo_and_gradient(model, x)

@@ -1,4 +1,4 @@
-"""Values of a variable's categories, the others sampled: `rebar.estimators.sum_and_sample`."""
+"""Local expectations of categorical variables: see `rebar.estimators.sum_and_sample`."""
 
 from collections.abc import Callable
 
@@ -26,10 +26,10 @@ def chains(
     pi = tf.nn.softmax(logits)
     summed = tf.math.top_k(logits, count).indices  # [N, V, k]
     top = tf.reduce_sum(tf.one_hot(summed, n_categories, dtype=z.dtype), axis=2)
-    rest = best_of_rest(logits, gumbels, top)
+    sampled = best_of_rest(logits, gumbels, top)  # r
     # The summed categories, with r instead of that of z.
-    own = tf.argmax(z, axis=-1, output_type=tf.int32)[..., tf.newaxis]
-    others = tf.where(summed == own, rest[..., tf.newaxis], summed)
+    current = tf.argmax(z, axis=-1, output_type=tf.int32)[..., tf.newaxis]
+    others = tf.where(summed == current, sampled[..., tf.newaxis], summed)
     others = tf.one_hot(others, n_categories, dtype=z.dtype)  # [N, V, k, C]
 
     def gradient(f):
@@ -38,7 +38,7 @@ def chains(
         weights = top * pi
         b = dot(weights, f) / tf.reduce_sum(weights, axis=-1, keepdims=True)
         of_rest = tf.reduce_sum((1 - top) * pi, axis=-1, keepdims=True)
-        weights += of_rest * tf.one_hot(rest, n_categories, dtype=z.dtype)
+        weights += of_rest * tf.one_hot(sampled, n_categories, dtype=z.dtype)
         return weights * (f - b) - pi * dot(weights, f - b)
 
     return with_others(z, others), gradient

@@ -78,7 +78,7 @@ def arms_correction(logits: tf.Tensor, n: int) -> tf.Tensor:
 
 
 def leg(f: tf.Tensor, f_flipped: tf.Tensor, b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """p (1 - p) (1 - 2 b) (f_flipped - f), f_flipped [N, H] at b with one unit flipped, each.
+    """p (1 - p) (1 - 2 b) (f_flipped - f), f_flipped [N, H] of each unit flipped in turn.
 
     The local expectation gradient: Titsias & Lazaro-Gredilla 2015 (arXiv 1503.01494).
     """

@@ -11,7 +11,7 @@ unbiased for L that is linear in each latent variable given the others.
     straight_through_gumbel  ST-GS
     gumbel_rao               GR-K
     gapped_straight_through  GST
-    reinmax                  ReinMax
+    reinmax                  ReinMax; ZGR at T = 1
     reinmax_rao              ReinMax-Rao
     reinmax_cv               ReinMax-CV
     reinmax_rk2              ReinMax-RK2
@@ -20,7 +20,8 @@ unbiased for L that is linear in each latent variable given the others.
     exponentials    [K, ..., C] ~ Exp(1), K draws, or `FromWords` or `FromUniforms` for many draws
     temperature (1), gap (1), scale (1), beta (1/2)   numbers, or tensors without a gradient
 
-The temperature never changes D. Every gradient sums to zero over the categories.
+The temperature never changes D. Every gradient sums to zero over the categories. `diffused_sample`
+is ReDGE and ReinDGE, whose D does not follow pi.
 """
 
 from collections.abc import Callable

@@ -8,8 +8,8 @@ extended by category c is
 
     T_c = T + (a_c - min_j a_j) / p(prefix),    a_j ~ Exp(pi_j)
 
-so that the k first codes are among the extensions of the k first prefixes (stochastic beam search,
-Kool, van Hoof & Welling 2019, arXiv 1903.06059, in other words).
+so that the k first codes are among the extensions of the k first prefixes. This is the stochastic
+beam search of Kool, van Hoof & Welling 2019 (arXiv 1903.06059).
 
 For a set S of k codes, let h(B) be the probability that the next codes after B are S without B, so
 that h({}) is the probability P(S) of the set:
@@ -99,8 +99,8 @@ def further_codes(code: tf.Tensor, pi: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
 def log_set_probabilities(log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return log h of {} [N], of each code [k, N], and of each pair of codes [k, k, N].
 
-    Of one code twice it is log h of that code. Finite for finite log p, also if all of the
-    probability is in the set.
+    The entry of a code with itself is log h of that code. Finite for finite log p, also if all of
+    the probability is in the set.
 
     Args:
       log_p: [k, N] log probabilities of the codes, float64.
@@ -112,8 +112,8 @@ def log_set_probabilities(log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Te
         sets, larger = (list(itertools.combinations(range(k), n)) for n in (size, size + 1))
         others = [[i for i in range(k) if i not in b] for b in sets]
         numbers = [
-            [larger.index(tuple(sorted((*b, i)))) for i in rest]
-            for b, rest in zip(sets, others, strict=True)
+            [larger.index(tuple(sorted((*b, i)))) for i in missing]
+            for b, missing in zip(sets, others, strict=True)
         ]
         logs = tf.gather(log_p, others)  # [sets, k - size, N]
         every = tf.broadcast_to(outside, tf.shape(logs[:, :1]))

@@ -1,4 +1,4 @@
-"""BitFlip, UGC and tUGC: the exact derivative of one unit, drawn at random.
+"""Exact derivative of one unit, drawn at random (SBNBitFlip, SBNUGC, SBNtUGC).
 
 Along the main chain b_1 ... b_L, let i_l be uniform on a set of T_l units of layer l, and f_l the
 value of the chain that has unit i_l flipped in layer l and continues above with the main chain's

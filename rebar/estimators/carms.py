@@ -10,8 +10,8 @@ noise. With N rows, and a, c the categories of one variable in two samples,
     r(a, c) = pi_a pi_c / P(a, c),    P(a, c) = probability of the pair
 
 The samples: with e_m of a flat Dirichlet distribution, u_m = (1 - e_m)^(n-1) is uniform, and each
-variable takes the category in whose interval of the cumulative probabilities u_m lies. The order of
-the categories in the sum is drawn per variable and shared by the n samples, so that
+variable takes the category whose interval of the cumulative probabilities contains u_m. The order
+of the categories in that sum is drawn per variable and shared by the n samples, so that
 
     P(a, c) = mean over orders of sum_corners +- G(s, t),
     G(s, t) = P(u_m <= s, u_m' <= t) = max(s^(1/(n-1)) + t^(1/(n-1)) - 1, 0)^(n-1)

@@ -42,7 +42,7 @@ class Layerwise(Estimator):
     def _cotangent(
         self, model: Model, x: tf.Tensor, noise: Noise, hard: Rollout, layer: int
     ) -> tf.Tensor:
-        """Return the cotangent of a layer's logits, [N, H], for ascent."""
+        """Return the cotangent of a layer's logits, [N, ...], for ascent."""
         raise NotImplementedError
 
 

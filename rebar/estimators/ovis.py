@@ -16,7 +16,7 @@ The Monte Carlo form, and the asymptotic one with gamma = 0, are unbiased for th
 - log(1 - v_k) = L - log 1/K sum_{j != k} exp f_j, whose last term does not depend on b_k, nor do
 L_ks and v_ks.
 
-With gamma > 0 the estimate is **biased**: its mean is that of VIMCO's gradient plus gamma times
+With gamma > 0 the estimate is BIASED: its mean is that of VIMCO's gradient plus gamma times
 that of q's wake phase (see `rebar.estimators.rws`). Measured by enumeration on two units, the
 relative bias at gamma = 1 is 0.94, 1.94 and 3.90 for K = 2, 3 and 5.
 
@@ -41,7 +41,7 @@ from rebar.noise import SiteUniforms
 from rebar.types import Model, Noise, Shapes
 
 _FURTHER = 512
-"""Number of the fresh samples' noise key."""
+"""Index of the fresh samples' noise key."""
 
 
 class OVIS(PerSample):

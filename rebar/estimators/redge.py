@@ -34,7 +34,7 @@ from rebar.estimators.straight_through import SampledThrough
 from rebar.types import Noise
 
 _FURTHER = 2
-"""Number of the key of the diffusion's noise."""
+"""Index of the diffusion's noise key."""
 
 
 class ReDGE(SampledThrough):
@@ -53,7 +53,9 @@ class ReDGE(SampledThrough):
     def __init__(self, redge_steps=5, redge_end=0.5, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(redge_steps, int) or redge_steps < 2:
-            raise RebarError(f"redge_steps={redge_steps!r}: must be an integer of at least 2")
+            raise RebarError(
+                f"redge_steps={redge_steps!r}: must be an integer of at least 2; use e.g. 5"
+            )
         if not 0 < redge_end < 1:
             raise RebarError(f"redge_end={redge_end!r}: must be between 0 and 1; use e.g. 0.5")
         self.redge_steps, self.redge_end = redge_steps, redge_end

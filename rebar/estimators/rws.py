@@ -5,7 +5,7 @@ With K samples b_k ~ q(. | x) of an example, f_k = log p(x, b_k) - log q(b_k | x
     g = - mean_B sum_k w_k (d log p(x, b_k) + d log q(b_k | x)),    w constant
 
 The part of p is the gradient of the multi-sample bound (wake-theta). That of q (wake-phi) is a
-self-normalized estimate of -d KL(p(b | x) || q(b | x)), another objective: **biased** for the
+self-normalized estimate of -d KL(p(b | x) || q(b | x)), another objective: BIASED for the
 bound, and for the KL divergence by a term of order 1/K.
 
 K evaluations of f per example, one per row. Nothing is learned.

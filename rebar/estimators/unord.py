@@ -7,8 +7,8 @@ continues above with the main chain's noise. With N rows,
 
     g = - mean_N [ sum_l sum_{s in S} p(s) R(S, s) ( f(s) - sum_{s' in S} p(s') R_s(S, s') f(s') )
                          d log p(s)  +  d log p ]
-    R(S, s) = P(S | s is drawn first) / P(S),    R_s(S, s') the same, without s in S and all codes;
-    R_s(S, s) = 1
+    R(S, s) = P(S | s is drawn first) / P(S)
+    R_s(S, s') = the same ratio after s is removed from S and from all codes;    R_s(S, s) = 1
 
 Unbiased for the ELBO: given the layers under l and the noise above it, f is a function of b_l, and
 p(s) R(S, s) is the probability that s was drawn first, given S: the estimator is the mean of

@@ -27,8 +27,8 @@ FORMS: dict[str, tuple] = {
 _NO_DERIVATIVE = (
     "{} has no derivative with respect to its samples; use differentiable TensorFlow operations, "
     "without NumPy, casts to integers, stop_gradient or sampling, or a method that needs values "
-    "only: exact, reinforce, loo, relax with relaxed_f=False, and for binary latents arm, disarm, "
-    "arms, leg"
+    "only: exact, reinforce, loo, relax with relaxed_f=False; for binary latents arm, disarm, "
+    "arms, leg; for categorical ones e.g. disarm_sb, carms, unord, indecater"
 )
 
 

@@ -16,8 +16,8 @@ class GradientEstimate(NamedTuple):
     Attributes:
       gradient: shaped like the logits; an estimate of d E f / d logits, for ascent. A constant for
         tapes, unless differentiable=True.
-      value: [B] mean of f at the hard samples, an unbiased estimate of E f; a scalar for logits
-        [H]. Differentiable w.r.t. the variables of f.
+      value: [B] estimate of E f at the hard samples, unbiased but for redge and reindge; a scalar
+        for logits [H]. Differentiable w.r.t. the variables of f.
       evaluations: evaluations of f, each of B samples; one with a derivative counts as one.
       unbiased: True if the mean of `gradient` is d E f / d logits.
       samples: hard samples shaped like the logits; of loo, double_cv, arm, disarm, arms and
@@ -56,16 +56,17 @@ def estimate_gradient(
     Args:
       method: a name in `rebar.functional.methods`, which lists formulas, bias and evaluations of f:
         exact, reinforce, loo, double_cv, rebar, relax, gumbel; for binary units arm, disarm, arms,
-        leg; for categorical variables carms, disarm_sb, disarm_tree, disarm_iw, arsm, unord, and
-        st, st_gumbel, gumbel_rao, gst, reinmax, ... Labels of estimators, such as "DisARM" and
-        "ST-GS", are accepted too, in upper or lower case.
+        leg; for categorical variables carms, disarm_sb, disarm_tree, disarm_iw, arsm, unord,
+        indecater, sum_and_sample, and st, st_gumbel, gumbel_rao, gst, reinmax, ... Labels of
+        estimators, such as "DisARM" and "ST-GS", are accepted too, in upper or lower case.
       f: samples [B, H] or one-hot [B, ..., C] -> values [B], to be maximized.
       logits: float32 or float64; [B, H] or [H] of binary units (with [H], f sees [1, H]), or
         [B, ..., C] of variables with C categories.
       family: "bernoulli" or "categorical".
       noise: uniforms in (0, 1) shaped like the logits, e.g. from `rebar.noise.uniforms`; for loo
-        and double_cv [K, ...] with K = n_samples, for arms [n, ...], for carms and
-        unord [1 + n, ...], for disarm_sb, disarm_tree and disarm_iw [2, ...] (not used by exact).
+        and double_cv [K, ...] with K = n_samples, for arms [n, ...], for carms
+        [1 + n, ...], for unord [1 + k, ...], for disarm_sb, disarm_tree and disarm_iw [2, ...] (not
+        used by exact).
       seed, step: instead of noise, numbers that determine it. `seed` is an integer or several,
         `step` an integer or an integer tensor. Replicas of a tf.distribute strategy draw different
         noise. Do not use optimizer.iterations as the step with accumulated gradients: it changes
@@ -74,7 +75,8 @@ def estimate_gradient(
         baseline: reinforce: subtracted from f; a scalar or [B] that is independent of b (0).
         n_samples: loo, double_cv: K, at least 2 (2).
         n_antithetic: arms, carms: n, at least 2 (3).
-        n_codes: unord: n, from 2 to 7 (3).
+        n_codes: unord: k, from 2 to 7 (3).
+        n_exact: sum_and_sample: categories of each variable that are summed, at least 1 (1).
         temperature: rebar, relax, gumbel: T > 0, a scalar, [B, 1] or [B, H]; for categorical logits
           a scalar, or [B, 1, 1] with all variables of a row on one axis (0.5).
         muprop_relaxation: rebar, relax, gumbel: y is the relaxation of the 2017 paper that tends to

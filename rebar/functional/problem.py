@@ -10,8 +10,10 @@ from rebar.core.validity import Validity
 from rebar.functional import arguments
 
 _MAX_UNROLLED = 8
-"""Maximum number of samples for which `loo` calls f without a loop, which runs up to twice as fast;
-with a loop, compilation takes as long as for one call."""
+"""Maximum number of samples for which f is called without a loop, which runs up to twice as fast.
+
+With a loop, compilation takes as long as for one call.
+"""
 
 
 class Problem(NamedTuple):

@@ -26,7 +26,8 @@ mode, tf.function and under XLA, and finite for logits up to 1e4 in size.
 
 Arguments of all:
     logits: [..., C], float32 or float64.
-    temperature: T > 0, a number or a scalar tensor.
+    temperature: T > 0, a number or a scalar tensor; not an argument of decoupled_st, reinmax_rk2,
+      redge and reindge.
     seed, step: numbers that determine the noise. `seed` is an integer or several, `step` an integer
       or an integer tensor. Replicas of a tf.distribute strategy draw different noise. Layers of one
       model need different seeds, e.g. (0, 1) and (0, 2). Do not use optimizer.iterations as the
@@ -67,7 +68,8 @@ class Sample(NamedTuple):
 
     Attributes:
       z: [..., C] one-hot, with the estimator's gradient w.r.t. the logits.
-      probs: [..., C] softmax(logits), with its exact gradient.
+      probs: [..., C] softmax(logits), or softmax(logits / T_f) of decoupled_st, with its exact
+        gradient.
     """
 
     z: tf.Tensor
@@ -252,7 +254,10 @@ def reindge(
     seed: Any = None,
     step: Any = None,
 ) -> Sample:
-    """ReinDGE: `redge` with ReinMax at the last step; z DOES NOT FOLLOW probs. Arguments of it."""
+    """ReinDGE: `redge` with ReinMax at the last step; z DOES NOT FOLLOW probs.
+
+    Arguments are those of `redge`.
+    """
     call = _Call(logits, 1.0, noise, seed, step)
     return call.diffused(steps, end, fresh_noise, second_order=True)
 
@@ -308,7 +313,7 @@ class _Call:
         self._validity.require(
             tf.convert_to_tensor(end, self.logits.dtype),
             lambda v: v < 1,
-            lambda v: f"end={v:g}: must be below 1",
+            lambda v: f"end={v:g}: must be below 1; use e.g. 0.5",
         )
         normals = tf.math.ndtri(self.source.fresh(fresh_noise))
         logits = self._validity.apply(self.logits)

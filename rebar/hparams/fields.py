@@ -155,8 +155,8 @@ class Fields:
     )
     continuation: str = _binary(
         "shared",
-        "ARM, DisARM, LEG: noise above the layer where a chain separates from the main one: shared "
-        "by both, or independent.",
+        "ARM, DisARM, LocalDisARM, LEG: noise above the layer where a chain separates from the "
+        "main one: shared by both, or independent.",
         choices=("shared", "independent"),
     )
     symmetrized: bool = _binary(

@@ -9,7 +9,7 @@ disarm_*: Dong, Mnih & Tucker 2020 (arXiv 2006.10680), for sbn, fashion and omni
 beta2 and the learning rate of RELAX's control variate, which the text omits, are those of their
 code. Limits of the reproduction: docs/reproduce.md.
 
-doublecv_gaussian: non-binarized images as in Titsias & Shi 2021 (arXiv 2111.05300) and Shi et al.
+doublecv_gaussian: non-binarized images as in Titsias & Shi 2022 (arXiv 2111.05300) and Shi et al.
 2022 (arXiv 2202.09497), for mnist, fashion_grey and omni_grey; see docs/grayscale.md.
 
 cat_*: the categorical VAEs of Wang & Bui 2026 (arXiv 2603.08257), tables of their appendix; 8x4 is

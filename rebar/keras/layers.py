@@ -24,7 +24,7 @@ class StraightThrough(keras.layers.Layer):
         label of its estimator, e.g. "ReinMax".
       seed: an integer or several, e.g. (0, 1); layers of one model need different seeds.
       kl_weight: weight of KL(q || uniform), in nats per example, which is added to the model's
-        loss; q is the distribution of the samples.
+        loss; q is `probs` of the method, which samples of redge and reindge do not follow.
       options: arguments of the method, e.g. {"temperature": 0.5}.
       inference: result in inference mode (`training=False`, as in `predict` and `evaluate`):
         "mode", the most probable category, or "sample", new samples in every call.

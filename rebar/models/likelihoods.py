@@ -8,7 +8,7 @@ The cross-entropy of "bernoulli" is a likelihood of binary images only. "gaussia
 non-binarized images: one trained variance per pixel, v = max(softplus(rho), FLOOR), rho initially
 RHO. Its density is that of pixels in [-1, 1], not of x; pixels that are constant reach the floor
 and add up to 2.5 nats each, hence bounds above 0. Source: the non-binarized experiments of Titsias
-& Shi 2021 (arXiv 2111.05300) and Shi et al. 2022 (arXiv 2202.09497), in the authors' code.
+& Shi 2022 (arXiv 2111.05300) and Shi et al. 2022 (arXiv 2202.09497), in the authors' code.
 """
 
 import math

@@ -138,7 +138,7 @@ class SigmoidBeliefNetwork(keras.Model):
 
     @property
     def grayscale(self) -> bool:
-        """Whether the likelihood is one of images in [0, 1], not only in {0, 1}."""
+        """True if the likelihood models images in [0, 1], not only in {0, 1}."""
         return self._config["likelihood"] == "gaussian"
 
     def network_input(self, x: tf.Tensor) -> tf.Tensor:

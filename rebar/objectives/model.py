@@ -69,7 +69,7 @@ class ObjectiveModel:
 
     @property
     def continuous(self) -> bool:
-        """Whether there are sites besides the discrete ones; False before the first rollout."""
+        """True if there are continuous sites; False before the first rollout."""
         return len(self.samples) > len(self.layers or ())
 
     def encode(self, x: tuple) -> None:

@@ -57,7 +57,7 @@ class Comparison(NamedTuple):
 
     @property
     def biased(self) -> bool:
-        """Whether z is above the critical value."""
+        """True if z is above the critical value."""
         return bool(self.z > self.critical)
 
 

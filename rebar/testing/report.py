@@ -57,7 +57,7 @@ class Report(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
+        """True if every check passed."""
         return all(result.passed for result in self.results)
 
     @property
