@@ -16,8 +16,9 @@ class GradientEstimate(NamedTuple):
     Attributes:
       gradient: shaped like the logits; an estimate of d E f / d logits, for ascent. A constant for
         tapes, unless differentiable=True.
-      value: [B] estimate of E f at the hard samples, unbiased but for redge and reindge; a scalar
-        for logits [H]. Differentiable w.r.t. the variables of f.
+      value: [B] mean of f at the hard samples, or f at the first of them; a scalar for logits [H].
+        An unbiased estimate of E f, except for decoupled_st, redge and reindge, whose samples have
+        another distribution. Differentiable w.r.t. the variables of f.
       evaluations: evaluations of f, each of B samples; one with a derivative counts as one.
       unbiased: True if the mean of `gradient` is d E f / d logits.
       samples: hard samples shaped like the logits; of loo, double_cv, arm, disarm, arms and

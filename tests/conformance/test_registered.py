@@ -48,7 +48,7 @@ def plan(name):
 
 
 def inherits(name):
-    """Whether the class of another name is a base class with the same `_cotangent`."""
+    """Return whether the class of another name is a base class with the same `_cotangent`."""
     kind = registry.target(name)
     return any(
         base in kind.__mro__[1:]

@@ -32,7 +32,7 @@ def gaussian():
 
 
 def test_the_density_is_that_of_scipy():
-    """Of pixels in [-1, 1]; the floor is .001, which softplus(-6.95) does not reach."""
+    """Density of pixels in [-1, 1]; the floor is .001, which softplus(-6.95) does not reach."""
     likelihood = gaussian()
     outputs = np.random.default_rng(1).normal(size=(4, 6))
     v = np.maximum(np.log1p(np.exp(likelihood.rho.numpy())), 0.001)
