@@ -211,7 +211,8 @@ def _images(h):
         yield f"task={h.task}: unsupported by {_model(h)}; choose from {', '.join(able)}"
     if h.belief_network and task.gray and h.likelihood == "bernoulli":
         subject = _model(h) if h.latents else h.model
-        binary = {"mnist": "sbn", "fashion_mnist": "fashion"}.get(task.data_set, task.data_set)
+        same = {name: other for name, other in TASKS.items() if other.data_set == task.data_set}
+        binary = next((name for name, other in same.items() if not other.gray), "sbn")
         yield (
             f"task={h.task}: has grayscale images, but {subject} models binary ones; choose "
             f"task={binary} (with dynamic_b=true to binarize images anew at each use), or "

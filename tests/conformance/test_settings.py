@@ -230,6 +230,17 @@ def test_every_declared_setting_has_a_test():
     assert declared == {(name, parameter) for name, parameter, _ in DECLARED}
 
 
+def test_invalid_values_of_declared_settings_are_refused():
+    values = {"n_antithetic": 1, "rodeo_hidden": 0, "n_codes": 8, "n_exact": 0}
+    values |= {"ovis_gamma": 1.1, "ovis_samples": -1, "redge_steps": 1, "redge_end": 1.0}
+    values |= {"forward_temperature": 0.0, "backward_temperature": -1.0}
+    for name in ALONE:
+        for parameter in registry.entry(name).hparams:
+            settings = settings_of(name, custom=((parameter, values[parameter]),))
+            with pytest.raises(RebarError, match=f"^{parameter}=.*: must be "):
+                registry.make_estimator(name, settings)
+
+
 @pytest.mark.parametrize(("name", "parameter", "value"), DECLARED)
 def test_a_declared_setting(name, parameter, value):
     settings = settings_of(name, custom=((parameter, value),))

@@ -20,12 +20,13 @@ from rebar.hparams import HParams
         ("task=mnist,likelihood=gaussian,legacy2017=true", r"legacy2017=True: .*=gaussian; remo"),
         ("task=sp_digits,prior=uniform", r"prior=uniform: unsupported by task=sp_digits"),
         ("model=SBN,task=fashion_grey", r"task=fashion_grey: .* task=fashion "),
+        ("model=SBN,task=omni_grey", r"task=omni_grey: .* task=omni "),
         ("model=SBN,task=digits_grey", r"task=digits_grey: .* task=digits "),
         ("model=CatST,task=mnist,dynamic_b=true", r"dynamic_b=True: .* task=mnist"),
         (
             "model=CatTrackGradVariances,track=[ReinMax,DisARM],follow=ReinMax",
             r"track=\[ReinMax,DisARM\]: CatTrackGradVariances cannot track DisARM; "
-            r"choose from ST, .* track=\[ST,ST-GS\],follow=ST$",
+            r"choose from ST, .* track=\[ST,DecoupledST\],follow=ST$",
         ),
         ("model=SBNTrackGradVariances,track=[ReinMax],follow=ReinMax", r"cannot track ReinMax"),
         ("model=CatLOO", r"n_samples=1: .* CatLOO; set n_samples=2"),
