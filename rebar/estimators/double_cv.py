@@ -31,7 +31,12 @@ from typing import Any
 import tensorflow as tf
 
 from rebar.core import gradients, logit_gradients, samplers
-from rebar.estimators.base import Estimator, differentiated_rollout, require_two_samples
+from rebar.estimators.base import (
+    Estimator,
+    active_layers,
+    differentiated_rollout,
+    require_two_samples,
+)
 from rebar.types import Estimate, Model, Noise, Rollout
 
 
@@ -52,7 +57,7 @@ class DerivativeControl(Estimator):
             )
         variables = self.trainable_variables
         with tf.GradientTape() as control_tape:
-            cotangents, square = self._cotangents(hard, derivatives, noise.n_samples)
+            cotangents, square = self._cotangents(model, hard, derivatives, noise.n_samples)
         gradient = gradients.logit_gradient(tape, hard, cotangents, model.trainable_variables)
         control = gradients.gradient_or_zero(control_tape, square, variables)
         metrics = self.metrics_at(model, x, noise, hard)
@@ -61,16 +66,21 @@ class DerivativeControl(Estimator):
     def control_objective(self, model: Model, x: tf.Tensor, noise: Noise) -> tf.Tensor:
         """Return the mean square of the logits' gradient, summed over layers."""
         rollout = differentiated_rollout(model, x, samplers.hard(noise), noise.n_samples)
-        return self._cotangents(*rollout, noise.n_samples)[1]
+        return self._cotangents(model, *rollout, noise.n_samples)[1]
 
-    def _cotangents(self, hard: Rollout, derivatives: Sequence[tf.Tensor], n_samples: int) -> tuple:
-        """Return L x [N, ...] cotangents of the logits, for ascent, and their mean square."""
+    def _cotangents(
+        self, model: Model, hard: Rollout, derivatives: Sequence[tf.Tensor], n_samples: int
+    ) -> tuple:
+        """Return L x [N, ...] cotangents of the logits, for ascent, and their mean square.
+
+        They are 0 for layers without gradients.
+        """
         f = tf.stop_gradient(hard.objective)
-        layers = zip(hard.samples, hard.logits, derivatives, strict=True)
-        cotangents = [
-            self._cotangent(layer, n_samples, f, *map(tf.stop_gradient, values))
-            for layer, values in enumerate(layers)
-        ]
+        layers = list(zip(hard.samples, hard.logits, derivatives, strict=True))
+        cotangents = [tf.zeros_like(logits) for logits in hard.logits]
+        for layer in active_layers(model, len(cotangents)):
+            values = map(tf.stop_gradient, layers[layer])
+            cotangents[layer] = self._cotangent(layer, n_samples, f, *values)
         return cotangents, tf.add_n([tf.reduce_mean(tf.square(c)) for c in cotangents])
 
     def _cotangent(

@@ -90,6 +90,7 @@ MIXTURES = {
     "relaxed above": lambda: {"b": "LOO", "c": learned("DynamicREBAR"), "d": "REINFORCE"},
     "relaxed below": lambda: {"b": learned("RELAX"), "c": "LOO", "d": "DisARM"},
     "learned": lambda: {"b": learned("NVIL"), "c": learned("MuProp"), "d": learned("REBAR")},
+    "derivatives": lambda: {"b": learned("RODEO"), "c": "LOO", "d": learned("DoubleCV")},
     "shared": lambda: dict.fromkeys("bcd", learned("REBAR")),
     "two by one": lambda: {"b": (disarm := rebar.estimator("DisARM")), "c": "LOO", "d": disarm},
 }
