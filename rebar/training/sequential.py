@@ -13,6 +13,18 @@ import tensorflow as tf
 _LOOPS = {"While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase"}
 
 
+def _config() -> bytes:
+    """Return options of the call.
+
+    They disable the rewrite of AddN into temporary variables, which the executor does not support.
+    TensorFlow does so in graphs that need much of the free memory.
+    """
+    config = tf.compat.v1.ConfigProto()
+    options = config.graph_options.rewrite_options
+    options.memory_optimization = options.NO_MEM_OPT
+    return config.SerializeToString()
+
+
 class Sequential:
     """Calls of a function of tensors that returns one tensor, traced at the first call.
 
@@ -25,6 +37,7 @@ class Sequential:
     def __init__(self, function: Callable[..., tf.Tensor]):
         self._function = tf.function(function, autograph=False)
         self._graph: Any = None
+        self._config = _config()
         self._loops = False
 
     def __call__(self, *arguments: Any) -> tf.Tensor:
@@ -41,6 +54,7 @@ class Sequential:
             args=[*tensors, *self._graph.captured_inputs],
             Tout=[output.dtype for output in self._graph.outputs],
             f=self._graph,
+            config_proto=self._config,
             executor_type="SINGLE_THREADED_EXECUTOR",
         )
         return result
