@@ -161,7 +161,12 @@ def _track(h):
     if repeated:
         yield f"track={write(h.track)}: {', '.join(repeated)} more than once; remove the repetition"
     if h.follow not in h.track:
-        yield f"follow={h.follow}: not in track={write(h.track)}; add it, or follow one of those"
+        tracker = next(n for n in registry.names(h.entry.latents) if registry.entry(n).tracks)
+        other = "" if h.entry.tracks else f"; {h.model} tracks none, only {tracker} does"
+        yield (
+            f"follow={h.follow}: not in track={write(h.track)}; add it, or follow one of those"
+            f"{other}"
+        )
     if h.entry.tracks and others:
         first, second, *_ = labels
         yield (

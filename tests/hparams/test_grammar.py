@@ -121,7 +121,7 @@ def test_later_strings_override_earlier_ones():
         ("coupling=none", ["coupling='none'", "auto, switch, all"]),
         ("track=[SBNNVIL],follow=NVIL", ["track='SBNNVIL'", *LABELS]),
         ("track=[NVIL,SimpleMuProp,NVIL]", ["track", "NVIL more than once"]),
-        ("track=[NVIL]", ["follow=SimpleMuProp", "not in track=[NVIL]"]),
+        ("track=[NVIL]", ["follow=SimpleMuProp", "not in track=[NVIL]", "only SBNTrackG"]),
         ("track=[]", ["follow=SimpleMuProp", "not in track=[]"]),
         ("follow=all", ["follow='all'", *LABELS]),
         ("task=sp,n_input=783", ["n_input=783", "task=sp", "even"]),
