@@ -211,7 +211,9 @@ class ObjectiveModel:
 
     def _temperature(self, name):
         """Return `Estimator.posterior_temperature` of a site."""
-        return getattr(self._estimator_of(name), "posterior_temperature", 1.0)
+        estimators = self._estimators
+        of_site = estimators.get(name) if isinstance(estimators, Mapping) else estimators
+        return getattr(of_site, "posterior_temperature", 1.0)
 
     def _estimator_of(self, name):
         """Return the estimator of a site."""

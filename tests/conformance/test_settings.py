@@ -307,10 +307,7 @@ def test_a_tracker_gives_each_estimator_and_follows_the_stated_one(name):
     base = settings_of(name, n_samples=4, temperature=0.37)
     model = model_of(base)
     x, draws = inputs(model, base.n_samples)
-    alone = {
-        label: of_estimator(HParams(**base.values() | {"model": names[label]}), model)
-        for label in names
-    }
+    alone = {label: of_estimator(base.replace(model=names[label]), model) for label in names}
     for label, followed in zip(names, [*names][3:] + [*names][:3], strict=True):
         settings = base.replace(track=(label, followed), follow=followed)
         tracker = registry.make_estimator(name, settings)

@@ -155,7 +155,7 @@ MEASURES = [
     ),
     Fault(
         "control variates that are not trained before a measurement",
-        replace(variance, "_fit", lambda true: lambda *arguments: None),
+        replace(variance, "fit_controls", lambda true: lambda *arguments: None),
         test_fit_steps.test_untrained_control_variates,
     ),
     Fault(
