@@ -105,14 +105,14 @@ def estimator_variance(
     saved = {name: member.get_weights() for name, member in learned.items()}
     try:
         for member in learned.values():
-            _fit(model, member, x, n_samples, fit_steps or 0, seed)
+            fit_controls(model, member, x, n_samples, fit_steps or 0, seed)
         return meter(x, n_draws, seed)
     finally:
         for name, member in learned.items():
             member.set_weights(saved[name])
 
 
-def _fit(model, estimator, x, n_samples, steps, seed):
+def fit_controls(model, estimator, x, n_samples, steps, seed):
     """Train the control variates of an estimator at the frozen model and a batch."""
     x = tf.cast(x, model.compute_dtype)
     estimate = estimation(model, estimator, n_samples)

@@ -83,6 +83,8 @@ def test_a_command_is_well_formed(page, command, tmp_path, monkeypatch):
         assert sweep.main([*dry, "--dry_run", *parts[position:]]) == 0
     elif parts[:3] == ["python", "-m", "pytest"] or parts[0] in ("pip", "tensorboard"):
         pass
+    elif parts[:3] == ["python", "-m", "benchmarks.results"]:
+        check_help(parts[1:3], flags)
     elif parts[0] == "python" and parts[1].startswith("benchmarks/"):
         assert (ROOT / parts[1]).exists()
         source = (ROOT / parts[1]).read_text() + (ROOT / "benchmarks" / "common.py").read_text()

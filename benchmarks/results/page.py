@@ -1,0 +1,214 @@
+"""docs/results.md from the records: tables between markers, and figures.
+
+The text between `<!-- NAME -->` and `<!-- end -->` is the table NAME of `tables`.
+"""
+
+import math
+import re
+import statistics
+
+from benchmarks import common
+from benchmarks.results import frozen, published, records
+from rebar import styles
+
+PAGE = records.ROOT / "docs" / "results.md"
+FIGURES = PAGE.parent / "figures"
+_MARKED = re.compile(r"(<!-- (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PANELS = {
+    "binary": ("linear", "nonlinear", "gaussian"),
+    "categorical": ("8x4", "8x16"),
+}
+
+
+def write():
+    """Write the page and the figures; returns their paths."""
+    paths = [PAGE]
+    common.write_file(PAGE, text(PAGE.read_text()).encode())
+    for latents, models in _PANELS.items():
+        if measured := [model for model in models if records.read("frozen", model)]:
+            paths.append(FIGURES / f"results_{latents}.png")
+            common.write_file(paths[-1], styles.render(figure(measured), "png"))
+    return paths
+
+
+def text(page):
+    """Return the page with the tables of the present records."""
+    made = tables()
+    return _MARKED.sub(lambda match: f"{match[1]}{made[match[2]]}{match[3]}", page)
+
+
+def tables():
+    """Name of a marker -> Markdown table."""
+    result = {}
+    for model in frozen.MODELS:
+        every = records.read("frozen", model)
+        result[model] = _frozen([r for r in every if r["objective"] == "elbo"])
+        result[f"{model}-bound"] = _frozen([r for r in every if r["objective"] != "elbo"])
+    for name, protocol in published.PROTOCOLS.items():
+        result[f"{name}-runs"] = (
+            f"{protocol.about}\n\n{_published(name, protocol)}{_commands(protocol)}"
+        )
+    return result
+
+
+def _table(heading, rows):
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _frozen(rows):
+    """A row per estimator, the smallest variance times evaluations after the last epoch first."""
+    if not rows:
+        return "No records yet.\n"
+    epochs = [f"variance, epoch {point['epoch']}" for point in rows[0]["points"]]
+    heading = ["estimator", "f", "ms", *epochs, "variance x f", "variance x ms"]
+    biased = any("relative_bias" in point for r in rows for point in r["points"])
+    heading += ["signal to noise", *(["bias", "cosine", "mse"] if biased else [])]
+    return _table(heading, [_cells(r, biased) for r in sorted(rows, key=_cost)])
+
+
+def _cost(record):
+    return record["points"][-1]["variance"] * record["evaluations"]
+
+
+def name_of(record):
+    """Return the name of a record's estimator, with the number of samples if there are several."""
+    item, samples = record["estimator"], record["n_samples"]
+    return item if "(" in item or samples == 1 else f"{item}, K = {samples}"
+
+
+def _cells(record, biased):
+    last = record["points"][-1]
+    name = name_of(record) + ("" if record["unbiased"] else " (biased)")
+    cells = [name, _number(record["evaluations"]), _number(record["milliseconds"])]
+    for point in record["points"]:
+        cells.append(_with_error(point["variance"], point["standard_error"]["variance"]))
+    cells += [_number(_cost(record)), _number(last["variance"] * record["milliseconds"])]
+    cells.append(_with_error(last["snr"], last["standard_error"]["snr"]))
+    if biased:
+        cells += _bias(last) if "relative_bias" in last else [""] * 3
+    return cells
+
+
+def _bias(point):
+    error = point["standard_error"]
+    bias = _with_error(point["relative_bias"], error["relative_bias"])
+    if not point["bias_seen"]:
+        bias = f"< {point['relative_bias_limit']:.2g}"
+    cosine = _with_error(point["expected_cosine"], error["expected_cosine"])
+    return bias, cosine, _with_error(point["mse"], error["mse"])
+
+
+def _number(value):
+    """Format with three digits and without an exponent for large numbers."""
+    return f"{float(f'{value:.3g}'):.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _with_error(value, error):
+    """Format with the digits that a standard error leaves, e.g. "0.0123 ± 0.0004"."""
+    if not error or not math.isfinite(error):
+        return _number(value)
+    digits = max(0, -math.floor(math.log10(error)))
+    if value < 1e-3:
+        return f"{value:.3g} ± {error:.1g}"
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def _published(name, protocol):
+    """A row per estimator: means over its seeds, and the published numbers."""
+    heading = ["", "steps", "seeds", "hours"]
+    for title in protocol.quantities.values():
+        heading += [title, "published"]
+    rows = []
+    for row in protocol.rows:
+        runs = [r for r in records.read("runs", name) if r["row"] == row.name]
+        steps = min((run["steps"] for run in runs), default=0)
+        cells = [row.text, f"{steps:,}" if runs else "not run", str(len(runs))]
+        cells.append(f"{statistics.mean(run['hours'] for run in runs):.2g}" if runs else "")
+        for quantity in protocol.quantities:
+            values = [_at(run, steps)[quantity] for run in runs]
+            given = row.published.get(quantity)
+            cells += [_mean(values), "" if given is None else f"{given:g}"]
+        rows.append(cells)
+    return _table(heading, rows)
+
+
+def _commands(protocol):
+    row = protocol.rows[0]
+    return f"\nFor example:\n```sh\n{published.command(protocol, row)}\n```\n"
+
+
+def _at(run, steps):
+    return next(point for point in run["curve"] if point["step"] == steps)
+
+
+def _mean(values):
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):.2f} ± {error:.2f}"
+
+
+def figure(models):
+    """Variance against evaluations and time, after the last number of epochs."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    with matplotlib.rc_context(styles.RC):
+        rows = max(len(records.read("frozen", model)) for model in models)
+        height = max(3.6, 0.16 * rows) * len(models)
+        drawing = Figure(figsize=(10, height), layout="constrained")
+        axes = drawing.subplots(len(models), 2, squeeze=False, sharey="row")
+        for row, model in zip(axes, models, strict=True):
+            shown = [r for r in records.read("frozen", model) if r["objective"] == "elbo"]
+            shown.sort(key=lambda r: -r["points"][-1]["variance"])
+            labels = [r["estimator"].partition("(")[0] for r in shown]
+            for record, style in zip(shown, styles.styles(labels), strict=True):
+                _point(row, record, style)
+            units = ("evaluations of f per image", "ms per batch")
+            for axis, unit in zip(row, units, strict=True):
+                axis.set(xscale="log", yscale="log", xlabel=unit)
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                for scale in (axis.xaxis, axis.yaxis):
+                    scale.set_major_formatter("{x:g}")
+                    scale.set_minor_formatter(NullFormatter())
+                _products(axis)
+            epoch = frozen.MODELS[model].epochs[-1]
+            row[0].set_ylabel("variance of q's gradient")
+            row[0].set_title(f"{frozen.MODELS[model].title}, epoch {epoch}", loc="left")
+            row[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
+    return drawing
+
+
+def _point(axes, record, style):
+    from matplotlib.markers import MarkerStyle
+
+    last = record["points"][-1]
+    face = style.color if record["unbiased"] else "none"
+    name = name_of(record) + ("" if record["unbiased"] else " (biased)")
+    filled = MarkerStyle(style.marker).is_filled()
+    colors = {"facecolors": face, "edgecolors": style.color} if filled else {"color": style.color}
+    for axis, cost in zip(axes, (record["evaluations"], record["milliseconds"]), strict=True):
+        point = axis.scatter(cost, last["variance"], s=36, marker=style.marker, label=name)
+        point.set(**colors)
+
+
+def _products(axis):
+    """Lines of equal variance times cost."""
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    start, end = math.log10(left * low), math.log10(right * high)
+    for power in range(math.floor(start), math.ceil(end) + 1):
+        axis.plot(
+            [left, right], [10**power / left, 10**power / right], ":", color="#bbbbbb", lw=0.7
+        )
+    axis.set(xlim=(left, right), ylim=(low, high))
+
+
+def missing():
+    """Return (model, estimator) of the records that measured models lack."""
+    models = [model for model in frozen.MODELS if records.read("frozen", model)]
+    pairs = [(m, item) for m in models for item in frozen.items(frozen.latents(m))]
+    return [pair for pair in pairs if not records.path("frozen", *pair).exists()]

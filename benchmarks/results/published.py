@@ -1,0 +1,188 @@
+"""Long runs of published protocols: their records, and the published numbers."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.results import records
+from rebar.errors import RebarError
+from rebar.hparams import HParams
+from rebar.hparams.hparams import completed
+
+POINTS = 50
+"""Largest number of points of a recorded curve."""
+
+
+class Row(NamedTuple):
+    """An estimator in a table.
+
+    Attributes:
+      name: of the record.
+      text: shown in the table.
+      hparams: --hparams of the run.
+      preset: its preset, or None.
+      published: quantity -> published number, with the signs of the log: "elbo" of training,
+        "test" the bound, "test_elbo".
+    """
+
+    name: str
+    text: str
+    hparams: str
+    preset: str | None
+    published: dict
+
+
+class Protocol(NamedTuple):
+    """A published table.
+
+    Attributes:
+      title: heading.
+      about: sentences under it.
+      steps: steps of the published runs.
+      quantities: quantity -> heading of its column.
+      options: further flags of the command.
+      rows: see `Row`.
+    """
+
+    title: str
+    about: str
+    steps: int
+    quantities: dict
+    options: str
+    rows: tuple
+
+
+_BOUND = {"elbo": "train ELBO", "test": "test bound, 100 samples"}
+_TASKS = {"sbn": "MNIST", "fashion": "Fashion-MNIST", "omni": "Omniglot"}
+
+
+def _disarm(model, label, task, **published):
+    return Row(
+        f"{label}-{task}",
+        f"{label}, {_TASKS[task]}",
+        f"model={model},task={task}" + (",n_samples=2" if label == "LOO" else ""),
+        "disarm_nonlinear",
+        published,
+    )
+
+
+def _gaussian(label, elbo, samples=2):
+    hparams = f"model=SBN{label},n_samples={samples}"
+    return Row(label, label, hparams, "doublecv_gaussian", {"elbo": elbo})
+
+
+def _reinmax(name, train, test):
+    return Row(name, name, "", f"cat_8x4_{name}", {"elbo": -train, "test_elbo": -test})
+
+
+PROTOCOLS = {
+    "disarm": Protocol(
+        "DisARM protocol, nonlinear model",
+        "200-200-200 units with LeakyReLU, one stochastic layer of 200, dynamic binarization. "
+        "The published aggregates do not state the seeds.",
+        1_000_000,
+        _BOUND,
+        "--training_steps=1000000 --eval_freq=25",
+        (
+            _disarm("SBNDisARM", "DisARM", "sbn", test=-97.56),
+            _disarm("SBNRelax", "RELAX", "sbn"),
+            _disarm("SBNReinforceLOO", "LOO", "sbn"),
+            _disarm("SBNDisARM", "DisARM", "fashion", elbo=-234.4, test=-234.5),
+            _disarm("SBNDisARM", "DisARM", "omni", elbo=-108.6, test=-107.3),
+        ),
+    ),
+    "beyond_reinmax": Protocol(
+        "Beyond ReinMax, 8x4",
+        "4 variables of 8 categories on grayscale MNIST, 160 epochs. The published numbers are "
+        "means over 10 seeds.",
+        96_000,
+        {"elbo": "train ELBO", "test_elbo": "test ELBO"},
+        "--epochs=160 --eval_freq=20",
+        (
+            _reinmax("gumbelst", 127.59, 128.72),
+            _reinmax("gumbelrao", 125.65, 127.62),
+            _reinmax("st", 136.40, 137.01),
+            _reinmax("gst", 128.31, 129.15),
+            _reinmax("reinmax", 125.08, 127.27),
+            _reinmax("reinmaxrao", 125.31, 126.60),
+        ),
+    ),
+    "gaussian": Protocol(
+        "Non-binarized MNIST",
+        "Gaussian pixels, two evaluations of f per image. The published aggregates do not state "
+        "the number of samples: presumably two for DisARM, three for the others.",
+        1_000_000,
+        {"elbo": "train ELBO"},
+        "--training_steps=50000 --eval_freq=25 --variance_freq=25",
+        (
+            _gaussian("DisARM", 668.0, 1),
+            _gaussian("DoubleCV", 686.5),
+            _gaussian("RODEO", 692.4, "2,rodeo_hidden=100"),
+        ),
+    ),
+    "belief_network": Protocol(
+        "Sigmoid belief network 200-200-200, five samples",
+        "Three linear layers of 200 units, batches of 24, dynamic binarization, learning rate "
+        "3e-4, learned prior. Published: uniform prior, 60000 images, test NLL from 1000 samples.",
+        300_000,
+        {"elbo": "train ELBO", "test": "test bound, 1000 samples"},
+        "--training_steps=300000 --eval_freq=48 --eval_samples=1000",
+        tuple(
+            Row(
+                label,
+                label,
+                f"model=SBN{label},n_layer=3,n_samples=5,dynamic_b=true,task=sbn,"
+                "learning_rate=0.0003,beta2=0.999",
+                None,
+                {"test": published},
+            )
+            for label, published in (("VIMCO", -92.8), ("RWS", -93.5))
+        ),
+    ),
+}
+
+
+def collect(folder):
+    """Write the record of a run. Raises RebarError if no protocol has it."""
+    folder = Path(folder)
+    about = json.loads((folder / "hparams.json").read_text())
+    hparams = HParams.from_dict(completed(about["hparams"]))
+    for name, protocol in PROTOCOLS.items():
+        for row in protocol.rows:
+            wanted = HParams.parse(row.hparams, preset=row.preset)
+            if wanted.replace(n_input=0).to_dict() == hparams.replace(n_input=0).to_dict():
+                record = _record(folder, about["seed"]) | {"command": command(protocol, row)}
+                records.write(
+                    records.path("runs", name, f"{row.name}-s{about['seed']}"),
+                    {"row": row.name, "machine": about["versions"].get("processor", ""), **record},
+                )
+                return
+    raise RebarError(f"{folder}: no run of a protocol; see benchmarks/results/published.py")
+
+
+def command(protocol, row):
+    """Return the command of a row's run with seed 0."""
+    parts = ["python rebar_train.py"]
+    parts += [f"--preset={row.preset}"] if row.preset else []
+    parts += [f'--hparams="{row.hparams}"'] if row.hparams else []
+    return " ".join([*parts, protocol.options])
+
+
+def _record(folder, seed):
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    by_step = {line["step"]: line for line in lines}
+    points = [by_step[step] for step in sorted(by_step)]
+    evaluated = [point for point in points if "test" in point]
+    if not evaluated:
+        raise RebarError(f"{folder}: no evaluation yet; continue the run")
+    names = ("step", "epoch", "elbo", "log_variance", "test", "test_elbo")
+    last = points.index(evaluated[-1]) + 1
+    every = -(-len(evaluated) // POINTS)
+    kept = [p for p in evaluated if (len(evaluated) - 1 - evaluated.index(p)) % every == 0]
+    return {
+        "seed": seed,
+        "steps": evaluated[-1]["step"],
+        "hours": sum(point["seconds"] for point in points[:last]) / 3600,
+        "eval_samples": evaluated[-1]["eval_samples"],
+        "curve": [{name: point[name] for name in names} for point in kept],
+    }
