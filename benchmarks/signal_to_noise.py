@@ -19,8 +19,8 @@ import tensorflow as tf
 
 import rebar
 from rebar import registry, styles
-from rebar.analysis.meter import Meter, estimation, noise_keys, train_controls
-from rebar.analysis.variance import fixed_batch
+from rebar.analysis.meter import Meter
+from rebar.analysis.variance import fit_controls, fixed_batch
 from rebar.hparams import HParams
 
 ESTIMATORS = {
@@ -35,6 +35,7 @@ ESTIMATORS = {
     "RWS": "SBNRWS",
 }
 NOTES = {"OVIS, gamma = 1": "biased", "RWS": "another objective"}
+FIT_STEPS = 300
 SAMPLES = (2, 4, 8, 16, 32, 64)
 
 
@@ -61,7 +62,7 @@ def ratio(model, text, k, x, draws):
     estimator.setup(model, 0)
     meter = Meter(model, estimator, k, jit=True, variables=model.inference_variables)
     if estimator.trainable_variables:  # NVIL's baseline
-        _train(model, estimator, k, x)
+        fit_controls(model, estimator, x, k, FIT_STEPS, 0)
     sums = meter(x, draws, 0)
     values = [_ratio(*moments) for moments in [sums.moments(), *sums.leave_outs()]]
     groups = len(values) - 1
@@ -73,15 +74,6 @@ def ratio(model, text, k, x, draws):
 def _ratio(n, mean, variance):
     total = variance.sum()
     return np.sqrt(max(np.sum(mean**2) - total / n, 0) / total)
-
-
-def _train(model, estimator, k, x, steps=300):
-    estimate = estimation(model, estimator, k)
-    train_controls(
-        lambda keys: estimate(x, keys).control_gradients,
-        estimator.trainable_variables,
-        [noise_keys(0, "variance", i, 0, 0, 0) for i in range(steps)],
-    )
 
 
 def figure(table, samples):
