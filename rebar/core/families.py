@@ -139,6 +139,8 @@ def inputs(samples: tf.Tensor) -> tf.Tensor:
 
 def repeated(values: tf.Tensor, n_samples: int) -> tf.Tensor:
     """Repeat values [B, ...] for the samples of each example: [N, ...]."""
+    if n_samples == 1:
+        return values
     return tf.tile(values, [n_samples, *[1] * (values.shape.rank - 1)])
 
 
