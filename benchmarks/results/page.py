@@ -115,31 +115,31 @@ def _with_error(value, error):
 
 
 def _published(name, protocol):
-    """A row per estimator: means over its seeds, and the published numbers."""
+    """A row per estimator and number of steps reached: means over the seeds that reached it."""
     heading = ["", "steps", "seeds", "hours"]
     for title in protocol.quantities.values():
         heading += [title, "published"]
     rows = []
     for row in protocol.rows:
         runs = [r for r in records.read("runs", name) if r["row"] == row.name]
-        steps = min((run["steps"] for run in runs), default=0)
-        cells = [row.text, f"{steps:,}" if runs else "not run", str(len(runs))]
-        cells.append(f"{statistics.mean(run['hours'] for run in runs):.2g}" if runs else "")
-        for quantity in protocol.quantities:
-            values = [_at(run, steps)[quantity] for run in runs]
-            given = row.published.get(quantity)
-            cells += [_mean(values), "" if given is None else f"{given:g}"]
-        rows.append(cells)
+        for steps in sorted({run["steps"] for run in runs}) or [0]:
+            rows.append(_at_steps(protocol, row, steps, [r for r in runs if r["steps"] >= steps]))
     return _table(heading, rows)
+
+
+def _at_steps(protocol, row, steps, runs):
+    points = [next(p for p in run["curve"] if p["step"] == steps) for run in runs]
+    cells = [row.text, f"{steps:,}" if runs else "not run", str(len(runs))]
+    cells.append(f"{statistics.mean(p['hours'] for p in points):.2g}" if runs else "")
+    for quantity in protocol.quantities:
+        given = row.published.get(quantity)
+        cells += [_mean([p[quantity] for p in points]), "" if given is None else f"{given:g}"]
+    return cells
 
 
 def _commands(protocol):
     row = protocol.rows[0]
     return f"\nFor example:\n```sh\n{published.command(protocol, row)}\n```\n"
-
-
-def _at(run, steps):
-    return next(point for point in run["curve"] if point["step"] == steps)
 
 
 def _mean(values):
@@ -148,7 +148,8 @@ def _mean(values):
     if len(values) == 1:
         return f"{values[0]:.2f}"
     error = statistics.stdev(values) / math.sqrt(len(values))
-    return f"{statistics.mean(values):.2f} ± {error:.2f}"
+    digits = max(2, -math.floor(math.log10(error)))
+    return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
 def figure(models):

@@ -1,5 +1,6 @@
 """Long runs of published protocols: their records, and the published numbers."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ class Row(NamedTuple):
       hparams: --hparams of the run.
       preset: its preset, or None.
       published: quantity -> published number, with the signs of the log: "elbo" of training,
-        "test" the bound, "test_elbo".
+        "test" the bound, "test_elbo", or the log variance of a tracked estimator.
     """
 
     name: str
@@ -66,16 +67,45 @@ def _disarm(model, label, task, **published):
     )
 
 
-def _gaussian(label, elbo, samples=2):
+def _gaussian(label, elbo, samples=2, text=None):
     hparams = f"model=SBN{label},n_samples={samples}"
-    return Row(label, label, hparams, "doublecv_gaussian", {"elbo": elbo})
+    return Row(label, text or label, hparams, "doublecv_gaussian", {"elbo": elbo})
 
 
-def _reinmax(name, train, test):
-    return Row(name, name, "", f"cat_8x4_{name}", {"elbo": -train, "test_elbo": -test})
+def _reinmax(name, train, test, size="8x4"):
+    return Row(name, name, "", f"cat_{size}_{name}", {"elbo": -train, "test_elbo": -test})
 
+
+def _tracker(layers, rate, published):
+    hparams = f"model=SBNTrackGradVariances,learning_rate={rate},n_layer={layers},task=omni"
+    text = f"{layers} layer{'s' if layers > 1 else ''}, {rate}"
+    return Row(text, text, f"{hparams},legacy2017=true", None, published)
+
+
+_README = {
+    "NVIL": 2.76,
+    "SimpleMuProp": -0.041,
+    "MuProp": -0.034,
+    "REBAR": -3.54,
+    "DynamicREBAR": -3.73,
+}
 
 PROTOCOLS = {
+    "tracker": Protocol(
+        "Omniglot tracker of the 2017 README",
+        "Log variances of five estimators on one trajectory, means over the first epoch. The 2017 "
+        "README states neither the learning rate nor the number of layers.",
+        959,
+        {label: label for label in _README},
+        "--epochs=1 --eval_freq=0",
+        (
+            _tracker(2, 0.0003, _README),
+            _tracker(2, 0.0001, {}),
+            _tracker(2, 0.001, {}),
+            _tracker(1, 0.0003, {}),
+            _tracker(1, 0.0001, {}),
+        ),
+    ),
     "disarm": Protocol(
         "DisARM protocol, nonlinear model",
         "200-200-200 units with LeakyReLU, one stochastic layer of 200, dynamic binarization. "
@@ -107,15 +137,27 @@ PROTOCOLS = {
             _reinmax("reinmaxrao", 125.31, 126.60),
         ),
     ),
+    "beyond_reinmax_64x8": Protocol(
+        "Beyond ReinMax, 64x8",
+        "8 variables of 64 categories, otherwise as above.",
+        96_000,
+        {"elbo": "train ELBO", "test_elbo": "test ELBO"},
+        "--epochs=160 --eval_freq=20",
+        (
+            _reinmax("reinmax", 101.09, 103.35, "64x8"),
+            _reinmax("reinmaxrao", 100.24, 102.76, "64x8"),
+        ),
+    ),
     "gaussian": Protocol(
         "Non-binarized MNIST",
-        "Gaussian pixels, two evaluations of f per image. The published aggregates do not state "
-        "the number of samples: presumably two for DisARM, three for the others.",
+        "Gaussian pixels, two evaluations of f per image, three for ARMS. The published aggregates "
+        "do not state the number: presumably two for DisARM, three for the others.",
         1_000_000,
         {"elbo": "train ELBO"},
-        "--training_steps=50000 --eval_freq=25 --variance_freq=25",
+        "--training_steps=200000 --eval_freq=25 --variance_freq=25",
         (
             _gaussian("DisARM", 668.0, 1),
+            _gaussian("ARMS", 683.5, 1, "ARMS, three evaluations"),
             _gaussian("DoubleCV", 686.5),
             _gaussian("RODEO", 692.4, "2,rodeo_hidden=100"),
         ),
@@ -151,7 +193,9 @@ def collect(folder):
         for row in protocol.rows:
             wanted = HParams.parse(row.hparams, preset=row.preset)
             if wanted.replace(n_input=0).to_dict() == hparams.replace(n_input=0).to_dict():
-                record = _record(folder, about["seed"]) | {"command": command(protocol, row)}
+                seed = "" if about["seed"] == 0 else f" --seed={about['seed']}"
+                record = _record(folder, about["seed"])
+                record["command"] = command(protocol, row) + seed
                 records.write(
                     records.path("runs", name, f"{row.name}-s{about['seed']}"),
                     {"row": row.name, "machine": about["versions"].get("processor", ""), **record},
@@ -172,17 +216,22 @@ def _record(folder, seed):
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     by_step = {line["step"]: line for line in lines}
     points = [by_step[step] for step in sorted(by_step)]
-    evaluated = [point for point in points if "test" in point]
-    if not evaluated:
+    hours = list(itertools.accumulate(point["seconds"] / 3600 for point in points))
+    tracked = isinstance(points[-1]["log_variance"], dict)
+    kept = [i for i, point in enumerate(points) if tracked or "test" in point]
+    if not kept:
         raise RebarError(f"{folder}: no evaluation yet; continue the run")
-    names = ("step", "epoch", "elbo", "log_variance", "test", "test_elbo")
-    last = points.index(evaluated[-1]) + 1
-    every = -(-len(evaluated) // POINTS)
-    kept = [p for p in evaluated if (len(evaluated) - 1 - evaluated.index(p)) % every == 0]
+    kept = kept[::-1][:: -(-len(kept) // POINTS)][::-1]
     return {
         "seed": seed,
-        "steps": evaluated[-1]["step"],
-        "hours": sum(point["seconds"] for point in points[:last]) / 3600,
-        "eval_samples": evaluated[-1]["eval_samples"],
-        "curve": [{name: point[name] for name in names} for point in kept],
+        "steps": points[kept[-1]]["step"],
+        "eval_samples": points[kept[-1]].get("eval_samples"),
+        "curve": [{**_numbers(points[i]), "hours": hours[i]} for i in kept],
     }
+
+
+def _numbers(point):
+    names = ("step", "epoch", "elbo", "log_variance", "test", "test_elbo")
+    numbers = {name: point[name] for name in names if name in point}
+    tracked = point["log_variance"] if isinstance(point["log_variance"], dict) else {}
+    return numbers | tracked

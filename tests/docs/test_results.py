@@ -74,20 +74,20 @@ def test_a_model_is_measured_for_every_estimator():
 
 @pytest.mark.parametrize(("name", "protocol"), published.PROTOCOLS.items())
 def test_long_runs_are_those_of_the_records(name, protocol):
-    rows = {row[""]: row for row in rows_of(f"{name}-runs")}
+    rows = rows_of(f"{name}-runs")
+    headings = list(protocol.quantities.values())
     for known in protocol.rows:
         runs = [r for r in records.read("runs", name) if r["row"] == known.name]
-        row = rows[known.text]
-        headings = list(protocol.quantities.values())
-        if not runs:
-            assert row["steps"] == "not run"
-            continue
-        steps = int(row["steps"].replace(",", ""))
-        assert steps == min(run["steps"] for run in runs) <= protocol.steps
-        assert row["seeds"] == str(len(runs)) == str(len({run["seed"] for run in runs}))
-        for quantity, heading in zip(protocol.quantities, headings, strict=True):
-            values = [p[quantity] for run in runs for p in run["curve"] if p["step"] == steps]
-            assert first(row[heading]) == pytest.approx(sum(values) / len(values), abs=6e-3)
+        own = [row for row in rows if row[""] == known.text]
+        reached = sorted({run["steps"] for run in runs})
+        assert [row["steps"] for row in own] == ([f"{s:,}" for s in reached] or ["not run"])
+        for row, steps in zip(own, reached, strict=bool(runs)):
+            points = [p for run in runs for p in run["curve"] if p["step"] == steps]
+            assert steps <= protocol.steps
+            assert row["seeds"] == str(len(points))
+            for quantity, heading in zip(protocol.quantities, headings, strict=True):
+                values = [point[quantity] for point in points]
+                assert first(row[heading]) == pytest.approx(sum(values) / len(values), abs=6e-3)
 
 
 def test_unknown_estimators_are_refused():
