@@ -5,6 +5,7 @@ Commands print its message without a traceback and exit with status 2; in Python
 """
 
 import difflib
+import numbers
 from collections.abc import Iterable
 
 
@@ -26,3 +27,25 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> RebarError:
     """Return the error for a name that is not among the valid ones, with the closest of them."""
     near = did_you_mean(name, valid)
     return RebarError(f"unknown {kind} {name!r}; choose from {', '.join(valid)}{near}")
+
+
+def integer(
+    value: object, name: str, least: int = 1, most: int | None = None, example: int | None = None
+) -> int:
+    """Return an integer of Python or NumPy as an int.
+
+    Args:
+      value, name: of the input.
+      least, most: limits.
+      example: a value for the message.
+
+    Raises:
+      RebarError: the value is no integer or outside the limits.
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        number = int(value)
+        if least <= number and (most is None or number <= most):
+            return number
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    hint = "" if example is None else f"; use e.g. {example}"
+    raise RebarError(f"{name}={value!r}: must be an integer {limits}{hint}")

@@ -16,7 +16,7 @@ import tensorflow as tf
 from rebar import noise, registry
 from rebar.data.images import check_binary, images_of
 from rebar.data.sources import task_of
-from rebar.errors import RebarError
+from rebar.errors import RebarError, integer
 from rebar.estimators.base import checked_estimate
 from rebar.factory import make_learner
 from rebar.hparams import HParams
@@ -97,11 +97,10 @@ class SBN:
             check_binary(x, "x", self.model_name)
         if not len(x):
             raise RebarError(f"x of shape {list(x.shape)}: must be a batch of at least one image")
-        if not isinstance(n_samples, int | np.integer) or n_samples < 1:
-            raise RebarError(f"n_samples={n_samples}: must be an integer, at least 1")
+        n_samples = integer(n_samples, "n_samples")
         streams = ("latents", "branches")
         keys = np.stack([noise.key(self._seed, stream, self.learner.steps) for stream in streams])
-        return tf.constant(x), tf.constant(keys), int(n_samples)
+        return tf.constant(x), tf.constant(keys), n_samples
 
     def partial_fit(self, x, n_samples: int | None = None):
         """Run a training step on x [B, n_input] in {0, 1} with n_samples samples per example.

@@ -1,6 +1,5 @@
 """Variational inference with distributions of TensorFlow Probability that have discrete latents."""
 
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar.errors import RebarError
+from rebar.errors import RebarError, integer
 from rebar.objectives import joint
 from rebar.objectives.estimate import ObjectiveEstimate, built, estimate
 from rebar.objectives.sample import Sample
@@ -159,8 +158,7 @@ def fit_surrogate_posterior(
             "fit_surrogate_posterior: called within tf.function; call it in eager mode, with "
             "jit_compile=True to compile its steps"
         )
-    if not isinstance(num_steps, numbers.Integral) or num_steps < 1:
-        raise RebarError(f"num_steps={num_steps!r}: must be an integer of at least 1")
+    num_steps = integer(num_steps, "num_steps")
     optimizer = keras.optimizers.get(optimizer) if isinstance(optimizer, str) else optimizer
     chosen = built(estimator)
     objective = elbo(target_log_prob_fn, surrogate_posterior)

@@ -52,7 +52,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import bernoulli, bound_gradients, bounds, families, logit_gradients
-from rebar.errors import RebarError
+from rebar.errors import integer
 from rebar.estimators.base import active_layers, hard_rollout
 from rebar.estimators.layerwise import Layerwise, others, values
 from rebar.estimators.multi_sample import MultiSample
@@ -80,7 +80,7 @@ class ARMS(MultiSample, Layerwise):
 
     def __init__(self, n_antithetic=3, multi_sample=False, n_samples=None, **kwargs):
         super().__init__(multi_sample=multi_sample, n_samples=n_samples, **kwargs)
-        self.n_antithetic = at_least_two(n_antithetic)
+        self.n_antithetic = integer(n_antithetic, "n_antithetic", 2, example=3)
 
     def _chains(self, shape):
         return self.n_antithetic - 1
@@ -140,15 +140,6 @@ class ARMS(MultiSample, Layerwise):
         logits = tf.stop_gradient(hard.logits[layer])
         b = tf.concat([hard.samples[layer][tf.newaxis], samples], axis=0)
         return logit_gradients.arms(f, b, logits)
-
-
-def at_least_two(n_antithetic: int) -> int:
-    """Return a number of samples; RebarError unless it is an integer of at least 2."""
-    if not isinstance(n_antithetic, int) or n_antithetic < 2:
-        raise RebarError(
-            f"n_antithetic={n_antithetic!r}: must be an integer of at least 2; use e.g. 3"
-        )
-    return n_antithetic
 
 
 def _signals(f: tf.Tensor, derivative: tf.Tensor, n_samples: int) -> tf.Tensor:

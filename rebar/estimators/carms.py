@@ -42,7 +42,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import coupled
-from rebar.estimators.arms import at_least_two
+from rebar.errors import integer
 from rebar.estimators.layerwise import Layerwise, values
 
 _FURTHER = 48
@@ -63,7 +63,7 @@ class CARMS(Layerwise):
 
     def __init__(self, n_antithetic=3, **kwargs):
         super().__init__(**kwargs)
-        self.n_antithetic = at_least_two(n_antithetic)
+        self.n_antithetic = integer(n_antithetic, "n_antithetic", 2, example=3)
 
     def _chains(self, shape):
         return self.n_antithetic - 1

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import straight_through
-from rebar.errors import RebarError
+from rebar.errors import integer
 from rebar.estimators.straight_through import Tempered
 from rebar.types import Noise
 
@@ -32,9 +32,7 @@ class Averaged(Tempered):
 
     def __init__(self, temperature=1.0, mc_samples=100, **kwargs):
         super().__init__(temperature, **kwargs)
-        if mc_samples < 1:
-            raise RebarError(f"mc_samples={mc_samples}: must be at least 1")
-        self.mc_samples = mc_samples
+        self.mc_samples = integer(mc_samples, "mc_samples", example=100)
 
     def exponentials(self, logits, noise):
         """Draw [K, N, L, C], equal for all estimators with this noise and K."""

@@ -35,7 +35,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import bernoulli, bounds, logit_gradients, samplers
-from rebar.errors import RebarError
+from rebar.errors import RebarError, integer
 from rebar.estimators.vimco import PerSample
 from rebar.noise import SiteUniforms
 from rebar.types import Model, Noise, Shapes
@@ -57,12 +57,9 @@ class OVIS(PerSample):
 
     def __init__(self, n_samples=None, ovis_gamma=0.0, ovis_samples=0, **kwargs):
         super().__init__(n_samples, **kwargs)
-        if not 0 <= ovis_gamma <= 1:
+        if not isinstance(ovis_gamma, int | float) or not 0 <= ovis_gamma <= 1:
             raise RebarError(f"ovis_gamma={ovis_gamma!r}: must be from 0 to 1; use 0 or 1")
-        if not isinstance(ovis_samples, int) or ovis_samples < 0:
-            raise RebarError(
-                f"ovis_samples={ovis_samples!r}: must be an integer of at least 0; use e.g. 2"
-            )
+        ovis_samples = integer(ovis_samples, "ovis_samples", 0, example=2)
         if ovis_samples and ovis_gamma:
             raise RebarError(
                 f"ovis_gamma={ovis_gamma!r}: invalid with ovis_samples={ovis_samples}, as the "

@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import straight_through
-from rebar.errors import RebarError
+from rebar.errors import RebarError, integer
 from rebar.estimators.straight_through import SampledThrough
 from rebar.types import Noise
 
@@ -52,13 +52,10 @@ class ReDGE(SampledThrough):
 
     def __init__(self, redge_steps=5, redge_end=0.5, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(redge_steps, int) or redge_steps < 2:
-            raise RebarError(
-                f"redge_steps={redge_steps!r}: must be an integer of at least 2; use e.g. 5"
-            )
-        if not 0 < redge_end < 1:
+        self.redge_steps = integer(redge_steps, "redge_steps", 2, example=5)
+        if not isinstance(redge_end, int | float) or not 0 < redge_end < 1:
             raise RebarError(f"redge_end={redge_end!r}: must be between 0 and 1; use e.g. 0.5")
-        self.redge_steps, self.redge_end = redge_steps, redge_end
+        self.redge_end = redge_end
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         key = noise_module.further_key(noise, _FURTHER)

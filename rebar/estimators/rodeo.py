@@ -42,7 +42,7 @@ import tensorflow as tf
 from rebar import noise as noise_module
 from rebar.core import bounds, families
 from rebar.core.initializers import FanInInitializer
-from rebar.errors import RebarError
+from rebar.errors import integer
 from rebar.estimators.double_cv import DerivativeControl
 from rebar.types import Model, Noise, Rollout
 
@@ -116,11 +116,7 @@ class RODEO(DerivativeControl):
 
     def __init__(self, rodeo_hidden=10, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(rodeo_hidden, int) or rodeo_hidden < 1:
-            raise RebarError(
-                f"rodeo_hidden={rodeo_hidden!r}: must be an integer of at least 1; use e.g. 10"
-            )
-        self.rodeo_hidden = rodeo_hidden
+        self.rodeo_hidden = integer(rodeo_hidden, "rodeo_hidden", example=10)
 
     def setup(self, model: Model, seed: int = 0) -> None:
         """Create alpha, beta and H per layer."""

@@ -154,7 +154,7 @@ class GappedStraightThrough(Tempered):
 
     def __init__(self, temperature=1.0, gst_gap=1.0, **kwargs):
         super().__init__(temperature, **kwargs)
-        self.gst_gap = gst_gap
+        self.gst_gap = positive(gst_gap, "gst_gap")
 
     def sample(self, logits: tf.Tensor, gumbels: tf.Tensor, noise: Noise) -> tf.Tensor:
         kernel = straight_through.gapped_straight_through

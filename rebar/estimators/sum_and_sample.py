@@ -36,7 +36,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar.core import families, local_expectation
-from rebar.errors import RebarError
+from rebar.errors import integer
 from rebar.estimators.layerwise import Layerwise, values
 
 
@@ -55,9 +55,7 @@ class SumAndSample(Layerwise):
 
     def __init__(self, n_exact=1, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(n_exact, int) or n_exact < 1:
-            raise RebarError(f"n_exact={n_exact!r}: must be an integer of at least 1; use e.g. 1")
-        self.n_exact = n_exact
+        self.n_exact = integer(n_exact, "n_exact", example=1)
 
     def _chains(self, shape):
         n_variables, n_categories = shape

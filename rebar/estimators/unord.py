@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import families, without_replacement
-from rebar.errors import RebarError
+from rebar.errors import integer
 from rebar.estimators.layerwise import Layerwise, values
 
 _FURTHER = 80
@@ -53,11 +53,7 @@ class UNORD(Layerwise):
     def __init__(self, n_codes=3, **kwargs):
         super().__init__(**kwargs)
         most = without_replacement.MOST_CODES
-        if not isinstance(n_codes, int) or not 2 <= n_codes <= most:
-            raise RebarError(
-                f"n_codes={n_codes!r}: must be an integer from 2 to {most}; use e.g. 3"
-            )
-        self.n_codes = n_codes
+        self.n_codes = integer(n_codes, "n_codes", 2, most, example=3)
 
     def _chains(self, shape):
         return min(self.n_codes, families.n_states(shape)) - 1

@@ -10,7 +10,7 @@ import tensorflow as tf
 from rebar import noise as noise_module
 from rebar.core.straight_through import FromUniforms, FromWords
 from rebar.core.validity import Validity
-from rebar.errors import RebarError
+from rebar.errors import RebarError, integer
 
 _SAMPLES, _DRAWS, _FRESH = range(3)
 _MOST = 2**20
@@ -227,9 +227,7 @@ def number_of(
 
 def count_of(value: Any, name: str, least: int) -> int:
     """Return an integer that must be from `least` to 2^20."""
-    if not isinstance(value, int | np.integer) or not least <= value <= _MOST:
-        raise RebarError(f"{name}={value!r}: must be an integer from {least} to {_MOST}")
-    return int(value)
+    return integer(value, name, least, _MOST)
 
 
 def switch_of(value: Any, name: str) -> bool:

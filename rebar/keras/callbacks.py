@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from rebar.errors import RebarError
+from rebar.errors import RebarError, integer
 from rebar.keras.model import Model
 
 
@@ -26,10 +26,8 @@ class GradientVariance(keras.callbacks.Callback):
 
     def __init__(self, x: Any, y: Any = None, draws: int = 20) -> None:
         super().__init__()
-        if not isinstance(draws, int) or draws < 4:
-            raise RebarError(f"draws={draws!r}: must be an integer of at least 4")
         self.arguments = (x,) if y is None else (x, y)
-        self.draws = draws
+        self.draws = integer(draws, "draws", 4)
         self._meter: Any = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar.core import bounds
-from rebar.errors import RebarError
+from rebar.errors import RebarError, integer
 from rebar.estimators.base import CONTROL_RATE, Estimator
 from rebar.keras import batches, serialization
 from rebar.objectives import estimate as objectives
@@ -143,9 +143,8 @@ class Model(keras.Model):
         for argument in ("loss", "loss_weights"):
             if kwargs.get(argument) is not None:
                 raise RebarError(f"{argument}: the loss is minus the objective; remove {argument}")
-        for argument, count in {"n_samples": n_samples, "eval_samples": eval_samples}.items():
-            if not isinstance(count, int) or count < 1:
-                raise RebarError(f"{argument}={count!r}: must be an integer of at least 1")
+        n_samples = integer(n_samples, "n_samples")
+        eval_samples = integer(eval_samples, "eval_samples")
         optimizer = keras.optimizers.get(optimizer)
         if control_optimizer is None:
             rate = float(tf.convert_to_tensor(optimizer.learning_rate))

@@ -1,7 +1,7 @@
 """`rebar.estimate`."""
 
 import inspect
-import numbers
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rebar import noise, registry
 from rebar.core import bounds, gradients, samplers
-from rebar.errors import RebarError, did_you_mean
+from rebar.errors import RebarError, did_you_mean, integer
 from rebar.estimators.base import Estimator
 from rebar.objectives.model import ObjectiveModel
 from rebar.objectives.per_site import PerSite
@@ -66,7 +66,9 @@ def estimator(name: str, **options: Any) -> Estimator:
     except RebarError:
         raise
     except (TypeError, ValueError) as error:
-        raise RebarError(f"rebar.estimator({name!r}): invalid option; {error}") from error
+        fixed = re.search("multiple values for argument '(.*)'", str(error))
+        problem = f"{fixed[1]} is fixed; remove it" if fixed else f"invalid option; {error}"
+        raise RebarError(f"rebar.estimator({name!r}): {problem}") from error
 
 
 def _model_of(name):
@@ -218,9 +220,7 @@ def _draws(seed, step, n_samples, stream="latents") -> noise.Noise:
         raise RebarError(
             "seed and step: missing; pass seed=0, step=i, where i changes from call to call"
         )
-    if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-        raise RebarError(f"n_samples={n_samples!r}: must be an integer of at least 1")
-    return noise.of_sites(seed, step, int(n_samples), stream)
+    return noise.of_sites(seed, step, integer(n_samples, "n_samples"), stream)
 
 
 def _set_up(given: Any, model: ObjectiveModel, draws: noise.Noise) -> Estimator:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from rebar.errors import RebarError
+from rebar.errors import RebarError, integer
 
 LATENTS = ("binary", "categorical")
 FAMILIES = ("bernoulli", "categorical")
@@ -45,9 +45,8 @@ class Entry:
 
     def __post_init__(self):
         for name in ("min_rows", "min_samples", "samples"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise RebarError(f"{name}={value!r}: must be an integer of at least 1; use e.g. 2")
+            count = integer(getattr(self, name), name, example=2)
+            object.__setattr__(self, name, count)
         if self.latents not in LATENTS:
             raise RebarError(f"latents={self.latents!r}: choose from {', '.join(LATENTS)}")
         family = FAMILIES[LATENTS.index(self.latents)]

@@ -280,3 +280,35 @@ def test_estimators_of_sites():
     bounds = {"b": "LOO", "c": "VIMCO"}
     refused("follow different objectives", objective, X, estimator=bounds)
     refused("must have an estimator per site", objective, X, estimator={})
+
+
+OPTIONS = {
+    "ovis_gamma='1': must be from 0 to 1": ("OVIS", {"ovis_gamma": "1"}),
+    "redge_end=None: must be between 0 and 1": ("ReDGE", {"redge_end": None}),
+    "n_antithetic='3': must be an integer of at least 2; use e.g. 3": (
+        "ARMS",
+        {"n_antithetic": "3"},
+    ),
+    "n_antithetic=True: must be an integer": ("CARMS", {"n_antithetic": True}),
+    "n_codes=99: must be an integer from 2 to": ("UNORD", {"n_codes": 99}),
+    "mc_samples=2.5: must be an integer of at least 1": ("GumbelRao", {"mc_samples": 2.5}),
+    "temperature='a': must be above 0": ("REBAR", {"temperature": "a"}),
+    "gst_gap=0: must be above 0": ("GST", {"gst_gap": 0}),
+    r"estimator\('ZGR'\): temperature is fixed; remove it": ("ZGR", {"temperature": 0.5}),
+    r"estimator\('LOO'\): invalid option": ("LOO", {"temperature": 0.5}),
+}
+
+
+@pytest.mark.parametrize(("message", "arguments"), OPTIONS.items())
+def test_options_of_an_estimator(message, arguments):
+    name, options = arguments
+    with pytest.raises(rebar.RebarError, match=message):
+        rebar.estimator(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("ARMS", "n_antithetic"), ("CARMS", "n_antithetic"), ("UNORD", "n_codes")]
+)
+def test_integers_of_numpy(name, option):
+    estimator = rebar.estimator(name, **{option: np.int64(3)})
+    assert type(getattr(estimator, option)) is int
