@@ -128,7 +128,7 @@ def custom(h: Fields, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
 
 def conflicts(h: Fields) -> list[str]:
     """Return a message for every invalid combination of values that are valid by themselves."""
-    rules = (_track, _inapplicable, _layers, _images, _pixels, _noise, _rows, _samples, _bound)
+    rules = (_track, _kinds, _layers, _images, _pixels, _prior, _noise, _rows, _samples, _bound)
     problems = [problem for rule in rules for problem in rule(h)]
     return problems or [problem for text in tracked(h) for problem in _of_member(h, text)]
 
@@ -175,7 +175,7 @@ def _track(h):
         )
 
 
-def _inapplicable(h):
+def _kinds(h):
     for field in dataclasses.fields(Fields):
         kind, value = field.metadata["latents"], getattr(h, field.name)
         replaced = h.latents and field.name in OF_LAYERS  # see _layers
@@ -215,11 +215,10 @@ def _images(h):
         able = [name for name, other in TASKS.items() if not other.conditional]
         yield f"task={h.task}: unsupported by {_model(h)}; choose from {', '.join(able)}"
     if h.belief_network and task.gray and h.likelihood == "bernoulli":
-        subject = _model(h) if h.latents else h.model
         same = {name: other for name, other in TASKS.items() if other.data_set == task.data_set}
         binary = next((name for name, other in same.items() if not other.gray), "sbn")
         yield (
-            f"task={h.task}: has grayscale images, but {subject} models binary ones; choose "
+            f"task={h.task}: has grayscale images, but {_model(h)} models binary ones; choose "
             f"task={binary} (with dynamic_b=true to binarize images anew at each use), or "
             "likelihood=gaussian"
         )
@@ -247,6 +246,17 @@ def _pixels(h):
     for name in ("dynamic_b", "legacy2017"):
         if getattr(h, name):
             yield f"{name}=True: unsupported by likelihood=gaussian; remove one of them"
+
+
+def _prior(h):
+    uniform = h.prior == "uniform" or (h.prior == "auto" and not h.belief_network)
+    names = ("learning_rate_prior", "prior_optimizer")
+    changed = [f"{n}={write(getattr(h, n))}" for n in names if getattr(h, n) != getattr(Fields, n)]
+    if changed and uniform and not h.custom_network:
+        yield (
+            f"{', '.join(changed)}: without effect on a uniform prior, which is not trained; set "
+            "learning_rate_prior=0,prior_optimizer=adam or prior=learned"
+        )
 
 
 def _noise(h):

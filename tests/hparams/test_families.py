@@ -18,6 +18,8 @@ from rebar.hparams import HParams
         ("task=sp,likelihood=gaussian", r"likelihood=gaussian: .* task=sp has binary ones"),
         ("task=mine.npz,likelihood=gaussian,dynamic_b=true", r"dynamic_b=True: .*=gaussian; remo"),
         ("task=mnist,likelihood=gaussian,legacy2017=true", r"legacy2017=True: .*=gaussian; remo"),
+        ("prior=uniform,learning_rate_prior=0.1", r"learning_rate_prior=0.1: without effect on a"),
+        ("model=CatST,prior_optimizer=sgd", r"prior_optimizer=sgd: without .* or prior=learned$"),
         ("task=sp_digits,prior=uniform", r"prior=uniform: unsupported by task=sp_digits"),
         ("model=SBN,task=fashion_grey", r"task=fashion_grey: .* task=fashion "),
         ("model=SBN,task=omni_grey", r"task=omni_grey: .* task=omni "),
