@@ -112,6 +112,12 @@ def latents(model):
     return MODELS[model].run_settings.entry.latents
 
 
+def name_of(record):
+    """Return the name of a record's estimator, with the number of samples if there are several."""
+    item, samples = record["estimator"], record["n_samples"]
+    return item if "(" in item or samples == 1 else f"{item}, K = {samples}"
+
+
 def measure(model, wanted, working_dir, data_dir):
     """Measure estimators at a model, and write a record of each.
 

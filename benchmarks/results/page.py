@@ -8,7 +8,7 @@ import re
 import statistics
 
 from benchmarks import common
-from benchmarks.results import frozen, published, records
+from benchmarks.results import figures, frozen, published, records
 from rebar import styles
 
 PAGE = records.ROOT / "docs" / "results.md"
@@ -27,7 +27,9 @@ def write():
     for latents, models in _PANELS.items():
         if measured := [model for model in models if records.read("frozen", model)]:
             paths.append(FIGURES / f"results_{latents}.png")
-            common.write_file(paths[-1], styles.render(figure(measured), "png"))
+            common.write_file(paths[-1], styles.render(figures.costs(measured), "png"))
+    paths.append(FIGURES / "results_runs.png")
+    common.write_file(paths[-1], styles.render(figures.runs(), "png"))
     return paths
 
 
@@ -71,15 +73,9 @@ def _cost(record):
     return record["points"][-1]["variance"] * record["evaluations"]
 
 
-def name_of(record):
-    """Return the name of a record's estimator, with the number of samples if there are several."""
-    item, samples = record["estimator"], record["n_samples"]
-    return item if "(" in item or samples == 1 else f"{item}, K = {samples}"
-
-
 def _cells(record, biased):
     last = record["points"][-1]
-    name = name_of(record) + ("" if record["unbiased"] else " (biased)")
+    name = frozen.name_of(record) + ("" if record["unbiased"] else " (biased)")
     cells = [name, _number(record["evaluations"]), _number(record["milliseconds"])]
     for point in record["points"]:
         cells.append(_with_error(point["variance"], point["standard_error"]["variance"]))
@@ -150,62 +146,6 @@ def _mean(values):
     error = statistics.stdev(values) / math.sqrt(len(values))
     digits = max(2, -math.floor(math.log10(error)))
     return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
-
-
-def figure(models):
-    """Variance against evaluations and time, after the last number of epochs."""
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    with matplotlib.rc_context(styles.RC):
-        rows = max(len(records.read("frozen", model)) for model in models)
-        height = max(3.6, 0.16 * rows) * len(models)
-        drawing = Figure(figsize=(10, height), layout="constrained")
-        axes = drawing.subplots(len(models), 2, squeeze=False, sharey="row")
-        for row, model in zip(axes, models, strict=True):
-            shown = [r for r in records.read("frozen", model) if r["objective"] == "elbo"]
-            shown.sort(key=lambda r: -r["points"][-1]["variance"])
-            labels = [r["estimator"].partition("(")[0] for r in shown]
-            for record, style in zip(shown, styles.styles(labels), strict=True):
-                _point(row, record, style)
-            units = ("evaluations of f per image", "ms per batch")
-            for axis, unit in zip(row, units, strict=True):
-                axis.set(xscale="log", yscale="log", xlabel=unit)
-                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                for scale in (axis.xaxis, axis.yaxis):
-                    scale.set_major_formatter("{x:g}")
-                    scale.set_minor_formatter(NullFormatter())
-                _products(axis)
-            epoch = frozen.MODELS[model].epochs[-1]
-            row[0].set_ylabel("variance of q's gradient")
-            row[0].set_title(f"{frozen.MODELS[model].title}, epoch {epoch}", loc="left")
-            row[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
-    return drawing
-
-
-def _point(axes, record, style):
-    from matplotlib.markers import MarkerStyle
-
-    last = record["points"][-1]
-    face = style.color if record["unbiased"] else "none"
-    name = name_of(record) + ("" if record["unbiased"] else " (biased)")
-    filled = MarkerStyle(style.marker).is_filled()
-    colors = {"facecolors": face, "edgecolors": style.color} if filled else {"color": style.color}
-    for axis, cost in zip(axes, (record["evaluations"], record["milliseconds"]), strict=True):
-        point = axis.scatter(cost, last["variance"], s=36, marker=style.marker, label=name)
-        point.set(**colors)
-
-
-def _products(axis):
-    """Lines of equal variance times cost."""
-    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
-    start, end = math.log10(left * low), math.log10(right * high)
-    for power in range(math.floor(start), math.ceil(end) + 1):
-        axis.plot(
-            [left, right], [10**power / left, 10**power / right], ":", color="#bbbbbb", lw=0.7
-        )
-    axis.set(xlim=(left, right), ylim=(low, high))
 
 
 def missing():

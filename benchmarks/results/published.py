@@ -32,6 +32,11 @@ class Row(NamedTuple):
     preset: str | None
     published: dict
 
+    @property
+    def run_settings(self):
+        """Hyperparameters of the run."""
+        return HParams.parse(self.hparams, preset=self.preset)
+
 
 class Protocol(NamedTuple):
     """A published table.
@@ -191,7 +196,7 @@ def collect(folder):
     hparams = HParams.from_dict(completed(about["hparams"]))
     for name, protocol in PROTOCOLS.items():
         for row in protocol.rows:
-            wanted = HParams.parse(row.hparams, preset=row.preset)
+            wanted = row.run_settings
             if wanted.replace(n_input=0).to_dict() == hparams.replace(n_input=0).to_dict():
                 seed = "" if about["seed"] == 0 else f" --seed={about['seed']}"
                 record = _record(folder, about["seed"])
