@@ -286,3 +286,14 @@ def test_variances_of_rebar(case, temperature):
     mean_error = np.sqrt(variance / DRAWS)
     assert np.max(np.abs(g.mean(axis=0) - TOY[f"{case}_grad"]) / mean_error) < DEVIATIONS
     assert np.max(error / variance) < 0.02
+
+
+def test_a_free_form_is_initially_zero():
+    logits, form = np.array([LOGITS[2]]), rebar.FreeForm(2, dtype="float64")
+    relax = rebar.estimate_gradient("relax", smooth, logits, seed=0, step=0, network=form)
+    rebar_ = rebar.estimate_gradient(
+        "rebar", smooth, logits, seed=0, step=0, muprop_relaxation=False
+    )
+    np.testing.assert_allclose(relax.gradient, rebar_.gradient, rtol=1e-12)
+    first, second = (rebar.FreeForm(2, seed=seed).hidden_weights.numpy() for seed in (0, 1))
+    assert np.all(first != second)

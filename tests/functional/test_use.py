@@ -338,14 +338,6 @@ def test_a_network_of_keras_layers_and_a_custom_one():
         assert np.max(np.abs(relax.gradient - rebar_.gradient)) > 0.01
 
 
-def test_a_free_form_is_initially_zero():
-    relax = rebar.estimate_gradient("relax", f, LOGITS, seed=0, step=0, **settings("relax"))
-    concrete = rebar.estimate_gradient("rebar", f, LOGITS, seed=0, step=0, muprop_relaxation=False)
-    np.testing.assert_allclose(relax.gradient, concrete.gradient, rtol=1e-12)
-    first, second = (rebar.FreeForm(3, seed=seed).hidden_weights.numpy() for seed in (0, 1))
-    assert np.all(first != second)
-
-
 def test_values_may_be_integers_or_booleans():
     for function in (lambda b: tf.cast(f(b), tf.int32), lambda b: f(b) > 1, problems.table(3)):
         estimate = rebar.estimate_gradient("arm", function, LOGITS, seed=0, step=0)

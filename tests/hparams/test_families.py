@@ -3,7 +3,7 @@
 import pytest
 
 from rebar.errors import RebarError
-from rebar.hparams import HParams
+from rebar.hparams import HParams, completed
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,13 @@ def test_unsupported_combinations_are_refused(string, message):
 )
 def test_supported_combinations_are_accepted(string):
     HParams.parse(string)
+
+
+@pytest.mark.parametrize("model", ["SBNDisARM", "CatST"])
+def test_the_prior_of_a_run_from_before_likelihoods_is_its_default(model):
+    """Its records have prior="uniform", also those of belief networks, whose prior is learned."""
+    saved = HParams(model=model).to_dict()
+    del saved["likelihood"]
+    assert HParams.from_dict(completed(saved | {"prior": "uniform"})) == HParams(model=model)
+    current = HParams(model=model, prior="uniform")
+    assert HParams.from_dict(completed(current.to_dict())) == current

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rebar import registry
 from rebar.data.sources import TASKS
 from rebar.errors import RebarError
-from rebar.hparams import HParams, completed, run_name
+from rebar.hparams import HParams, run_name
 from rebar.hparams.fields import Fields
 from rebar.hparams.grammar import write
 
@@ -66,16 +66,6 @@ def hparams(draw):
         track=track,
         follow=draw(st.sampled_from(track)),
     )
-
-
-@pytest.mark.parametrize("model", ["SBNDisARM", "CatST"])
-def test_the_prior_of_a_run_from_before_likelihoods_is_its_default(model):
-    """Its records have prior="uniform", also those of belief networks, whose prior is learned."""
-    saved = HParams(model=model).to_dict()
-    del saved["likelihood"]
-    assert HParams.from_dict(completed(saved | {"prior": "uniform"})) == HParams(model=model)
-    current = HParams(model=model, prior="uniform")
-    assert HParams.from_dict(completed(current.to_dict())) == current
 
 
 def test_defaults_are_those_of_the_original():
