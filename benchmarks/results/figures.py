@@ -104,7 +104,7 @@ def _curves(axis, protocol, rows):
             steps, values = ([p[name] for p in points] for name in ("step", quantity))
             axis.plot(steps, values, color=style.color, label=None if seed else row.text)
         if quantity in row.published:
-            axis.plot(protocol.steps, row.published[quantity], style.marker, color=style.color)
+            axis.axhline(row.published[quantity], color=style.color, ls="--", lw=0.8)
     axis.set(xlim=(0, None), xlabel="step", ylabel=protocol.quantities[quantity])
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_title(protocol.title, loc="left")
