@@ -134,8 +134,8 @@ def _at_steps(protocol, row, steps, runs):
 
 
 def _commands(protocol):
-    row = protocol.rows[0]
-    return f"\nFor example:\n```sh\n{published.command(protocol, row)}\n```\n"
+    lines = "".join(f"{published.command(protocol, row)}\n" for row in protocol.rows)
+    return f"\nWith seed 0:\n```sh\n{lines}```\n"
 
 
 def _mean(values):
