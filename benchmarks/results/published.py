@@ -10,7 +10,7 @@ from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.hparams.hparams import completed
 
-POINTS = 50
+POINTS = 100
 """Largest number of points of a recorded curve."""
 
 
