@@ -255,6 +255,9 @@ RUNS = {
     "DisARM ends 0.76 nats above the published test bound on MNIST": lambda: (
         [round(bound + 97.56, 2) for bound in ends("disarm", "DisARM-sbn", "test")] == [0.76]
     ),
+    "on MNIST and 5.47 below it on Omniglot": lambda: (
+        [round(-107.3 - bound, 2) for bound in ends("disarm", "DisARM-omni", "test")] == [5.47]
+    ),
     "three seeds of ReinMax are within two standard errors of the published mean": lambda: (
         is_near("beyond_reinmax", "reinmax", "elbo", -125.08, 0.20)
         and is_near("beyond_reinmax", "reinmax", "test_elbo", -127.27, 0.16)
