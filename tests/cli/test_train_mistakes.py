@@ -92,12 +92,11 @@ def test_flags(refused, tmp_path, flags, message):
 
 
 def test_a_preset_is_named_as_it_was_typed(tmp_path, capsys):
-    typed = ["--preset=disarm_linear", "--hparams=model=CatST,task=digits"]
+    typed = ["--preset=disarm_linear", "--hparams=model=CatST,task=digits,prior=learned"]
     assert train.main(["rebar-train", f"--working_dir={tmp_path}", *typed]) == 2
     first, *rest = capsys.readouterr().err.splitlines()
-    assert first.startswith(
-        'error: cannot use --preset=disarm_linear --hparams="model=CatST,task=digits": initializer='
-    )
+    hparams = '--hparams="model=CatST,task=digits,prior=learned"'
+    assert first.startswith(f"error: cannot use --preset=disarm_linear {hparams}: initializer=")
     assert rest == [f"--preset=disarm_linear sets {PRESETS['disarm_linear']}"]
     assert list(tmp_path.iterdir()) == []
 
