@@ -7,6 +7,7 @@ Commands print its message without a traceback and exit with status 2; in Python
 import difflib
 import numbers
 from collections.abc import Iterable
+from typing import TypeGuard
 
 
 class RebarError(ValueError):
@@ -35,17 +36,24 @@ def integer(
     """Return an integer of Python or NumPy as an int.
 
     Args:
-      value, name: of the input.
-      least, most: limits.
-      example: a value for the message.
+      value: the input.
+      name: its name.
+      least: smallest valid value.
+      most: largest one, or None.
+      example: a value for the message; by default `least`.
 
     Raises:
-      RebarError: the value is no integer or outside the limits.
+      RebarError: the value is not an integer or outside the limits.
     """
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         number = int(value)
         if least <= number and (most is None or number <= most):
             return number
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-    hint = "" if example is None else f"; use e.g. {example}"
-    raise RebarError(f"{name}={value!r}: must be an integer {limits}{hint}")
+    use = least if example is None else example
+    raise RebarError(f"{name}={value!r}: must be an integer {limits}; use e.g. {name}={use}")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a real number of Python or NumPy; booleans are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rebar.errors import RebarError
+from rebar.errors import RebarError, is_number
 
 
 class Validity:
@@ -53,8 +53,8 @@ def positive(value: Any, name: str) -> Any:
     Raises:
       RebarError: the value is static and invalid; if it is not static, the result is NaN.
     """
-    if isinstance(value, int | float | np.number | str):
-        if isinstance(value, bool | str) or not 0 < value < math.inf:
+    if value is None or isinstance(value, int | float | np.number | np.bool_ | str):
+        if not is_number(value) or not 0 < value < math.inf:
             raise RebarError(f"{name}={value!r}: must be above 0 and finite; use e.g. {name}=0.5")
         return value
     validity, value = Validity(), tf.convert_to_tensor(value)

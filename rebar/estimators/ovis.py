@@ -35,7 +35,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import bernoulli, bounds, logit_gradients, samplers
-from rebar.errors import RebarError, integer
+from rebar.errors import RebarError, integer, is_number
 from rebar.estimators.vimco import PerSample
 from rebar.noise import SiteUniforms
 from rebar.types import Model, Noise, Shapes
@@ -57,7 +57,7 @@ class OVIS(PerSample):
 
     def __init__(self, n_samples=None, ovis_gamma=0.0, ovis_samples=0, **kwargs):
         super().__init__(n_samples, **kwargs)
-        if not isinstance(ovis_gamma, int | float) or not 0 <= ovis_gamma <= 1:
+        if not is_number(ovis_gamma) or not 0 <= ovis_gamma <= 1:
             raise RebarError(f"ovis_gamma={ovis_gamma!r}: must be from 0 to 1; use 0 or 1")
         ovis_samples = integer(ovis_samples, "ovis_samples", 0, example=2)
         if ovis_samples and ovis_gamma:

@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from rebar import noise as noise_module
 from rebar.core import straight_through
-from rebar.errors import RebarError, integer
+from rebar.errors import RebarError, integer, is_number
 from rebar.estimators.straight_through import SampledThrough
 from rebar.types import Noise
 
@@ -53,7 +53,7 @@ class ReDGE(SampledThrough):
     def __init__(self, redge_steps=5, redge_end=0.5, **kwargs):
         super().__init__(**kwargs)
         self.redge_steps = integer(redge_steps, "redge_steps", 2, example=5)
-        if not isinstance(redge_end, int | float) or not 0 < redge_end < 1:
+        if not is_number(redge_end) or not 0 < redge_end < 1:
             raise RebarError(f"redge_end={redge_end!r}: must be between 0 and 1; use e.g. 0.5")
         self.redge_end = redge_end
 

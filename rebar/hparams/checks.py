@@ -10,7 +10,7 @@ from rebar import registry
 from rebar.data.sources import TASKS, file_task, is_file, task_of
 from rebar.errors import RebarError, did_you_mean
 from rebar.hparams import grammar
-from rebar.hparams.fields import OF_ESTIMATORS, OF_LAYERS, Fields
+from rebar.hparams.fields import OF_ESTIMATORS, OF_LAYERS, OF_PRIOR, Fields
 from rebar.hparams.grammar import write
 
 MOST_NOISE = 2**28
@@ -249,14 +249,12 @@ def _pixels(h):
 
 
 def _prior(h):
-    uniform = h.prior == "uniform" or (h.prior == "auto" and not h.belief_network)
-    names = ("learning_rate_prior", "prior_optimizer")
-    changed = [f"{n}={write(getattr(h, n))}" for n in names if getattr(h, n) != getattr(Fields, n)]
-    if changed and uniform and not h.custom_network:
-        yield (
-            f"{', '.join(changed)}: without effect on a uniform prior, which is not trained; set "
-            "learning_rate_prior=0,prior_optimizer=adam or prior=learned"
+    changed = [name for name in OF_PRIOR if getattr(h, name) != getattr(Fields, name)]
+    if changed and h.fixed_prior:
+        given, fixed = (
+            ",".join(f"{n}={write(getattr(source, n))}" for n in changed) for source in (h, Fields)
         )
+        yield f"{given}: without effect on a uniform prior; set {fixed}, or prior=learned"
 
 
 def _noise(h):

@@ -68,6 +68,9 @@ OF_ESTIMATORS = (
 )
 """Hyperparameters of estimators, which may differ between the estimators at one model."""
 
+OF_PRIOR = ("learning_rate_prior", "prior_optimizer")
+"""Hyperparameters of the prior's optimizer, which a uniform prior has not."""
+
 OF_LAYERS = ("n_hidden", "n_layer", "n_categories", "n_latents")
 """Hyperparameters of the stochastic layers, which `latents` replaces."""
 
@@ -243,6 +246,18 @@ class Fields:
     def belief_network(self) -> bool:
         """True for a sigmoid belief network, False for a categorical VAE and custom models."""
         return not self.custom_network and (bool(self.latents) or self.entry.latents == "binary")
+
+    @property
+    def effective_prior(self) -> str:
+        """Prior, "learned" or "uniform"; resolves "auto"."""
+        if self.prior != "auto":
+            return self.prior
+        return "learned" if self.belief_network else "uniform"
+
+    @property
+    def fixed_prior(self) -> bool:
+        """True if the prior is uniform, and thus not trained."""
+        return self.effective_prior == "uniform" and not self.custom_network
 
     @property
     def custom_network(self) -> bool:

@@ -20,7 +20,7 @@ from rebar import registry
 from rebar.data.sources import task_of, task_slug
 from rebar.errors import RebarError
 from rebar.hparams import checks, grammar, layers, presets
-from rebar.hparams.fields import Fields, field
+from rebar.hparams.fields import OF_PRIOR, Fields, field
 from rebar.plugins import with_plugins
 
 
@@ -194,13 +194,6 @@ class HParams(Fields):
         return "2017" if len(self.layers) == 1 or self.legacy2017 else "multilayer"
 
     @property
-    def effective_prior(self) -> str:
-        """Prior, "learned" or "uniform"; resolves "auto"."""
-        if self.prior != "auto":
-            return self.prior
-        return "learned" if self.belief_network else "uniform"
-
-    @property
     def architecture(self) -> str:
         """Description of the stochastic layers and of the networks between them, for titles."""
         if self.custom_network:
@@ -244,11 +237,18 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return saved hyperparameters, with the defaults of those that an older version lacks.
 
     The default of `prior` was "uniform", for categorical VAEs only, before `likelihood` existed.
+    Settings of the optimizer of a uniform prior were accepted, without effect.
     """
     values = dict(values)
     if "likelihood" not in values and values.get("prior") == "uniform":
         del values["prior"]
-    return HParams().to_dict() | values
+    values = HParams().to_dict() | values
+    default = defaults()
+    optimizer = {name: default[name] for name in OF_PRIOR}
+    if optimizer.items() <= values.items():
+        return values
+    draft = Fields(**{name: values[name] for name in _FIELDS})
+    return values | optimizer if draft.fixed_prior else values
 
 
 def run_name(hparams: HParams, seed: int) -> str:

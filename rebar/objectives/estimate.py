@@ -67,7 +67,9 @@ def estimator(name: str, **options: Any) -> Estimator:
         raise
     except (TypeError, ValueError) as error:
         fixed = re.search("multiple values for argument '(.*)'", str(error))
-        problem = f"{fixed[1]} is fixed; remove it" if fixed else f"invalid option; {error}"
+        problem = (
+            f"{fixed[1]} is fixed in {name}; remove it" if fixed else f"invalid option; {error}"
+        )
         raise RebarError(f"rebar.estimator({name!r}): {problem}") from error
 
 

@@ -19,7 +19,10 @@ from rebar.hparams import HParams, completed
         ("task=mine.npz,likelihood=gaussian,dynamic_b=true", r"dynamic_b=True: .*=gaussian; remo"),
         ("task=mnist,likelihood=gaussian,legacy2017=true", r"legacy2017=True: .*=gaussian; remo"),
         ("prior=uniform,learning_rate_prior=0.1", r"learning_rate_prior=0.1: without effect on a"),
-        ("model=CatST,prior_optimizer=sgd", r"prior_optimizer=sgd: without .* or prior=learned$"),
+        (
+            "model=CatST,prior_optimizer=sgd",
+            r"prior_optimizer=sgd: without .*set prior_optimizer=adam, or prior=learned$",
+        ),
         ("task=sp_digits,prior=uniform", r"prior=uniform: unsupported by task=sp_digits"),
         ("model=SBN,task=fashion_grey", r"task=fashion_grey: .* task=fashion "),
         ("model=SBN,task=omni_grey", r"task=omni_grey: .* task=omni "),
@@ -76,3 +79,13 @@ def test_the_prior_of_a_run_from_before_likelihoods_is_its_default(model):
     assert HParams.from_dict(completed(saved | {"prior": "uniform"})) == HParams(model=model)
     current = HParams(model=model, prior="uniform")
     assert HParams.from_dict(completed(current.to_dict())) == current
+
+
+def test_saved_settings_of_a_uniform_prior_are_dropped():
+    saved = HParams(model="CatST").to_dict() | {
+        "learning_rate_prior": 0.1,
+        "prior_optimizer": "sgd",
+    }
+    assert HParams.from_dict(completed(saved)) == HParams(model="CatST")
+    learned = saved | {"prior": "learned"}
+    assert HParams.from_dict(completed(learned)).learning_rate_prior == 0.1

@@ -285,7 +285,7 @@ def test_estimators_of_sites():
 OPTIONS = {
     "ovis_gamma='1': must be from 0 to 1": ("OVIS", {"ovis_gamma": "1"}),
     "redge_end=None: must be between 0 and 1": ("ReDGE", {"redge_end": None}),
-    "n_antithetic='3': must be an integer of at least 2; use e.g. 3": (
+    "n_antithetic='3': must be an integer of at least 2; use e.g. n_antithetic=3": (
         "ARMS",
         {"n_antithetic": "3"},
     ),
@@ -293,8 +293,10 @@ OPTIONS = {
     "n_codes=99: must be an integer from 2 to": ("UNORD", {"n_codes": 99}),
     "mc_samples=2.5: must be an integer of at least 1": ("GumbelRao", {"mc_samples": 2.5}),
     "temperature='a': must be above 0": ("REBAR", {"temperature": "a"}),
+    "temperature=None: must be above 0": ("ST", {"temperature": None}),
+    "ovis_gamma=True: must be from 0 to 1": ("OVIS", {"ovis_gamma": True}),
     "gst_gap=0: must be above 0": ("GST", {"gst_gap": 0}),
-    r"estimator\('ZGR'\): temperature is fixed; remove it": ("ZGR", {"temperature": 0.5}),
+    r"estimator\('ZGR'\): temperature is fixed in ZGR; remove it": ("ZGR", {"temperature": 0.5}),
     r"estimator\('LOO'\): invalid option": ("LOO", {"temperature": 0.5}),
 }
 
@@ -312,3 +314,8 @@ def test_options_of_an_estimator(message, arguments):
 def test_integers_of_numpy(name, option):
     estimator = rebar.estimator(name, **{option: np.int64(3)})
     assert type(getattr(estimator, option)) is int
+
+
+def test_fractions_of_numpy():
+    assert rebar.estimator("ReDGE", redge_end=np.float32(0.25)).redge_end == 0.25
+    assert not rebar.estimator("OVIS", ovis_gamma=np.int64(1)).unbiased
