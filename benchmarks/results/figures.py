@@ -94,18 +94,23 @@ def _panels():
 
 
 def _curves(axis, protocol, rows):
-    """Draw the last quantity of a protocol; seeds have one color."""
+    """Draw the last quantity of a protocol; seeds have one color.
+
+    Published numbers are dashed lines, of rows with a run of more than half of the published steps.
+    """
     *_, quantity = protocol.quantities
+    task = rows[0][0].run_settings.task
     labels = [row.run_settings.entry.label for row, _ in rows]
     first = BURN_IN * max(curve[-1]["step"] for _, curves in rows for curve in curves)
     for (row, curves), style in zip(rows, styles.styles(labels), strict=True):
         for seed, curve in enumerate(curves):
             points = [p for p in curve if p["step"] >= first]
-            steps, values = ([p[name] for p in points] for name in ("step", quantity))
-            axis.plot(steps, values, color=style.color, label=None if seed else row.text)
-        if quantity in row.published:
+            thousands = [p["step"] / 1000 for p in points]
+            values = [p[quantity] for p in points]
+            axis.plot(thousands, values, color=style.color, label=None if seed else row.text)
+        reached = max(curve[-1]["step"] for curve in curves)
+        if quantity in row.published and reached > protocol.steps / 2:
             axis.axhline(row.published[quantity], color=style.color, ls="--", lw=0.8)
-    axis.set(xlim=(0, None), xlabel="step", ylabel=protocol.quantities[quantity])
-    axis.xaxis.set_major_formatter("{x:,.0f}")
-    axis.set_title(protocol.title, loc="left")
+    axis.set(xlim=(0, None), xlabel="thousand steps", ylabel=protocol.quantities[quantity])
+    axis.set_title(f"{protocol.title} ({published.TASKS[task]})", loc="left")
     axis.legend(frameon=False, fontsize=7, loc="lower right")

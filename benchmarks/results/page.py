@@ -111,22 +111,22 @@ def _with_error(value, error):
 
 
 def _published(name, protocol):
-    """A row per estimator and number of steps reached: means over the seeds that reached it."""
-    heading = ["", "steps", "seeds", "hours"]
+    """A row per estimator and last evaluation of a run: means over the seeds that have it."""
+    heading = ["run", "steps", "seeds", "hours"]
     for title in protocol.quantities.values():
         heading += [title, "published"]
     rows = []
     for row in protocol.rows:
         runs = [r for r in records.read("runs", name) if r["row"] == row.name]
         for steps in sorted({run["steps"] for run in runs}) or [0]:
-            rows.append(_at_steps(protocol, row, steps, [r for r in runs if r["steps"] >= steps]))
+            points = [point for r in runs for point in r["curve"] if point["step"] == steps]
+            rows.append(_at_steps(protocol, row, steps, points))
     return _table(heading, rows)
 
 
-def _at_steps(protocol, row, steps, runs):
-    points = [next(p for p in run["curve"] if p["step"] == steps) for run in runs]
-    cells = [row.text, f"{steps:,}" if runs else "not run", str(len(runs))]
-    cells.append(f"{statistics.mean(p['hours'] for p in points):.2g}" if runs else "")
+def _at_steps(protocol, row, steps, points):
+    cells = [row.text, f"{steps:,}" if points else "not run", str(len(points))]
+    cells.append(f"{statistics.mean(p['hours'] for p in points):.2g}" if points else "")
     for quantity in protocol.quantities:
         given = row.published.get(quantity)
         cells += [_mean([p[quantity] for p in points]), "" if given is None else f"{given:g}"]
@@ -144,7 +144,7 @@ def _mean(values):
     if len(values) == 1:
         return f"{values[0]:.2f}"
     error = statistics.stdev(values) / math.sqrt(len(values))
-    digits = max(2, -math.floor(math.log10(error)))
+    digits = max(2, -math.floor(math.log10(error))) if error else 2
     return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 

@@ -1,7 +1,7 @@
 """Long runs of published protocols: their records, and the published numbers."""
 
-import itertools
 import json
+import statistics
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,13 +59,19 @@ class Protocol(NamedTuple):
 
 
 _BOUND = {"elbo": "train ELBO", "test": "test bound, 100 samples"}
-_TASKS = {"sbn": "MNIST", "fashion": "Fashion-MNIST", "omni": "Omniglot"}
+TASKS = {
+    "sbn": "MNIST",
+    "fashion": "Fashion-MNIST",
+    "omni": "Omniglot",
+    "mnist": "grayscale MNIST",
+}
+"""Task -> data set, for texts."""
 
 
 def _disarm(model, label, task, **published):
     return Row(
         f"{label}-{task}",
-        f"{label}, {_TASKS[task]}",
+        f"{label}, {TASKS[task]}",
         f"model={model},task={task}" + (",n_samples=2" if label == "LOO" else ""),
         "disarm_nonlinear",
         published,
@@ -154,9 +160,9 @@ PROTOCOLS = {
         ),
     ),
     "gaussian": Protocol(
-        "Non-binarized MNIST",
-        "Gaussian pixels, two evaluations of f per image, three for ARMS. The published aggregates "
-        "do not state the number: presumably two for DisARM, three for the others.",
+        "Gaussian pixels",
+        "Two evaluations of f per image, three for ARMS. Published after a million steps, without "
+        "the number of evaluations: presumably two for DisARM, three for the others.",
         1_000_000,
         {"elbo": "train ELBO"},
         "--training_steps=200000 --eval_freq=25 --variance_freq=25",
@@ -170,8 +176,8 @@ PROTOCOLS = {
     "belief_network": Protocol(
         "Sigmoid belief network 200-200-200, five samples",
         "Three linear layers of 200 units, uniform prior, batches of 24, dynamic binarization, "
-        "learning rate 3e-4. Published: up to 3000 epochs of 60000 images (ours have 50000), Adam "
-        "with epsilon 1e-4.",
+        "learning rate 3e-4, 144 epochs of 50000 images. Published: up to 3000 epochs of 60000 "
+        "images, and Adam with epsilon 1e-4.",
         7_500_000,
         {"elbo": "train ELBO", "test": "test bound, 1000 samples"},
         "--epochs=144 --eval_freq=48 --eval_samples=1000",
@@ -199,9 +205,15 @@ def collect(folder):
         for row in protocol.rows:
             wanted = row.run_settings
             if wanted.replace(n_input=0).to_dict() == hparams.replace(n_input=0).to_dict():
-                seed = "" if about["seed"] == 0 else f" --seed={about['seed']}"
                 record = _record(folder, about["seed"])
-                record["command"] = command(protocol, row) + seed
+                samples = flags(protocol).get("eval_samples", "100")
+                if str(record["eval_samples"] or samples) != samples:
+                    raise RebarError(
+                        f"{folder}: evaluated with {record['eval_samples']} samples, {name} with "
+                        f"{samples}; continue the run with --eval_samples={samples}"
+                    )
+                used = {n: about["schedule"].get(n, value) for n, value in flags(protocol).items()}
+                record["command"] = command(protocol, row, used | {"seed": about["seed"]})
                 records.write(
                     records.path("runs", name, f"{row.name}-s{about['seed']}"),
                     {"row": row.name, "machine": about["versions"].get("processor", ""), **record},
@@ -210,19 +222,24 @@ def collect(folder):
     raise RebarError(f"{folder}: no run of a protocol; see benchmarks/results/published.py")
 
 
-def command(protocol, row):
-    """Return the command of a row's run with seed 0."""
+def flags(protocol):
+    """Name -> value of a protocol's further flags."""
+    return dict(flag.removeprefix("--").split("=") for flag in protocol.options.split())
+
+
+def command(protocol, row, values=None):
+    """Return the command of a row's run, with the protocol's flags or other values."""
     parts = ["python rebar_train.py"]
     parts += [f"--preset={row.preset}"] if row.preset else []
     parts += [f'--hparams="{row.hparams}"'] if row.hparams else []
-    return " ".join([*parts, protocol.options])
+    return " ".join([*parts, *(f"--{n}={v}" for n, v in (values or flags(protocol)).items())])
 
 
 def _record(folder, seed):
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     by_step = {line["step"]: line for line in lines}
     points = [by_step[step] for step in sorted(by_step)]
-    hours = list(itertools.accumulate(point["seconds"] / 3600 for point in points))
+    usual = statistics.median(point["seconds"] for point in points) / 3600
     tracked = isinstance(points[-1]["log_variance"], dict)
     kept = [i for i, point in enumerate(points) if tracked or "test" in point]
     if not kept:
@@ -232,7 +249,7 @@ def _record(folder, seed):
         "seed": seed,
         "steps": points[kept[-1]]["step"],
         "eval_samples": points[kept[-1]].get("eval_samples"),
-        "curve": [{**_numbers(points[i]), "hours": hours[i]} for i in kept],
+        "curve": [{**_numbers(points[i]), "hours": usual * points[i]["epoch"]} for i in kept],
     }
 
 

@@ -48,17 +48,18 @@ def cheap(model):
     return {label: r for label, r in unbiased(model).items() if r["evaluations"] <= 2}
 
 
+@pytest.mark.parametrize("model", ["8x4", "8x16"])
+def test_straight_through_estimators_are_the_biased_ones_but_gumbel(model):
+    biased = {label for label, r in of(model).items() if not r["unbiased"]}
+    assert biased == STRAIGHT_THROUGH | {"Gumbel"}
+
+
 def rebars_are_first():
     return all(set(order(cheap(model))[:4]) == REBARS for model in BINARY)
 
 
 def rodeo_and_disarm_are_next():
-    for model in BINARY:
-        rows = cheap(model)
-        ahead = order({label: rows[label] for label in ANTITHETIC_AND_RODEO | {"LOO"}})
-        if ahead[-1] != "LOO":
-            return False
-    return True
+    return all(set(order(cheap(model))[4:7]) == ANTITHETIC_AND_RODEO for model in BINARY)
 
 
 def arms_is_better_than_loo():
@@ -67,7 +68,13 @@ def arms_is_better_than_loo():
 
 
 def leg_is_smallest():
-    return all(order(unbiased(model))[0] == "LEG" for model in BINARY)
+    """By far: less than a tenth of the next."""
+    for model in BINARY:
+        rows = unbiased(model)
+        first, second = order(rows)[:2]
+        if first != "LEG" or variance(rows[first]) > 0.1 * variance(rows[second]):
+            return False
+    return True
 
 
 def leg_is_smallest_at_equal_time_if_linear():
@@ -163,11 +170,13 @@ def ends(protocol, row, quantity):
     return [run["curve"][-1][quantity] for run in runs_of(protocol, row)]
 
 
-def is_near(protocol, row, quantity, value, error):
-    """Whether the mean of the seeds is within two standard errors of the difference."""
-    values = ends(protocol, row, quantity)
+def below(quantity, value, error):
+    """Of the mean of ReinMax at 8x4: distance below a published one, and in standard errors."""
+    values = ends("beyond_reinmax", "reinmax", quantity)
+    assert len(values) == 3
     own = np.std(values, ddof=1) / np.sqrt(len(values))
-    return abs(np.mean(values) - value) < 2 * np.hypot(own, error)
+    distance = value - np.mean(values)
+    return round(distance, 2), round(distance / np.hypot(own, error), 1)
 
 
 def gaussian_order():
@@ -185,7 +194,7 @@ def gaussian_order():
 def tracker_is_below():
     row = published.PROTOCOLS["tracker"].rows[0]
     return all(
-        0.01 < value - np.mean(ends("tracker", row.name, label)) < 0.035
+        round(100 * np.expm1(value - np.mean(ends("tracker", row.name, label)))) in (1, 2, 3)
         for label, value in row.published.items()
     )
 
@@ -201,15 +210,15 @@ RESULTS = {
     ),
     "no better than DisARM in the nonlinear one": leg_is_not_better_than_disarm_if_nonlinear,
     "UGC and tUGC have nearly the variance of DisARM": ugc_is_near_disarm,
-    "25 % or more below LOO at the first number of epochs": lambda: (
-        max(double_cv_to_loo(0)) < 0.755
+    "25 to 94 % below LOO at the first number of epochs": lambda: (
+        [round(100 - 100 * f(double_cv_to_loo(0))) for f in (max, min)] == [25, 94]
     ),
     "5 to 14 % at the last": lambda: all(0.86 < ratio < 0.95 for ratio in double_cv_to_loo(-1)),
-    "has less variance than any unbiased estimator of its cost": gumbel_is_smallest,
-    "Its bias is 0.67, 0.46 and 0.33 of the gradient": lambda: (
+    "less variance than any unbiased estimator with up to two evaluations": gumbel_is_smallest,
+    "Its bias is 0.67, 0.46 and 0.33 of the gradient in the three binary models": lambda: (
         [round(relative_bias(m, "Gumbel"), 2) for m in BINARY] == [0.67, 0.46, 0.33]
     ),
-    "the mean squared error of a single estimate 0.14 to 0.21": lambda: (
+    "The mean squared error of a single estimate is 0.14 to 0.21": lambda: (
         [round(f(gumbel_mse()), 2) for f in (min, max)] == [0.14, 0.21]
     ),
     "LocalDisARM and ARMS have the smallest variance": local_disarm_and_arms_are_first,
@@ -258,12 +267,22 @@ RUNS = {
     "on MNIST and 5.47 below it on Omniglot": lambda: (
         [round(-107.3 - bound, 2) for bound in ends("disarm", "DisARM-omni", "test")] == [5.47]
     ),
-    "three seeds of ReinMax are within two standard errors of the published mean": lambda: (
-        is_near("beyond_reinmax", "reinmax", "elbo", -125.08, 0.20)
-        and is_near("beyond_reinmax", "reinmax", "test_elbo", -127.27, 0.16)
+    "the mean of three seeds of ReinMax is 0.66 (train) and 0.67 (test) nats below the published "
+    "one, 1.4 and 1.5 standard errors of the difference": lambda: (
+        below("elbo", -125.08, 0.20) == (0.66, 1.4)
+        and below("test_elbo", -127.27, 0.16) == (0.67, 1.5)
+    ),
+    "ends 0.5 to 0.9 nats below the published mean": lambda: all(
+        0.5 <= round(row.published[q] - value, 1) <= 0.9
+        for row in published.PROTOCOLS["beyond_reinmax"].rows
+        if row.name in ("gumbelst", "gst")
+        for q in row.published
+        for value in ends("beyond_reinmax", row.name, q)
     ),
     "RODEO is ahead of Double CV, which is ahead of DisARM": gaussian_order,
-    "all five variances of the 2017 README are 1 to 3 % above ours": tracker_is_below,
+    "All five variances of the 2017 README are 1 to 3 % above the mean of our three seeds": (
+        tracker_is_below
+    ),
 }
 
 README = {
@@ -272,7 +291,7 @@ README = {
     "RODEO and DisARM are next": rodeo_and_disarm_are_next,
     "LEG has by far the smallest": leg_is_smallest,
     "at equal time the smallest if the decoder is linear": leg_is_smallest_at_equal_time_if_linear,
-    "Gumbel is biased, by 0.33 to 0.67 of the gradient": lambda: (
+    "Gumbel is biased there, by 0.33 to 0.67 of the gradient": lambda: (
         [round(f(relative_bias(m, "Gumbel") for m in BINARY), 2) for f in (min, max)]
         == [0.33, 0.67]
     ),

@@ -78,7 +78,7 @@ def test_long_runs_are_those_of_the_records(name, protocol):
     headings = list(protocol.quantities.values())
     for known in protocol.rows:
         runs = [r for r in records.read("runs", name) if r["row"] == known.name]
-        own = [row for row in rows if row[""] == known.text]
+        own = [row for row in rows if row["run"] == known.text]
         reached = sorted({run["steps"] for run in runs})
         assert [row["steps"] for row in own] == ([f"{s:,}" for s in reached] or ["not run"])
         for row, steps in zip(own, reached, strict=bool(runs)):
