@@ -248,7 +248,10 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     if optimizer.items() <= values.items():
         return values
     draft = Fields(**{name: values[name] for name in _FIELDS})
-    return values | optimizer if draft.fixed_prior else values
+    try:
+        return values | optimizer if draft.fixed_prior else values
+    except RebarError:  # an estimator of a plug-in that is not imported
+        return values
 
 
 def run_name(hparams: HParams, seed: int) -> str:

@@ -89,3 +89,8 @@ def test_saved_settings_of_a_uniform_prior_are_dropped():
     assert HParams.from_dict(completed(saved)) == HParams(model="CatST")
     learned = saved | {"prior": "learned"}
     assert HParams.from_dict(completed(learned)).learning_rate_prior == 0.1
+
+
+def test_saved_settings_of_an_estimator_that_is_not_imported_are_kept():
+    saved = HParams().to_dict() | {"model": "OfAPlugin", "learning_rate_prior": 0.1}
+    assert completed(saved) == saved
