@@ -46,7 +46,7 @@ def _marker(axes, record, style):
 
     last = record["points"][-1]
     face = style.color if record["unbiased"] else "none"
-    name = frozen.name_of(record) + ("" if record["unbiased"] else " (biased)")
+    name = frozen.name_of(record)
     filled = MarkerStyle(style.marker).is_filled()
     colors = {"facecolors": face, "edgecolors": style.color} if filled else {"color": style.color}
     for axis, cost in zip(axes, (record["evaluations"], record["milliseconds"]), strict=True):
@@ -87,7 +87,7 @@ def _panels():
     for name, protocol in published.PROTOCOLS.items():
         tasks = {}
         for row in protocol.rows:
-            every = [r for r in records.read("runs", name) if r["row"] == row.name]
+            every = published.runs_of(name, row)
             if curves := [run["curve"] for run in every if len(run["curve"]) > 1]:
                 tasks.setdefault(row.run_settings.task, []).append((row, curves))
         yield from ((protocol, rows) for rows in tasks.values())

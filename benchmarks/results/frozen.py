@@ -113,9 +113,10 @@ def latents(model):
 
 
 def name_of(record):
-    """Return the name of a record's estimator, with the number of samples if there are several."""
+    """Return the name of a record's estimator, with several samples or a bias said."""
     item, samples = record["estimator"], record["n_samples"]
-    return item if "(" in item or samples == 1 else f"{item}, K = {samples}"
+    name = item if "(" in item or samples == 1 else f"{item}, K = {samples}"
+    return name if record["unbiased"] else f"{name} (biased)"
 
 
 def measure(model, wanted, working_dir, data_dir):

@@ -75,7 +75,7 @@ def _cost(record):
 
 def _cells(record, biased):
     last = record["points"][-1]
-    name = frozen.name_of(record) + ("" if record["unbiased"] else " (biased)")
+    name = frozen.name_of(record)
     cells = [name, _number(record["evaluations"]), _number(record["milliseconds"])]
     for point in record["points"]:
         cells.append(_with_error(point["variance"], point["standard_error"]["variance"]))
@@ -117,7 +117,7 @@ def _published(name, protocol):
         heading += [title, "published"]
     rows = []
     for row in protocol.rows:
-        runs = [r for r in records.read("runs", name) if r["row"] == row.name]
+        runs = published.runs_of(name, row)
         for steps in sorted({run["steps"] for run in runs}) or [0]:
             points = [point for r in runs for point in r["curve"] if point["step"] == steps]
             rows.append(_at_steps(protocol, row, steps, points))

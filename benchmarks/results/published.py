@@ -222,6 +222,11 @@ def collect(folder):
     raise RebarError(f"{folder}: no run of a protocol; see benchmarks/results/published.py")
 
 
+def runs_of(name, row):
+    """Return the records of a row's runs in the protocol of this name."""
+    return [run for run in records.read("runs", name) if run["row"] == row.name]
+
+
 def flags(protocol):
     """Name -> value of a protocol's further flags."""
     return dict(flag.removeprefix("--").split("=") for flag in protocol.options.split())

@@ -69,7 +69,7 @@ OF_ESTIMATORS = (
 """Hyperparameters of estimators, which may differ between the estimators at one model."""
 
 OF_PRIOR = ("learning_rate_prior", "prior_optimizer")
-"""Hyperparameters of the prior's optimizer, which a uniform prior has not."""
+"""Hyperparameters of the prior's optimizer, without effect on a uniform prior."""
 
 OF_LAYERS = ("n_hidden", "n_layer", "n_categories", "n_latents")
 """Hyperparameters of the stochastic layers, which `latents` replaces."""
