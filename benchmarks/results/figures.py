@@ -4,6 +4,7 @@ import math
 
 from benchmarks.results import frozen, published, records
 from rebar import styles
+from rebar.data.sources import task_title
 
 BURN_IN = 0.05
 """Part of a run that is not drawn; its large changes would hide the rest."""
@@ -73,7 +74,7 @@ def runs():
     panels = [*_panels()]
     with matplotlib.rc_context(styles.RC):
         lines = -(-len(panels) // 2)
-        drawing = Figure(figsize=(10, 3.2 * lines), layout="constrained")
+        drawing = Figure(figsize=(10, 3.4 * lines), layout="constrained")
         axes = [*drawing.subplots(lines, 2, squeeze=False).flat]
         for axis, panel in zip(axes, panels, strict=False):
             _curves(axis, *panel)
@@ -99,7 +100,7 @@ def _curves(axis, protocol, rows):
     Published numbers are dashed lines, of rows with a run of more than half of the published steps.
     """
     *_, quantity = protocol.quantities
-    task = rows[0][0].run_settings.task
+    run = rows[0][0].run_settings
     labels = [row.run_settings.entry.label for row, _ in rows]
     first = BURN_IN * max(curve[-1]["step"] for _, curves in rows for curve in curves)
     for (row, curves), style in zip(rows, styles.styles(labels), strict=True):
@@ -112,5 +113,5 @@ def _curves(axis, protocol, rows):
         if quantity in row.published and reached > protocol.steps / 2:
             axis.axhline(row.published[quantity], color=style.color, ls="--", lw=0.8)
     axis.set(xlim=(0, None), xlabel="thousand steps", ylabel=protocol.quantities[quantity])
-    axis.set_title(f"{protocol.title} ({published.TASKS[task]})", loc="left")
+    axis.set_title(f"{protocol.title}\n{task_title(run.task, run.dynamic_b)}", loc="left")
     axis.legend(frameon=False, fontsize=7, loc="lower right")

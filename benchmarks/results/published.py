@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.results import records
+from rebar.data.sources import DATA_SETS, task_of
 from rebar.errors import RebarError
 from rebar.hparams import HParams
 from rebar.hparams.hparams import completed
@@ -59,19 +60,12 @@ class Protocol(NamedTuple):
 
 
 _BOUND = {"elbo": "train ELBO", "test": "test bound, 100 samples"}
-TASKS = {
-    "sbn": "MNIST",
-    "fashion": "Fashion-MNIST",
-    "omni": "Omniglot",
-    "mnist": "grayscale MNIST",
-}
-"""Task -> data set, for texts."""
 
 
 def _disarm(model, label, task, **published):
     return Row(
         f"{label}-{task}",
-        f"{label}, {TASKS[task]}",
+        f"{label}, {DATA_SETS[task_of(task).data_set].title}",
         f"model={model},task={task}" + (",n_samples=2" if label == "LOO" else ""),
         "disarm_nonlinear",
         published,
