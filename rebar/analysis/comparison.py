@@ -179,8 +179,9 @@ def compare_estimators(
       jit: compile with XLA: takes seconds, then draws faster.
 
     Raises:
-      RebarError: no or unknown estimators, an unknown reference or a group named like a site, too
-        few draws, more than `enumeration.MAX_STATES` states, or see `rebar.estimate`.
+      RebarError: no or unknown estimators, one with `forward_temperature`, an unknown reference, a
+        group named like a site, too few draws, more than `enumeration.MAX_STATES` states, or see
+        `rebar.estimate`.
     """
     kind = str(reference).lower()
     if kind not in ("exact", "loo", "none"):
@@ -268,7 +269,14 @@ def _members(estimators, dtype, n_samples) -> dict[str, tuple[Estimator, int]]:
     for i, (label, item) in enumerate(zip(labels, chosen, strict=True)):
         label = label if labels.count(label) == 1 else f"{label} ({labels[:i].count(label) + 1})"
         member = _instance(item, dtype)
-        kinds = map(type, getattr(member, "distinct", [member]))
+        parts = getattr(member, "distinct", [member])
+        if any(float(getattr(part, "posterior_temperature", 1)) != 1 for part in parts):
+            raise RebarError(
+                f"{label}: has another forward_temperature than 1, so the expectation whose gradient "
+                "it estimates is not that of the others; divide the logits in the objective by it, "
+                "and use forward_temperature=1"
+            )
+        kinds = map(type, parts)
         entries = [entry for kind in kinds if (entry := registry.entry_of(kind))]
         result[label] = member, registry.suitable_samples(entries, n_samples)
     return result

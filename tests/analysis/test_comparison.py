@@ -231,6 +231,8 @@ def test_mistakes():
         compare(estimators="LOO")
     with pytest.raises(RebarError, match="unknown estimator 'L0O'; did you mean LOO"):
         compare(estimators=["L0O"])
+    with pytest.raises(RebarError, match="DecoupledST: has another forward_temperature than 1"):
+        compare(estimators=["LOO", rebar.estimator("DecoupledST", forward_temperature=2)])
     with pytest.raises(RebarError, match="group 'b' has the name of a site"):
         compare(variables={"b": [variables()[0]]})
     with pytest.raises(RebarError, match="variables: a single one"):
