@@ -104,12 +104,12 @@ def styles(labels: Sequence[str]) -> list[Style]:
     return result
 
 
-def render(figure: Any, suffix: str, dpi: int = 200) -> bytes:
-    """The content of a figure's file: "png" or "pdf"."""
+def render(figure: Any, suffix: str, dpi: int = 200, about: str | None = None) -> bytes:
+    """The content of a figure's file, "png" or "pdf", whose metadata have `about` as title."""
     import matplotlib
 
     content = io.BytesIO()
-    metadata = {"CreationDate": None} if suffix == "pdf" else None
+    metadata = {"Title": about} | ({"CreationDate": None} if suffix == "pdf" else {})
     with matplotlib.rc_context(RC):
         figure.savefig(content, format=suffix, dpi=dpi, metadata=metadata)
     return content.getvalue()

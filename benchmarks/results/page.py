@@ -3,6 +3,9 @@
 The text between `<!-- NAME -->` and `<!-- end -->` is the table NAME of `tables`.
 """
 
+import functools
+import hashlib
+import json
 import math
 import re
 import statistics
@@ -22,15 +25,27 @@ _PANELS = {
 
 def write():
     """Write the page and the figures; returns their paths."""
-    paths = [PAGE]
     common.write_file(PAGE, text(PAGE.read_text()).encode())
+    for path, (drawing, digest) in drawings().items():
+        common.write_file(path, styles.render(drawing(), "png", about=digest))
+    return [PAGE, *drawings()]
+
+
+def drawings():
+    """Path of a figure -> function that draws it, and the digest that its file must contain."""
+    result = {}
     for latents, models in _PANELS.items():
-        if measured := [model for model in models if records.read("frozen", model)]:
-            paths.append(FIGURES / f"results_{latents}.png")
-            common.write_file(paths[-1], styles.render(figures.costs(measured), "png"))
-    paths.append(FIGURES / "results_runs.png")
-    common.write_file(paths[-1], styles.render(figures.runs(), "png"))
-    return paths
+        drawing = functools.partial(figures.costs, models)
+        shown = [records.read("frozen", model) for model in models]
+        result[FIGURES / f"results_{latents}.png"] = drawing, _digest(shown)
+    shown = [records.read("runs", name) for name in published.PROTOCOLS]
+    digest = _digest([published.PROTOCOLS, shown])
+    return result | {FIGURES / "results_runs.png": (figures.runs, digest)}
+
+
+def _digest(shown):
+    """Digest of what a figure shows."""
+    return f"drawn from {hashlib.sha256(json.dumps(shown).encode()).hexdigest()}"
 
 
 def text(page):

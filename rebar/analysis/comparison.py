@@ -272,9 +272,9 @@ def _members(estimators, dtype, n_samples) -> dict[str, tuple[Estimator, int]]:
         parts = getattr(member, "distinct", [member])
         if any(float(getattr(part, "posterior_temperature", 1)) != 1 for part in parts):
             raise RebarError(
-                f"{label}: has another forward_temperature than 1, so the expectation whose gradient "
-                "it estimates is not that of the others; divide the logits in the objective by it, "
-                "and use forward_temperature=1"
+                f"{label}: has another forward_temperature than 1, so it estimates the gradient "
+                "of another expectation than the others; divide the logits in the objective by "
+                "it, and use forward_temperature=1"
             )
         kinds = map(type, parts)
         entries = [entry for kind in kinds if (entry := registry.entry_of(kind))]

@@ -29,6 +29,11 @@ def test_the_page_is_drawn_from_the_records():
     assert page.text(text) == text, "run: python -m benchmarks.results"
 
 
+def test_figures_are_drawn_from_the_records():
+    for path, (_, digest) in page.drawings().items():
+        assert digest.encode() in path.read_bytes(), "run: python -m benchmarks.results"
+
+
 @pytest.mark.parametrize(("model", "objective"), TABLES)
 def test_numbers_are_those_of_the_records(model, objective):
     rows = rows_of(model if objective == "elbo" else f"{model}-bound")
