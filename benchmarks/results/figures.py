@@ -108,7 +108,9 @@ def _curves(axis, protocol, rows):
             points = [p for p in curve if p["step"] >= first]
             thousands = [p["step"] / 1000 for p in points]
             values = [p[quantity] for p in points]
-            axis.plot(thousands, values, color=style.color, label=None if seed else row.text)
+            marks = {"marker": style.marker, "ms": 4, "markevery": -(-len(points) // 8)}
+            label = None if seed else row.text
+            axis.plot(thousands, values, color=style.color, label=label, **marks)
         reached = max(curve[-1]["step"] for curve in curves)
         if quantity in row.published and reached > protocol.steps / 2:
             axis.axhline(row.published[quantity], color=style.color, ls="--", lw=0.8)
