@@ -88,7 +88,7 @@ def _panels():
     for name, protocol in published.PROTOCOLS.items():
         tasks = {}
         for row in protocol.rows:
-            every = published.runs_of(name, row)
+            every = published.runs_of(name, row.name)
             if curves := [run["curve"] for run in every if len(run["curve"]) > 1]:
                 tasks.setdefault(row.run_settings.task, []).append((row, curves))
         yield from ((protocol, rows) for rows in tasks.values())

@@ -113,7 +113,7 @@ def latents(model):
 
 
 def name_of(record):
-    """Return the name of a record's estimator, with several samples or a bias said."""
+    """Return the name of a record's estimator, with K > 1 samples and "(biased)"."""
     item, samples = record["estimator"], record["n_samples"]
     name = item if "(" in item or samples == 1 else f"{item}, K = {samples}"
     return name if record["unbiased"] else f"{name} (biased)"

@@ -26,9 +26,10 @@ _PANELS = {
 def write():
     """Write the page and the figures; returns their paths."""
     common.write_file(PAGE, text(PAGE.read_text()).encode())
-    for path, (drawing, digest) in drawings().items():
+    made = drawings()
+    for path, (drawing, digest) in made.items():
         common.write_file(path, styles.render(drawing(), "png", about=digest))
-    return [PAGE, *drawings()]
+    return [PAGE, *made]
 
 
 def drawings():
@@ -132,7 +133,7 @@ def _published(name, protocol):
         heading += [title, "published"]
     rows = []
     for row in protocol.rows:
-        runs = published.runs_of(name, row)
+        runs = published.runs_of(name, row.name)
         for steps in sorted({run["steps"] for run in runs}) or [0]:
             points = [point for r in runs for point in r["curve"] if point["step"] == steps]
             rows.append(_at_steps(protocol, row, steps, points))

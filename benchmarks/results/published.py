@@ -223,8 +223,8 @@ def collect(folder):
 
 
 def runs_of(name, row):
-    """Return the records of a row's runs in the protocol of this name."""
-    return [run for run in records.read("runs", name) if run["row"] == row.name]
+    """Return the records of the runs of a row, both by name: of the protocol, and of the row."""
+    return [run for run in records.read("runs", name) if run["row"] == row]
 
 
 def flags(protocol):

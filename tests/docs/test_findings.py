@@ -1,4 +1,4 @@
-"""What docs/results.md and the README say of the frozen models, checked with the records."""
+"""Findings on frozen models in docs/results.md and the README, checked with the records."""
 
 import pytest
 

@@ -1,16 +1,13 @@
-"""What docs/results.md says of the long runs, checked with the records."""
+"""Findings on long runs in docs/results.md, checked with the records."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from benchmarks.results import published, records
+from benchmarks.results import published
+from benchmarks.results.published import runs_of
 from tests.docs.findings import bullets
-
-
-def runs_of(protocol, row):
-    return [run for run in records.read("runs", protocol) if run["row"] == row]
 
 
 def ends(protocol, row, quantity):
@@ -49,7 +46,7 @@ def spread(*names):
 
 
 def standard_errors(errors):
-    """Of ReinMax at 8x4, whose published means have these errors: distances in nats and errors."""
+    """Distances of ReinMax in nats and standard errors, from those of the published means."""
     values = [ends("beyond_reinmax", "reinmax", q) for q in ("elbo", "test_elbo")]
     assert [*map(len, values)] == [3, 3]
     own = np.std(values, axis=1, ddof=1) / np.sqrt(3)
@@ -104,8 +101,8 @@ RUNS = {
     ),
     "at the 1e-3 of later papers, the test bound of the same model has its maximum, -117.47, after "
     "195,500 steps": lambda: highest("DisARM-omni-learning rate 1e-3") == (195_500, -117.47),
-    "four linear layers exceed the published test bound after as many steps, and have a train ELBO "
-    "of -108.70 after 264,500": four_layers_exceed,
+    "four linear layers at this rate exceed the published test bound after as many steps, and have "
+    "a train ELBO of -108.70 after 264,500": four_layers_exceed,
     "ReinMax with three seeds by 0.66 (train) and 0.67 (test), 1.4 and 1.5 standard errors of the "
     "difference": lambda: standard_errors([0.20, 0.16]) == [(0.66, 1.4), (0.67, 1.5)],
     "`st` is within 0.3 nats of the published means": lambda: max(map(abs, distances("st"))) < 0.3,
